@@ -1,0 +1,236 @@
+//! The kernels, as a trait: what the GPU and the CPU both compute.
+//!
+//! [`Backend`] has one method per kernel. The layer loop in `models` is written once against it; the
+//! GPU records dispatches, the CPU computes at once. Neither side reads anything back before
+//! [`Backend::read`].
+//!
+//! Rows of a chunk's samples are packed one after another. A *level* is one such packing: level
+//! [`ALL`] holds every token, level [`kept_level`]`(l)` the tokens of K_l. How many rows a level has is
+//! known to the device alone (it stands in the [`ChunkLayout`]'s index buffer); the host knows an upper bound.
+
+pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+mod layout;
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
+
+pub use layout::{ALL, ChunkLayout, kept_level};
+
+/// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
+pub const MAX_PRUNED_TOKENS: usize = 1280;
+/// Added inside logarithms and quotients of Rule 2 (METHOD: EPS).
+pub const CONCRETE_EPS: f32 = 1e-7;
+/// Added to the normaliser of Rule 1.
+pub const TOP_K_EPS: f32 = 1e-8;
+
+/// What follows a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    Identity,
+    /// x · Φ(x), with the exact error function.
+    Gelu,
+    Tanh,
+}
+
+/// What an attention map holds for a row i and a column j, averaged over heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MapKind {
+    /// Ā\[i, j\]: attention probabilities (Rule 1).
+    MeanProbs,
+    /// U\[i, j\]: Φ of the row-standardised attention scores (Rule 2).
+    MeanPhi,
+}
+
+/// The rows that a kernel computes: those of one level, of which there are at most `bound`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    pub level: usize,
+    pub bound: usize,
+}
+
+/// A rule of back-tracking with its constants (paper, section 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BackTrackingRule {
+    /// Algorithm 1; the k of every layer and sample stands in the index buffer.
+    TopK { impact_weight: f32 },
+    /// Concrete masking; the threshold of every layer is an argument of the kernel.
+    Concrete { impact_weight: f32, temperature: f32, hard_threshold: f32 },
+}
+
+/// Sizes of a backend's matrix.
+pub trait MatrixShape {
+    /// Rows that fit.
+    fn num_rows(&self) -> usize;
+    /// Values per row in use.
+    fn width(&self) -> usize;
+    /// Values from one row to the next.
+    fn stride(&self) -> usize;
+}
+
+/// Arguments of [`Backend::linear`].
+pub struct Linear<'a, B: Backend> {
+    /// `[rows, in_features]`
+    pub input: &'a B::Matrix,
+    pub linear: &'a B::Linear,
+    /// The (padded) output features to compute.
+    pub features: Range<usize>,
+    pub activation: Activation,
+    /// Added after the activation, `[rows, features.len()]`.
+    pub residual: Option<&'a B::Matrix>,
+    pub rows: Rows,
+    /// The column of the output where the first feature goes.
+    pub output_column: usize,
+}
+
+/// Arguments of [`Backend::attention`]. `query` holds Q in its first columns; `qkv` holds Q, K, V side by side.
+pub struct Attention<'a, B: Backend> {
+    /// `[query_rows, ≥ heads.stride()]`
+    pub query: &'a B::Matrix,
+    /// `[key_rows, 3 · heads.stride()]`
+    pub qkv: &'a B::Matrix,
+    pub heads: Heads,
+    pub query_rows: Rows,
+    pub key_rows: Rows,
+}
+
+/// Arguments of [`Backend::attention_stats`] and [`Backend::attention_maps`].
+pub struct AttentionMap<'a, B: Backend> {
+    /// `[rows, 3 · heads.stride()]`
+    pub qkv: &'a B::Matrix,
+    pub heads: Heads,
+    pub kind: MapKind,
+    pub rows: Rows,
+}
+
+/// Arguments of [`Backend::back_tracking`].
+pub struct BackTracking<'a, B: Backend> {
+    pub rule: BackTrackingRule,
+    /// `[1, num_layers · layout.num_map_values]`, see [`Backend::attention_maps`].
+    pub maps: &'a B::Matrix,
+    /// Rule 2: logit(p) of every layer, `[1, num_layers]`.
+    pub thresholds: &'a B::Matrix,
+}
+
+/// A part of the device's memory to read back.
+pub enum Region<'a, B: Backend> {
+    /// The first rows of a matrix, padding included.
+    Matrix(&'a B::Matrix, usize),
+    /// Words of the index buffer.
+    Index(&'a B::Index, Range<usize>),
+}
+
+/// A device that runs the kernels. All row counts and addresses are in the `index` of the chunk.
+///
+/// Every kernel checks its arguments' sizes and returns [`Error::Shape`] when they do not fit.
+/// A row's result never depends on its place or on the other rows.
+pub trait Backend: Sized {
+    /// f32 rows in the backend's memory, padded to 8 values.
+    type Matrix: MatrixShape;
+    /// Uploaded weight and bias of a linear layer.
+    type Linear;
+    /// Uploaded weight and bias of a layer normalisation.
+    type LayerNorm;
+    /// The packed index buffer of a chunk, laid out by [`ChunkLayout`].
+    type Index;
+
+    /// Largest buffer in bytes that a kernel can bind.
+    fn max_binding_bytes(&self) -> u64;
+    /// Work (multiply-adds) that one chunk should not exceed by much, so that no watchdog ends it.
+    fn max_chunk_multiply_adds(&self) -> u64;
+
+    /// A matrix for `num_rows` rows of `width` values. Its contents are unspecified.
+    fn create_matrix(&mut self, label: &'static str, num_rows: usize, width: usize) -> Result<Self::Matrix>;
+    /// An index buffer for any layout of at most `num_words` words.
+    fn create_index(&mut self, num_words: usize) -> Result<Self::Index>;
+    fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<Self::Linear>;
+    fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<Self::LayerNorm>;
+
+    /// Starts the work of a chunk whose index has this layout. `words` is written from word 0.
+    fn begin_chunk(&mut self, index: &mut Self::Index, layout: ChunkLayout, words: &[u32]) -> Result<()>;
+    /// Writes words of the index buffer, from word `at`.
+    fn write_index(&mut self, index: &mut Self::Index, at: usize, words: &[u32]) -> Result<()>;
+    /// Writes the first `values.len() / stride` rows of a matrix, padding included.
+    fn write_matrix(&mut self, matrix: &mut Self::Matrix, values: &[f32]) -> Result<()>;
+
+    /// output\[r, ..\] = input\[source_row\[level\]\[r\], columns\]: packs the rows of a level out of its parent's.
+    fn gather_rows(
+        &mut self,
+        input: &Self::Matrix,
+        columns: Range<usize>,
+        index: &Self::Index,
+        rows: Rows,
+        output: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// output\[r\] = (input\[r\] − mean) / √(variance + eps) · weight + bias.
+    fn layer_norm(
+        &mut self,
+        input: &Self::Matrix,
+        layer_norm: &Self::LayerNorm,
+        index: &Self::Index,
+        rows: Rows,
+        output: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// output\[r, output_column ..\] = activation(input\[r\] · weight\[features\]ᵀ + bias\[features\]) + residual\[r\].
+    fn linear(&mut self, call: Linear<'_, Self>, index: &Self::Index, output: &mut Self::Matrix) -> Result<()>;
+    /// output\[i\] = concat_h softmax_j(Q_h\[i\] · K_h\[j\] / √head_size) · V_h\[j\], j over the key rows of i's sample.
+    fn attention(&mut self, call: Attention<'_, Self>, index: &Self::Index, output: &mut Self::Matrix) -> Result<()>;
+    /// stats\[i, 2h ..\]: of the scores S_h\[i, ·\], (maximum, Σ exp(S − maximum)) for [`MapKind::MeanProbs`],
+    /// (mean, 1 / (population std + EPS)) for [`MapKind::MeanPhi`].
+    fn attention_stats(
+        &mut self,
+        call: AttentionMap<'_, Self>,
+        index: &Self::Index,
+        stats: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// maps\[layer · num_map_values + map_offset\[sample\] + i · T + j\]: see [`MapKind`]; i and j count the sample's rows of
+    /// the level, T is its number of tokens. `stats` comes from [`Backend::attention_stats`] with the same arguments.
+    fn attention_maps(
+        &mut self,
+        call: AttentionMap<'_, Self>,
+        stats: &Self::Matrix,
+        layer: usize,
+        index: &Self::Index,
+        maps: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// K_{L−1} … K_0 of every sample from its maps, last layer to first (paper, section 3): writes `counts` and `kept` of
+    /// all layers into the index, and token_scores\[layer, row\] (m of Rule 1, c of Rule 2) for all tokens.
+    fn back_tracking(
+        &mut self,
+        call: BackTracking<'_, Self>,
+        index: &mut Self::Index,
+        token_scores: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// The forward rule's K_{layer+1} out of K_layer: the k tokens with the largest mean attention received, and `[CLS]`.
+    /// Reads the map of `layer`, writes `counts` and `kept` of `layer + 1` and token_scores\[layer, row\] (zero if not in K_layer).
+    fn forward_top_k(
+        &mut self,
+        maps: &Self::Matrix,
+        layer: usize,
+        index: &mut Self::Index,
+        token_scores: &mut Self::Matrix,
+    ) -> Result<()>;
+    /// Packs levels out of `counts` and `kept`: writes their offsets, `sample_of_row` and `source_row`. Parents come first.
+    fn pack_rows(&mut self, levels: Range<usize>, index: &mut Self::Index) -> Result<()>;
+
+    /// Runs what was recorded and returns the regions' words (f32 as bits), in order, with a single mapping.
+    fn read(&mut self, regions: &[Region<'_, Self>]) -> impl Future<Output = Result<Vec<Vec<u32>>>>;
+}
+
+/// [`Error::Shape`] unless `ok`.
+pub(crate) fn check(
+    ok: bool,
+    kernel: &'static str,
+    argument: &'static str,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Result<()> {
+    if ok {
+        Ok(())
+    } else {
+        Err(Error::Shape { kernel, argument, found: found.to_string(), expected: expected.to_string() })
+    }
+}

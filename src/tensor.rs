@@ -1,0 +1,255 @@
+//! Host tensors: views into safetensors bytes, and weights repacked for the kernels.
+//!
+//! Kernels read rows in steps of 8 values, so every row is padded with zeros to a multiple of 8, and
+//! every attention head to a multiple of 4; no kernel has a ragged inner loop.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+
+/// Rows of matrices are padded to a multiple of this many values.
+pub const ROW_ALIGN: usize = 8;
+/// Attention heads are padded to a multiple of this many values.
+pub const HEAD_ALIGN: usize = 4;
+
+/// `width` rounded up to [`ROW_ALIGN`].
+pub const fn row_stride(width: usize) -> usize {
+    width.next_multiple_of(ROW_ALIGN)
+}
+
+/// How the columns of an attention matrix are split into heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Number of attention heads.
+    pub num_heads: usize,
+    /// Values per head, without padding.
+    pub head_size: usize,
+}
+
+impl Heads {
+    /// Values per head with padding: `head_size` rounded up to [`HEAD_ALIGN`].
+    pub const fn head_stride(self) -> usize {
+        self.head_size.next_multiple_of(HEAD_ALIGN)
+    }
+
+    /// Columns of one of Q, K or V with padding: `num_heads · head_stride` rounded up to [`ROW_ALIGN`].
+    pub const fn stride(self) -> usize {
+        row_stride(self.num_heads * self.head_stride())
+    }
+
+    /// `num_heads · head_size`, the width without padding.
+    pub const fn width(self) -> usize {
+        self.num_heads * self.head_size
+    }
+
+    /// The padded column of the unpadded column `column`.
+    const fn column(self, column: usize) -> usize {
+        column / self.head_size * self.head_stride() + column % self.head_size
+    }
+
+    /// The factor of the attention scores: 1 / √head_size.
+    pub fn scale(self) -> f32 {
+        (self.head_size as f32).sqrt().recip()
+    }
+}
+
+/// Number format of a stored tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl DType {
+    /// Bytes per value.
+    pub const fn num_bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::Bf16 => 2,
+        }
+    }
+}
+
+/// A tensor in the bytes of a safetensors file (little-endian, any alignment).
+#[derive(Debug, Clone)]
+pub struct Tensor<'a> {
+    pub dtype: DType,
+    pub shape: &'a [usize],
+    pub bytes: &'a [u8],
+}
+
+impl Tensor<'_> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.dtype.num_bytes()
+    }
+
+    /// Whether the tensor has no value.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// All values in order, widened to f32.
+    pub fn values(&self) -> impl Iterator<Item = f32> + '_ {
+        self.values_in(0, self.len())
+    }
+
+    /// `len` values from index `start`, widened to f32.
+    pub fn values_in(&self, start: usize, len: usize) -> impl Iterator<Item = f32> + '_ {
+        let size = self.dtype.num_bytes();
+        let dtype = self.dtype;
+        self.bytes[start * size..(start + len) * size].chunks_exact(size).map(move |bytes| match dtype {
+            DType::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+            DType::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        })
+    }
+
+    /// Adds row `row` of a matrix `[_, out.len()]` to `out`.
+    pub fn add_row_to(&self, row: usize, out: &mut [f32]) {
+        let width = out.len();
+        for (sum, value) in out.iter_mut().zip(self.values_in(row * width, width)) {
+            *sum += value;
+        }
+    }
+
+    /// The stored bits of an f16 tensor.
+    fn f16_bits(&self) -> impl Iterator<Item = u16> + '_ {
+        self.bytes.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// Values of a [`PackedLinear`]: f16 stays f16 (as bits), everything else is f32.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PackedValues {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+}
+
+/// Weight and bias of a linear layer `output = input · weightᵀ + bias`, repacked for the kernels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedLinear {
+    /// Columns of the input, without padding.
+    pub in_features: usize,
+    /// Columns of the input with padding.
+    pub in_stride: usize,
+    /// Columns of the output, without padding.
+    pub out_features: usize,
+    /// Columns of the output with padding.
+    pub out_stride: usize,
+    /// `[out_stride, in_stride]`, zero where padded.
+    pub weight: PackedValues,
+    /// `[out_stride]`, zero where padded.
+    pub bias: Vec<f32>,
+}
+
+/// Where attention heads stand in the weights of a linear layer, and so where padding goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadSide {
+    /// No heads: plain columns on both sides.
+    None,
+    /// The outputs are heads (query, key, value).
+    Output(Heads),
+    /// The inputs are heads (the projection after attention).
+    Input(Heads),
+}
+
+impl PackedLinear {
+    /// Stacks linear layers of equal shape along their outputs: `[(weight [out, in], bias [out])]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when a weight is no matrix of the first one's shape, or a bias does not fit it.
+    pub fn stack(parts: &[(Tensor<'_>, Tensor<'_>)], heads: HeadSide) -> Result<Self> {
+        let shape_error = |argument, found: &dyn std::fmt::Debug, expected: String| Error::Shape {
+            kernel: "linear",
+            argument,
+            found: format!("{found:?}"),
+            expected,
+        };
+        let Some(&[part_out, in_features]) = parts.first().map(|(weight, _)| weight.shape) else {
+            return Err(shape_error("weight", &parts.first().map(|part| part.0.shape), "a matrix".into()));
+        };
+        let (part_stride, in_stride) = match heads {
+            HeadSide::None => (row_stride(part_out), row_stride(in_features)),
+            HeadSide::Output(heads) => (heads.stride(), row_stride(in_features)),
+            HeadSide::Input(heads) => (row_stride(part_out), heads.stride()),
+        };
+        let place = |row: usize, column: usize| match heads {
+            HeadSide::None => row * in_stride + column,
+            HeadSide::Output(heads) => heads.column(row) * in_stride + column,
+            HeadSide::Input(heads) => row * in_stride + heads.column(column),
+        };
+        let out_stride = part_stride * parts.len();
+        let keep_f16 = parts.iter().all(|(weight, _)| weight.dtype == DType::F16);
+        let mut weight = if keep_f16 {
+            PackedValues::F16(vec![0; out_stride * in_stride])
+        } else {
+            PackedValues::F32(vec![0.0; out_stride * in_stride])
+        };
+        let mut bias = vec![0.0; out_stride];
+        for (part, (part_weight, part_bias)) in parts.iter().enumerate() {
+            if part_weight.shape != [part_out, in_features] {
+                return Err(shape_error("weight", &part_weight.shape, format!("[{part_out}, {in_features}]")));
+            }
+            if part_bias.shape != [part_out] {
+                return Err(shape_error("bias", &part_bias.shape, format!("[{part_out}]")));
+            }
+            let base = part * part_stride * in_stride;
+            let at = |flat: usize| base + place(flat / in_features, flat % in_features);
+            match &mut weight {
+                PackedValues::F16(packed) => {
+                    part_weight.f16_bits().enumerate().for_each(|(flat, bits)| packed[at(flat)] = bits);
+                }
+                PackedValues::F32(packed) => {
+                    part_weight.values().enumerate().for_each(|(flat, value)| packed[at(flat)] = value);
+                }
+            }
+            for (row, value) in part_bias.values().enumerate() {
+                bias[part * part_stride + place(row, 0) / in_stride] = value;
+            }
+        }
+        Ok(Self { in_features, in_stride, out_features: part_out * parts.len(), out_stride, weight, bias })
+    }
+
+    /// The weight widened to f32, `[out_stride, in_stride]`.
+    pub fn weight_f32(&self) -> Cow<'_, [f32]> {
+        match &self.weight {
+            PackedValues::F32(values) => Cow::Borrowed(values),
+            PackedValues::F16(bits) => bits.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect(),
+        }
+    }
+
+    /// Multiply-adds of one row for `columns` padded outputs, padding not counted.
+    pub fn multiply_adds_per_row(&self, num_columns: usize) -> usize {
+        self.in_features * (self.out_features * num_columns / self.out_stride)
+    }
+}
+
+/// Weight and bias of a layer normalisation, padded with zeros to a multiple of [`ROW_ALIGN`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedLayerNorm {
+    /// Columns without padding.
+    pub width: usize,
+    /// `[row_stride(width)]`.
+    pub weight: Vec<f32>,
+    /// `[row_stride(width)]`.
+    pub bias: Vec<f32>,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl PackedLayerNorm {
+    /// Pads `weight` and `bias`, both `[width]`.
+    pub fn new(weight: &Tensor<'_>, bias: &Tensor<'_>, eps: f32) -> Self {
+        let width = weight.len();
+        let pad = |tensor: &Tensor<'_>| {
+            let mut values: Vec<f32> = tensor.values().collect();
+            values.resize(row_stride(width), 0.0);
+            values
+        };
+        Self { width, weight: pad(weight), bias: pad(bias), eps }
+    }
+}
