@@ -1,1 +1,257 @@
-//! The plain Rust twins of the kernels.
+//! The plain twins of the kernels: loops over slices, one file per kernel, under the same names as the shaders.
+//!
+//! They are the oracle for the tests, and serve machines without a GPU.
+
+mod attention;
+mod attention_maps;
+mod attention_stats;
+pub mod back_tracking;
+mod forward_top_k;
+mod gather_rows;
+mod layer_norm;
+mod linear;
+pub mod math;
+mod pack_rows;
+mod rows;
+
+use std::ops::Range;
+
+use super::{Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, check};
+use crate::error::{Error, Result};
+use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
+
+/// f32 rows in host memory.
+#[derive(Debug, Clone)]
+pub struct CpuMatrix {
+    values: Vec<f32>,
+    num_rows: usize,
+    width: usize,
+}
+
+impl MatrixShape for CpuMatrix {
+    fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn stride(&self) -> usize {
+        row_stride(self.width)
+    }
+}
+
+impl CpuMatrix {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.stride()..][..self.stride()]
+    }
+}
+
+/// Weight, widened to f32, and bias of a linear layer.
+#[derive(Debug, Clone)]
+pub struct CpuLinear {
+    in_stride: usize,
+    out_stride: usize,
+    /// `[out_stride, in_stride]`
+    weight: Vec<f32>,
+    /// `[out_stride]`
+    bias: Vec<f32>,
+}
+
+/// The index buffer with the layout of the running chunk.
+#[derive(Debug, Clone)]
+pub struct CpuIndex {
+    layout: ChunkLayout,
+    words: Vec<u32>,
+}
+
+impl CpuIndex {
+    /// Number of rows of a level.
+    fn num_rows(&self, level: usize) -> usize {
+        self.words[self.layout.num_rows(level)] as usize
+    }
+
+    /// The rows of a sample in a level.
+    fn sample_rows(&self, level: usize, sample: usize) -> Range<usize> {
+        let offsets = &self.words[self.layout.offsets(level)..];
+        offsets[sample] as usize..offsets[sample + 1] as usize
+    }
+
+    fn sample_of_row(&self, level: usize, row: usize) -> usize {
+        self.words[self.layout.sample_of_row(level) + row] as usize
+    }
+
+    fn map_offset(&self, sample: usize) -> usize {
+        self.words[self.layout.map_offsets() + sample] as usize
+    }
+
+    /// Stores the sorted positions of one sample's K_layer.
+    fn write_kept(&mut self, layer: usize, sample: usize, positions: impl Iterator<Item = usize>) {
+        let base = self.layout.kept(layer) + self.sample_rows(super::ALL, sample).start;
+        let mut count = 0;
+        for (place, position) in positions.enumerate() {
+            self.words[base + place] = position as u32;
+            count = place + 1;
+        }
+        let at = self.layout.counts(layer) + sample;
+        self.words[at] = count as u32;
+    }
+
+    /// The sorted positions of one sample's K_layer.
+    fn kept(&self, layer: usize, sample: usize) -> &[u32] {
+        let count = self.words[self.layout.counts(layer) + sample] as usize;
+        &self.words[self.layout.kept(layer) + self.sample_rows(super::ALL, sample).start..][..count]
+    }
+}
+
+/// Computes every kernel at once, in plain Rust.
+#[derive(Debug, Default)]
+pub struct CpuBackend {}
+
+impl CpuBackend {
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Backend for CpuBackend {
+    type Matrix = CpuMatrix;
+    type Linear = CpuLinear;
+    type LayerNorm = PackedLayerNorm;
+    type Index = CpuIndex;
+
+    fn max_binding_bytes(&self) -> u64 {
+        1 << 30
+    }
+
+    fn max_chunk_multiply_adds(&self) -> u64 {
+        // About a second of one core between two points where a run can be cancelled.
+        20_000_000_000
+    }
+
+    fn create_matrix(&mut self, label: &'static str, num_rows: usize, width: usize) -> Result<CpuMatrix> {
+        let mut values = Vec::new();
+        let len = num_rows.saturating_mul(row_stride(width));
+        values
+            .try_reserve_exact(len)
+            .map_err(|_| Error::OutOfMemory { what: format!("{label} [{num_rows}, {width}] f32") })?;
+        values.resize(len, 0.0);
+        Ok(CpuMatrix { values, num_rows, width })
+    }
+
+    fn create_index(&mut self, num_words: usize) -> Result<CpuIndex> {
+        Ok(CpuIndex { layout: ChunkLayout::host_words(&[], 0, &[]).0, words: vec![0; num_words] })
+    }
+
+    fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {
+        Ok(CpuLinear {
+            in_stride: linear.in_stride,
+            out_stride: linear.out_stride,
+            weight: linear.weight_f32().into_owned(),
+            bias: linear.bias.clone(),
+        })
+    }
+
+    fn create_layer_norm(&mut self, _label: &str, layer_norm: &PackedLayerNorm) -> Result<PackedLayerNorm> {
+        Ok(layer_norm.clone())
+    }
+
+    fn begin_chunk(&mut self, index: &mut CpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
+        check(layout.num_words() <= index.words.len(), "begin_chunk", "layout", layout.num_words(), index.words.len())?;
+        index.layout = layout;
+        self.write_index(index, 0, words)
+    }
+
+    fn write_index(&mut self, index: &mut CpuIndex, at: usize, words: &[u32]) -> Result<()> {
+        check(at + words.len() <= index.words.len(), "write_index", "words", at + words.len(), index.words.len())?;
+        index.words[at..][..words.len()].copy_from_slice(words);
+        Ok(())
+    }
+
+    fn write_matrix(&mut self, matrix: &mut CpuMatrix, values: &[f32]) -> Result<()> {
+        check(values.len() <= matrix.values.len(), "write_matrix", "values", values.len(), matrix.values.len())?;
+        matrix.values[..values.len()].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn gather_rows(
+        &mut self,
+        input: &CpuMatrix,
+        columns: Range<usize>,
+        index: &CpuIndex,
+        rows: Rows,
+        output: &mut CpuMatrix,
+    ) -> Result<()> {
+        gather_rows::gather_rows(input, columns, index, rows, output)
+    }
+
+    fn layer_norm(
+        &mut self,
+        input: &CpuMatrix,
+        layer_norm: &PackedLayerNorm,
+        index: &CpuIndex,
+        rows: Rows,
+        output: &mut CpuMatrix,
+    ) -> Result<()> {
+        layer_norm::layer_norm(input, layer_norm, index, rows, output)
+    }
+
+    fn linear(&mut self, call: Linear<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+        linear::linear(&call, index, output)
+    }
+
+    fn attention(&mut self, call: Attention<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+        attention::attention(&call, index, output)
+    }
+
+    fn attention_stats(&mut self, call: AttentionMap<'_, Self>, index: &CpuIndex, stats: &mut CpuMatrix) -> Result<()> {
+        attention_stats::attention_stats(&call, index, stats)
+    }
+
+    fn attention_maps(
+        &mut self,
+        call: AttentionMap<'_, Self>,
+        stats: &CpuMatrix,
+        layer: usize,
+        index: &CpuIndex,
+        maps: &mut CpuMatrix,
+    ) -> Result<()> {
+        attention_maps::attention_maps(&call, stats, layer, index, maps)
+    }
+
+    fn back_tracking(
+        &mut self,
+        call: BackTracking<'_, Self>,
+        index: &mut CpuIndex,
+        token_scores: &mut CpuMatrix,
+    ) -> Result<()> {
+        back_tracking::run(&call, index, token_scores)
+    }
+
+    fn forward_top_k(
+        &mut self,
+        maps: &CpuMatrix,
+        layer: usize,
+        index: &mut CpuIndex,
+        token_scores: &mut CpuMatrix,
+    ) -> Result<()> {
+        forward_top_k::run(maps, layer, index, token_scores)
+    }
+
+    fn pack_rows(&mut self, levels: Range<usize>, index: &mut CpuIndex) -> Result<()> {
+        pack_rows::pack_rows(levels, index)
+    }
+
+    async fn read(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
+        Ok(regions
+            .iter()
+            .map(|region| match region {
+                Region::Matrix(matrix, num_rows) => {
+                    matrix.values[..num_rows * matrix.stride()].iter().map(|value| value.to_bits()).collect()
+                }
+                Region::Index(index, words) => index.words[words.clone()].to_vec(),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,39 @@
+//! K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and `[CLS]`.
+
+use super::back_tracking::ranks;
+use super::{CpuIndex, CpuMatrix};
+use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, check};
+use crate::error::Result;
+
+pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &mut CpuMatrix) -> Result<()> {
+    let layout = index.layout;
+    check(layout.max_tokens <= MAX_PRUNED_TOKENS, "forward_top_k", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
+    let num_values = (layer + 1) * layout.num_map_values;
+    check(maps.values.len() >= num_values, "forward_top_k", "maps", maps.values.len(), num_values)?;
+    check(token_scores.num_rows > layer, "forward_top_k", "token_scores", token_scores.num_rows, layer + 1)?;
+    for sample in 0..layout.num_samples {
+        let rows = index.sample_rows(ALL, sample);
+        let num_tokens = rows.len();
+        let map = &maps.values[layer * layout.num_map_values + index.map_offset(sample)..][..num_tokens * num_tokens];
+        let positions = index.kept(layer, sample).to_vec();
+        let k = index.words[layout.k(layer) + sample] as usize;
+        let mut received = vec![0.0f32; positions.len()];
+        for i in 0..positions.len() {
+            for (received, a) in received.iter_mut().zip(&map[i * num_tokens..]) {
+                *received += a;
+            }
+        }
+        received.iter_mut().for_each(|received| *received /= positions.len() as f32);
+        let ranks = ranks(&received);
+        let stride = token_scores.stride();
+        let scores = &mut token_scores.values[layer * stride + rows.start..][..num_tokens];
+        scores.fill(0.0);
+        for (&position, received) in positions.iter().zip(received) {
+            scores[position as usize] = received;
+        }
+        // Position 0 is `[CLS]`, which always stays.
+        let kept = positions.iter().zip(ranks).filter(|&(&position, rank)| position == 0 || rank < k);
+        index.write_kept(layer + 1, sample, kept.map(|(&position, _)| position as usize));
+    }
+    Ok(())
+}
