@@ -1,0 +1,88 @@
+//! What goes into [`Engine::classify`](crate::Engine::classify) and what comes out.
+
+use crate::pruning::Flops;
+
+/// One input of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Input<'a> {
+    /// One text.
+    Text(&'a str),
+    /// Two texts, separated by the model's separator.
+    Pair(&'a str, &'a str),
+}
+
+/// What comes back besides the result; both cost memory and time to read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// [`Classification::token_scores`]
+    pub token_scores: bool,
+    /// [`Classification::attention_maps`]
+    pub attention_maps: bool,
+}
+
+/// The result for one input of T tokens, by a model of L layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classification {
+    /// The wordpieces, `[CLS]` first; `[T]`.
+    pub tokens: Vec<String>,
+    /// Their ids; `[T]`.
+    pub input_ids: Vec<u32>,
+    /// The classifier's outputs; `[num_labels]`.
+    pub logits: Vec<f32>,
+    /// Softmax of the logits; empty for a regression model.
+    pub probs: Vec<f32>,
+    /// Index of the largest logit (0 for regression).
+    pub label_index: usize,
+    /// Its name in `id2label`.
+    pub label: String,
+    /// K_l as sorted token positions, l = 0 … L. K_L is `[0]`; a dense run has all positions everywhere.
+    pub kept: Vec<Vec<u32>>,
+    /// The paper's average retention: mean over l = 0 … L of |K_l| / T.
+    pub retention: f64,
+    /// What was computed, counted from the rows.
+    pub flops: Flops,
+    /// Whether the text was longer than the model's position limit and lost its end.
+    pub truncated: bool,
+    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2, attention received for `forward`.
+    pub token_scores: Option<Vec<Vec<f32>>>,
+    /// The maps that the rule looked at, `[L][T · T]`, rows attend to columns: mean attention probabilities, or for
+    /// `concrete` the mean of Φ(Z). Those of `forward` are `[|K_l| · T]`, over kept rows and columns, for l < L − 1.
+    pub attention_maps: Option<Vec<Vec<f32>>>,
+}
+
+/// Which device an engine runs on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// A hardware GPU if there is one, otherwise the CPU.
+    #[default]
+    Auto,
+    /// A GPU adapter, software adapters included.
+    Gpu,
+    /// The plain Rust kernels.
+    Cpu,
+}
+
+/// How to choose the device of an engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackendOptions {
+    pub kind: BackendKind,
+    /// Take the first adapter whose name contains this (case ignored). Software adapters count then, for `Auto` too.
+    pub adapter: Option<String>,
+}
+
+impl From<BackendKind> for BackendOptions {
+    fn from(kind: BackendKind) -> Self {
+        Self { kind, adapter: None }
+    }
+}
+
+/// The device that an engine runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// `gpu` or `cpu`
+    pub backend: &'static str,
+    /// The adapter's name, or what the CPU path is.
+    pub adapter: String,
+    /// Why `auto` did not take a GPU.
+    pub note: Option<String>,
+}

@@ -1,0 +1,105 @@
+//! FLOPs of a run, from the rows that it computes: 2 per multiply-add of every matrix product.
+//!
+//! With n = |K_l| key rows, q = |K_{l+1}| query rows, hidden size h and intermediate size i, layer l has
+//!
+//! | product | multiply-adds |
+//! |---|---|
+//! | key, value | n · 2h² |
+//! | query | q · h² |
+//! | scores and context | q · n · 2h |
+//! | attention output | q · h² |
+//! | intermediate, output | q · 2hi |
+//!
+//! An attention map over n rows costs n² · 2h more: its scores are computed for the statistics of each row, then
+//! again for the map, so that no T × T scratch is kept per head. The head reads one row: the pooler (BERT) h², the classifier
+//! h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
+
+use std::ops::AddAssign;
+
+/// FLOPs of one or more inputs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flops {
+    /// The same inputs without pruning.
+    pub dense: u64,
+    /// The model over the kept tokens.
+    pub pruned: u64,
+    /// What finding the kept tokens costs outside the model's own pass: ApproxNet, or for `oracle` the dense pass.
+    pub approx: u64,
+}
+
+impl Flops {
+    /// All that was computed: `pruned + approx`.
+    pub fn total(&self) -> u64 {
+        self.pruned + self.approx
+    }
+}
+
+impl AddAssign for Flops {
+    fn add_assign(&mut self, other: Self) {
+        self.dense += other.dense;
+        self.pruned += other.pruned;
+        self.approx += other.approx;
+    }
+}
+
+/// The sizes that FLOPs depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderSize {
+    pub num_hidden_layers: usize,
+    /// h; heads divide it evenly.
+    pub hidden_size: usize,
+    /// i
+    pub intermediate_size: usize,
+    /// Multiply-adds per input token before the first layer (ViT's patch embedding).
+    pub embedding: usize,
+    /// Multiply-adds of the head on `[CLS]`.
+    pub head: usize,
+}
+
+impl EncoderSize {
+    /// FLOPs of a dense pass over `num_tokens`, with the head.
+    pub fn dense(&self, num_tokens: usize) -> u64 {
+        self.pruned(num_tokens, &vec![num_tokens; self.num_hidden_layers + 1])
+    }
+
+    /// FLOPs of a pass over `kept[l]` = |K_l|, l = 0 … L, with the head.
+    pub fn pruned(&self, num_tokens: usize, kept: &[usize]) -> u64 {
+        let layers: usize = kept.windows(2).map(|pair| self.key_value(pair[0]) + self.rest(pair[0], pair[1])).sum();
+        2 * (layers + self.embedding * num_tokens + self.head) as u64
+    }
+
+    /// FLOPs of ApproxNet over `num_tokens`: the maps of all layers and what they need.
+    pub fn maps(&self, num_tokens: usize) -> u64 {
+        let (n, h) = (num_tokens, self.hidden_size);
+        let inner = self.key_value(n) + self.rest(n, n) + self.map(n);
+        let last = 2 * n * h * h + self.map(n);
+        2 * (self.embedding * n + inner * (self.num_hidden_layers - 1) + last) as u64
+    }
+
+    /// FLOPs of a dense pass up to the last layer's map, as the oracle needs it.
+    pub fn oracle(&self, num_tokens: usize) -> u64 {
+        self.maps(num_tokens)
+    }
+
+    /// FLOPs of the forward rule over `kept[l]`: the queries of layers before the last are computed for all of K_l, and their map.
+    pub fn forward(&self, num_tokens: usize, kept: &[usize]) -> u64 {
+        let scoring: usize = kept[..kept.len() - 1]
+            .windows(2)
+            .map(|pair| (pair[0] - pair[1]) * self.hidden_size * self.hidden_size + self.map(pair[0]))
+            .sum();
+        self.pruned(num_tokens, kept) + 2 * scoring as u64
+    }
+
+    fn key_value(&self, n: usize) -> usize {
+        2 * n * self.hidden_size * self.hidden_size
+    }
+
+    fn rest(&self, n: usize, q: usize) -> usize {
+        let h = self.hidden_size;
+        q * (2 * h * h + 2 * n * h + 2 * h * self.intermediate_size)
+    }
+
+    fn map(&self, n: usize) -> usize {
+        2 * n * n * self.hidden_size
+    }
+}
