@@ -64,6 +64,15 @@ pub enum DType {
 }
 
 impl DType {
+    /// The format's name, as in `f16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+        }
+    }
+
     /// Bytes per value.
     pub const fn num_bytes(self) -> usize {
         match self {
@@ -106,6 +115,15 @@ impl Tensor<'_> {
             DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
             DType::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
         })
+    }
+
+    /// Index of the first NaN or infinity: a value whose exponent bits are all ones.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        match self.dtype {
+            DType::F32 => self.bytes.chunks_exact(4).position(|bytes| bytes[3] & 0x7f == 0x7f && bytes[2] & 0x80 != 0),
+            DType::F16 => self.bytes.chunks_exact(2).position(|bytes| bytes[1] & 0x7c == 0x7c),
+            DType::Bf16 => self.bytes.chunks_exact(2).position(|bytes| bytes[1] & 0x7f == 0x7f && bytes[0] & 0x80 != 0),
+        }
     }
 
     /// Adds row `row` of a matrix `[_, out.len()]` to `out`.

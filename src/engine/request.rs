@@ -2,15 +2,6 @@
 
 use crate::pruning::Flops;
 
-/// One input of a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Input<'a> {
-    /// One text.
-    Text(&'a str),
-    /// Two texts, separated by the model's separator.
-    Pair(&'a str, &'a str),
-}
-
 /// What comes back besides the result; both cost memory and time to read back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outputs {

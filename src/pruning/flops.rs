@@ -68,17 +68,12 @@ impl EncoderSize {
         2 * (layers + self.embedding * num_tokens + self.head) as u64
     }
 
-    /// FLOPs of ApproxNet over `num_tokens`: the maps of all layers and what they need.
+    /// FLOPs of a dense pass over `num_tokens` that ends at the last layer's attention map (ApproxNet; the oracle's own pass).
     pub fn maps(&self, num_tokens: usize) -> u64 {
         let (n, h) = (num_tokens, self.hidden_size);
         let inner = self.key_value(n) + self.rest(n, n) + self.map(n);
         let last = 2 * n * h * h + self.map(n);
         2 * (self.embedding * n + inner * (self.num_hidden_layers - 1) + last) as u64
-    }
-
-    /// FLOPs of a dense pass up to the last layer's map, as the oracle needs it.
-    pub fn oracle(&self, num_tokens: usize) -> u64 {
-        self.maps(num_tokens)
     }
 
     /// FLOPs of the forward rule over `kept[l]`: the queries of layers before the last are computed for all of K_l, and their map.

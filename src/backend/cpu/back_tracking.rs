@@ -78,7 +78,7 @@ pub fn concrete(
 }
 
 /// How many values come before each one in descending order; equal values in order of their index.
-pub fn ranks(values: &[f32]) -> Vec<usize> {
+pub fn ranks<T: PartialOrd>(values: &[T]) -> Vec<usize> {
     let before = |i: usize, j: usize| values[i] > values[j] || (values[i] == values[j] && i < j);
     (0..values.len()).map(|j| (0..values.len()).filter(|&i| before(i, j)).count()).collect()
 }

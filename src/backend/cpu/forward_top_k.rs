@@ -1,4 +1,6 @@
 //! K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and `[CLS]`.
+//!
+//! Sums are pairs of f32 (value, rounding error): real sentences have tokens whose means differ by less than one ulp.
 
 use super::back_tracking::ranks;
 use super::{CpuIndex, CpuMatrix};
@@ -17,23 +19,31 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
         let map = &maps.values[layer * layout.num_map_values + index.map_offset(sample)..][..num_tokens * num_tokens];
         let positions = index.kept(layer, sample).to_vec();
         let k = index.words[layout.k(layer) + sample] as usize;
-        let mut received = vec![0.0f32; positions.len()];
+        let mut received = vec![(0.0f32, 0.0f32); positions.len()];
         for i in 0..positions.len() {
-            for (received, a) in received.iter_mut().zip(&map[i * num_tokens..]) {
-                *received += a;
+            for (sum, &a) in received.iter_mut().zip(&map[i * num_tokens..]) {
+                *sum = add(*sum, a);
             }
         }
-        received.iter_mut().for_each(|received| *received /= positions.len() as f32);
         let ranks = ranks(&received);
         let stride = token_scores.stride();
         let scores = &mut token_scores.values[layer * stride + rows.start..][..num_tokens];
         scores.fill(0.0);
         for (&position, received) in positions.iter().zip(received) {
-            scores[position as usize] = received;
+            scores[position as usize] = received.0 / positions.len() as f32;
         }
         // Position 0 is `[CLS]`, which always stays.
         let kept = positions.iter().zip(ranks).filter(|&(&position, rank)| position == 0 || rank < k);
         index.write_kept(layer + 1, sample, kept.map(|(&position, _)| position as usize));
     }
     Ok(())
+}
+
+/// Adds to a sum whose rounding error is kept beside it (Knuth's two-sum), and normalises the pair.
+fn add((high, low): (f32, f32), value: f32) -> (f32, f32) {
+    let sum = high + value;
+    let part = sum - high;
+    let error = low + ((high - (sum - part)) + (value - part));
+    let normalised = sum + error;
+    (normalised, error - (normalised - sum))
 }

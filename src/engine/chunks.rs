@@ -1,0 +1,135 @@
+//! Splitting a batch into chunks that fit the device, and the row counts that a rule asks for.
+
+use std::ops::Range;
+
+use crate::backend::MAX_PRUNED_TOKENS;
+use crate::error::{Error, Result};
+use crate::models::Config;
+use crate::pruning::Prune;
+use crate::tensor::row_stride;
+
+/// What a device can take at once.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkLimits {
+    /// Largest buffer that a kernel can bind.
+    pub max_binding_bytes: u64,
+    /// Work of a chunk, in multiply-adds.
+    pub max_multiply_adds: u64,
+}
+
+/// Consecutive samples, as long as their sum fits; `lengths` are the samples' tokens.
+///
+/// # Errors
+/// [`Error::TooLarge`] when one sample alone does not fit a binding.
+pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &ChunkLimits) -> Result<Vec<Range<usize>>> {
+    let widest = row_stride(config.intermediate_size).max(3 * config.heads().stride()) as u64;
+    let size = config.encoder_size();
+    let mut chunks: Vec<Range<usize>> = Vec::new();
+    let (mut rows_bytes, mut maps_bytes, mut multiply_adds) = (0, 0, 0);
+    for (sample, &length) in lengths.iter().enumerate() {
+        let rows = 4 * widest * length as u64;
+        let maps = if with_maps { 4 * (config.num_hidden_layers * length * length) as u64 } else { 0 };
+        for (what, needed) in [("the rows", rows), ("the attention maps", maps)] {
+            if needed > limits.max_binding_bytes {
+                let what = format!("input {}: {what} of its {length} tokens", sample + 1);
+                let backend = "a binding of this device".to_owned();
+                return Err(Error::TooLarge { what, needed, limit: limits.max_binding_bytes, backend });
+            }
+        }
+        let work = size.dense(length) / 2;
+        rows_bytes += rows;
+        maps_bytes += maps;
+        multiply_adds += work;
+        let fits = rows_bytes <= limits.max_binding_bytes
+            && maps_bytes <= limits.max_binding_bytes
+            && multiply_adds <= limits.max_multiply_adds;
+        match chunks.last_mut() {
+            Some(chunk) if fits => chunk.end = sample + 1,
+            _ => {
+                chunks.push(sample..sample + 1);
+                (rows_bytes, maps_bytes, multiply_adds) = (rows, maps, work);
+            }
+        }
+    }
+    Ok(chunks)
+}
+
+/// How many tokens a rule picks, and upper bounds of what it keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picks {
+    /// k of every layer and sample; empty for rules without ratios.
+    pub k: Vec<Vec<usize>>,
+    /// Upper bound of Σ |K_l| over the samples, l = 0 … L.
+    pub bounds: Vec<usize>,
+}
+
+impl Picks {
+    /// For samples of `lengths` tokens.
+    ///
+    /// # Errors
+    /// [`Error::RuleNeeds`] when the rule has another number of ratios than the model has layers.
+    pub fn new(prune: &Prune, lengths: &[usize], num_layers: usize) -> Result<Self> {
+        let num_tokens: usize = lengths.iter().sum();
+        let Some(ratios) = prune.ratios() else {
+            let mut bounds = vec![num_tokens; num_layers + 1];
+            if *prune == Prune::Concrete {
+                bounds[num_layers] = lengths.len();
+            }
+            return Ok(Self { k: Vec::new(), bounds });
+        };
+        let ratios = ratios.for_layers(num_layers).ok_or_else(|| Error::RuleNeeds {
+            rule: prune.to_string(),
+            needs: format!("one ratio or {num_layers}, one per layer, not {}", ratios.len()),
+        })?;
+        let is_forward = matches!(prune, Prune::Forward(_));
+        let mut k: Vec<Vec<usize>> = ratios
+            .iter()
+            .map(|ratio| {
+                let pick = |&length: &usize| if is_forward { ratio.floor_of(length) } else { ratio.ceil_of(length) };
+                lengths.iter().map(pick).collect()
+            })
+            .collect();
+        let mut bounds = vec![0; num_layers + 1];
+        for (sample, &length) in lengths.iter().enumerate() {
+            let mut bound = if is_forward { length } else { 1 };
+            if is_forward {
+                bounds[0] += length;
+                for layer in 1..num_layers {
+                    // K_{l+1} is the picks of layer l and `[CLS]`, all out of K_l.
+                    bound = bound.min(k[layer - 1][sample] + 1);
+                    bounds[layer] += bound;
+                }
+                bounds[num_layers] += 1;
+            } else {
+                bounds[num_layers] += 1;
+                for layer in (0..num_layers).rev() {
+                    bound = length.min(k[layer][sample] + bound);
+                    bounds[layer] += bound;
+                }
+            }
+        }
+        if is_forward {
+            // After the last layer only `[CLS]` counts; its ratio is unused.
+            k[num_layers - 1].fill(0);
+        }
+        Ok(Self { k, bounds })
+    }
+}
+
+/// [`Error::RuleNeeds`] when the back-tracking kernels cannot hold a sample.
+pub fn check_lengths(prune: &Prune, lengths: &[usize]) -> Result<()> {
+    if *prune == Prune::Dense {
+        return Ok(());
+    }
+    match lengths.iter().position(|&length| length > MAX_PRUNED_TOKENS) {
+        None => Ok(()),
+        Some(sample) => Err(Error::RuleNeeds {
+            rule: prune.to_string(),
+            needs: format!(
+                "inputs of at most {MAX_PRUNED_TOKENS} tokens, input {} has {}; `dense` has no such limit",
+                sample + 1,
+                lengths[sample]
+            ),
+        }),
+    }
+}

@@ -1,0 +1,138 @@
+//! One request from input to report: tokenize, split into chunks, find the tokens to keep, run the pruned model.
+
+mod chunks;
+mod report;
+mod request;
+mod session;
+
+use crate::backend::cpu::CpuBackend;
+#[cfg(feature = "gpu")]
+use crate::backend::gpu::{GpuBackend, GpuOptions};
+use crate::error::{Error, Result};
+use crate::models::{Input, Model, Tokens};
+use crate::platform::Pause;
+use crate::pruning::Prune;
+
+pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
+use session::Session;
+
+/// A model on a device.
+///
+/// `&mut`, because a run uses the engine's scratch memory. A run may be dropped at any await point; the next one starts afresh.
+pub struct Engine {
+    model: Model,
+    session: Device,
+    info: BackendInfo,
+    pause: Pause,
+}
+
+enum Device {
+    Cpu(Box<Session<CpuBackend>>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<Session<GpuBackend>>),
+}
+
+impl Engine {
+    /// Uploads the model. After [`Error::DeviceLost`], make a new engine from the same model.
+    ///
+    /// `Auto` takes a hardware GPU if there is one, otherwise the CPU, and [`BackendInfo::note`] says why.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with the list of those found, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Gpu`].
+    pub async fn new(model: &Model, options: &BackendOptions) -> Result<Self> {
+        let (session, info) = Self::open(model, options).await?;
+        Ok(Self { model: model.clone(), session, info, pause: Box::new(|| Box::pin(async {})) })
+    }
+
+    #[cfg(feature = "gpu")]
+    async fn open(model: &Model, options: &BackendOptions) -> Result<(Device, BackendInfo)> {
+        if options.kind == BackendKind::Cpu {
+            return Self::open_cpu(model, options, None);
+        }
+        let allow_software = options.kind == BackendKind::Gpu || options.adapter.is_some();
+        let gpu = GpuBackend::new(&GpuOptions { adapter: options.adapter.clone(), allow_software }).await;
+        match gpu {
+            Ok(backend) => {
+                let adapter = backend.adapter().name.clone();
+                let session = Session::new(backend, model).await?;
+                Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, note: None }))
+            }
+            Err(error @ Error::NoAdapter { .. }) if options.kind == BackendKind::Auto && options.adapter.is_none() => {
+                Self::open_cpu(model, options, Some(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    async fn open(model: &Model, options: &BackendOptions) -> Result<(Device, BackendInfo)> {
+        if options.kind == BackendKind::Gpu {
+            let wanted = "in a build without the feature `gpu`".to_owned();
+            return Err(Error::NoAdapter { wanted, found: "none".to_owned() });
+        }
+        Self::open_cpu(model, options, None)
+    }
+
+    fn open_cpu(model: &Model, options: &BackendOptions, note: Option<String>) -> Result<(Device, BackendInfo)> {
+        if let (BackendKind::Cpu, Some(name)) = (options.kind, &options.adapter) {
+            let wanted = format!("`{name}` for the backend `cpu`, which takes none");
+            return Err(Error::NoAdapter { wanted, found: "not looked for".to_owned() });
+        }
+        let session = Session::new_now(CpuBackend::new(), model)?;
+        let info = BackendInfo {
+            backend: "cpu",
+            adapter: "CPU".to_owned(),
+            note: note.map(|why| format!("running on the CPU: {why}")),
+        };
+        Ok((Device::Cpu(Box::new(session)), info))
+    }
+
+    /// Classifies a ragged batch: any number of inputs of any lengths, packed without padding.
+    ///
+    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch too large for the device
+    /// is split into chunks.
+    ///
+    /// # Errors
+    /// [`Error::Input`] names an input that cannot be classified, [`Error::RuleNeeds`] what the model lacks for the rule,
+    /// [`Error::DeviceLost`] and the other device errors.
+    pub async fn classify(
+        &mut self,
+        inputs: &[Input<'_>],
+        prune: &Prune,
+        outputs: &Outputs,
+    ) -> Result<Vec<Classification>> {
+        let tokenizer = self.model.tokenizer();
+        let tokens: Vec<Tokens> =
+            inputs.iter().enumerate().map(|(index, input)| tokenizer.encode(index, input)).collect::<Result<_>>()?;
+        match &mut self.session {
+            Device::Cpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
+        }
+    }
+
+    /// The model it was made from.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device it runs on.
+    pub fn backend(&self) -> &BackendInfo {
+        &self.info
+    }
+
+    /// Sets what is awaited between two layers, at first nothing. A single-threaded caller can return to its event loop
+    /// there; a run that is dropped there is cancelled.
+    pub fn set_pause(&mut self, pause: Pause) {
+        self.pause = pause;
+    }
+
+    /// The GPU backend, if it runs on one: counters, and the means to test a lost device.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(&self) -> Option<&GpuBackend> {
+        match &self.session {
+            Device::Cpu(_) => None,
+            Device::Gpu(session) => Some(session.backend()),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `config.json`: the sizes and constants of a network, checked before anything is computed from them.
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::pruning::{EncoderSize, Prune};
+use crate::tensor::Heads;
+
+/// The model families that this crate computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// `BertForSequenceClassification`
+    Bert,
+}
+
+/// What the classifier's outputs mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// One of the labels; softmax over the logits.
+    Classification,
+    /// One number.
+    Regression,
+}
+
+/// The constants of the pruning rules (METHOD), from the key `sttabt`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruneConfig {
+    pub concrete_temperature: f32,
+    pub concrete_hard_threshold: f32,
+    pub topk_impact_weight: f32,
+    pub concrete_impact_weight: f32,
+    pub default_prune: Option<Prune>,
+}
+
+/// A network's `config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub architecture: Architecture,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub layer_norm_eps: f32,
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    pub type_vocab_size: usize,
+    pub task: Task,
+    /// The names of the labels; `[num_labels]`.
+    pub labels: Vec<String>,
+    pub prune: PruneConfig,
+}
+
+impl Config {
+    /// Reads the JSON of `file` (the name is for messages alone).
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the key; [`Error::Unsupported`] names an architecture, activation or position embedding that
+    /// this crate does not compute.
+    pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
+        let value: Value = serde_json::from_slice(json)
+            .map_err(|error| Error::File { file: file.to_owned(), reason: format!("not JSON: {error}") })?;
+        let Value::Object(object) = &value else {
+            return Err(Error::File { file: file.to_owned(), reason: "expected a JSON object".to_owned() });
+        };
+        let fields = Fields { file, path: "", object };
+        let architecture = architecture(&fields)?;
+        fields.require("hidden_act", "activation", "gelu")?;
+        fields.require("position_embedding_type", "position embedding", "absolute")?;
+        let hidden_size = fields.size("hidden_size", 1..=1 << 16)?;
+        let num_attention_heads = fields.size("num_attention_heads", 1..=1 << 12)?;
+        if !hidden_size.is_multiple_of(num_attention_heads) {
+            let expected = format!("a divisor of `hidden_size`, {hidden_size}");
+            return Err(fields.error("num_attention_heads", num_attention_heads, &expected));
+        }
+        let labels = labels(&fields)?;
+        let task = match fields.text("problem_type")? {
+            Some("multi_label_classification") => {
+                return Err(Error::Unsupported {
+                    what: "problem type",
+                    found: "multi_label_classification".to_owned(),
+                    supported: "single_label_classification, regression with one label",
+                });
+            }
+            Some("regression") if labels.len() > 1 => {
+                return Err(fields.error("problem_type", "regression", "one label for regression"));
+            }
+            _ if labels.len() == 1 => Task::Regression,
+            _ => Task::Classification,
+        };
+        Ok(Self {
+            architecture,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size", 1..=1 << 18)?,
+            num_hidden_layers: fields.size("num_hidden_layers", 1..=256)?,
+            num_attention_heads,
+            layer_norm_eps: fields.number("layer_norm_eps", 1e-12, 1e-30..=0.1)? as f32,
+            vocab_size: fields.size("vocab_size", 1..=1 << 24)?,
+            max_position_embeddings: fields.size("max_position_embeddings", 3..=1 << 20)?,
+            type_vocab_size: fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
+            task,
+            labels,
+            prune: prune_config(&fields)?,
+        })
+    }
+
+    /// How the attention matrices are split into heads.
+    pub fn heads(&self) -> Heads {
+        Heads { num_heads: self.num_attention_heads, head_size: self.hidden_size / self.num_attention_heads }
+    }
+
+    /// The sizes that FLOPs depend on.
+    pub fn encoder_size(&self) -> EncoderSize {
+        let pooler = self.hidden_size * self.hidden_size;
+        EncoderSize {
+            num_hidden_layers: self.num_hidden_layers,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            embedding: 0,
+            head: pooler + self.hidden_size * self.labels.len(),
+        }
+    }
+}
+
+fn architecture(fields: &Fields<'_>) -> Result<Architecture> {
+    const SUPPORTED: &str = "BertForSequenceClassification";
+    let named = match fields.object.get("architectures") {
+        Some(Value::Array(names)) => names.first().and_then(Value::as_str),
+        _ => None,
+    };
+    match (named, fields.text("model_type")?) {
+        (Some(SUPPORTED), None | Some("bert")) | (None, Some("bert")) => {}
+        (named, model_type) => {
+            return Err(Error::Unsupported {
+                what: "architecture",
+                found: named.or(model_type).unwrap_or("(none)").to_owned(),
+                supported: SUPPORTED,
+            });
+        }
+    }
+    match fields.object.get("is_decoder") {
+        Some(Value::Bool(true)) => Err(fields.error("is_decoder", true, "false")),
+        _ => Ok(Architecture::Bert),
+    }
+}
+
+/// `id2label` in order, else `LABEL_i` for `num_labels` (Hugging Face's default: 2).
+fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
+    let Some(names) = fields.object.get("id2label").filter(|value| !value.is_null()) else {
+        let num_labels = fields.size_or("num_labels", 2, 1..=1 << 20)?;
+        return Ok((0..num_labels).map(|label| format!("LABEL_{label}")).collect());
+    };
+    let expected = "an object with a name for every index from \"0\"";
+    let names = names.as_object().filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| fields.error("id2label", "not that", expected))?;
+    (0..names.len())
+        .map(|label| match names.get(&label.to_string()).and_then(Value::as_str) {
+            Some(name) => Ok(name.to_owned()),
+            None => Err(fields.error("id2label", format!("without \"{label}\""), expected)),
+        })
+        .collect()
+}
+
+fn prune_config(fields: &Fields<'_>) -> Result<PruneConfig> {
+    let empty = Map::new();
+    let object = match fields.object.get("sttabt") {
+        None | Some(Value::Null) => &empty,
+        Some(Value::Object(object)) => object,
+        Some(other) => return Err(fields.error("sttabt", other, "an object")),
+    };
+    let fields = Fields { file: fields.file, path: "sttabt.", object };
+    let default_prune = match fields.text("default_prune")? {
+        Some(rule) => Some(
+            Prune::from_str(rule)
+                .map_err(|error| fields.error("default_prune", format!("{rule:?}"), &error.to_string()))?,
+        ),
+        None => None,
+    };
+    Ok(PruneConfig {
+        concrete_temperature: fields.number("concrete_temperature", 0.1, 1e-6..=1e6)? as f32,
+        concrete_hard_threshold: fields.number("concrete_hard_threshold", 0.5, 0.0..=1.0)? as f32,
+        topk_impact_weight: fields.number("topk_impact_weight", 0.1, 0.0..=1.0)? as f32,
+        concrete_impact_weight: fields.number("concrete_impact_weight", 0.1, 0.0..=1.0)? as f32,
+        default_prune,
+    })
+}
+
+/// A JSON object whose errors name the file and the key.
+struct Fields<'a> {
+    file: &'a str,
+    path: &'a str,
+    object: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn error(&self, key: &str, found: impl ToString, expected: &str) -> Error {
+        Error::Config {
+            file: self.file.to_owned(),
+            key: format!("{}{key}", self.path),
+            found: found.to_string(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    fn size(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+        let expected = format!("an integer from {} to {}", range.start(), range.end());
+        let value = self.object.get(key).ok_or_else(|| self.error(key, "missing", &expected))?;
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| range.contains(size));
+        size.ok_or_else(|| self.error(key, value, &expected))
+    }
+
+    fn size_or(&self, key: &str, default: usize, range: RangeInclusive<usize>) -> Result<usize> {
+        if self.object.contains_key(key) { self.size(key, range) } else { Ok(default) }
+    }
+
+    fn number(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64> {
+        let Some(value) = self.object.get(key) else { return Ok(default) };
+        let number = value.as_f64().filter(|number| range.contains(number));
+        let expected = || format!("a number from {:e} to {:e}", range.start(), range.end());
+        number.ok_or_else(|| self.error(key, value, &expected()))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>> {
+        match self.object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.error(key, other, "a string")),
+        }
+    }
+
+    /// The key must have the one supported value, or be absent.
+    fn require(&self, key: &str, what: &'static str, supported: &'static str) -> Result<()> {
+        match self.text(key)? {
+            Some(found) if found != supported => Err(Error::Unsupported { what, found: found.to_owned(), supported }),
+            _ => Ok(()),
+        }
+    }
+}

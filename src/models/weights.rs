@@ -1,0 +1,111 @@
+//! The tensors of a `model.safetensors`, as views into its bytes.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+
+/// The bytes of a file: a vector, or a memory map.
+pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+struct Entry {
+    dtype: Option<DType>,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+/// A safetensors file whose header has been checked against its length.
+pub struct Weights {
+    file: String,
+    bytes: Bytes,
+    tensors: HashMap<String, Entry>,
+}
+
+impl Weights {
+    /// Reads the header. `file` is for messages alone.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the bytes are truncated or the header lies about them.
+    pub fn new(file: &str, bytes: Bytes) -> Result<Self> {
+        let data = (*bytes).as_ref();
+        let parsed = SafeTensors::deserialize(data).map_err(|error| Error::File {
+            file: file.to_owned(),
+            reason: format!("not a valid safetensors file of {} bytes: {error}", data.len()),
+        })?;
+        let start = data.as_ptr() as usize;
+        let tensors = parsed
+            .iter()
+            .map(|(name, view)| {
+                let at = view.data().as_ptr() as usize - start;
+                let dtype = match view.dtype() {
+                    Dtype::F32 => Some(DType::F32),
+                    Dtype::F16 => Some(DType::F16),
+                    Dtype::BF16 => Some(DType::Bf16),
+                    _ => None,
+                };
+                let entry = Entry { dtype, shape: view.shape().to_vec(), bytes: at..at + view.data().len() };
+                (name.to_owned(), entry)
+            })
+            .collect();
+        Ok(Self { file: file.to_owned(), bytes, tensors })
+    }
+
+    /// The file's name, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Whether a tensor of this name exists.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The first of `names` that exists, with this shape.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::Unsupported`] a number format.
+    pub fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
+        let Some((name, entry)) = names.iter().find_map(|name| self.tensors.get_key_value(*name)) else {
+            let name = names.first().copied().unwrap_or_default().to_owned();
+            return Err(Error::MissingTensor { file: self.file.clone(), name });
+        };
+        if entry.shape != expected {
+            return Err(Error::TensorShape {
+                file: self.file.clone(),
+                name: name.clone(),
+                found: entry.shape.clone(),
+                expected: expected.to_vec(),
+            });
+        }
+        let dtype = entry.dtype.ok_or_else(|| Error::Unsupported {
+            what: "number format of tensor",
+            found: name.clone(),
+            supported: "F32, F16, BF16",
+        })?;
+        Ok(Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] })
+    }
+
+    /// [`Error::NotFinite`] for the first NaN or infinity of a floating-point tensor.
+    pub fn check_finite(&self) -> Result<()> {
+        let mut names: Vec<&String> = self.tensors.keys().collect();
+        names.sort();
+        for name in names {
+            let entry = &self.tensors[name];
+            let Some(dtype) = entry.dtype else { continue };
+            let tensor = Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] };
+            if let Some(index) = tensor.first_not_finite() {
+                let value = tensor.values_in(index, 1).next().unwrap_or(f32::NAN);
+                return Err(Error::NotFinite { file: self.file.clone(), name: name.clone(), index, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of values in all tensors.
+    pub fn num_values(&self) -> u64 {
+        self.tensors.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
+    }
+}
