@@ -45,7 +45,7 @@ pub enum Error {
     Shape { kernel: &'static str, argument: &'static str, found: String, expected: String },
 
     /// Something does not fit a limit of the device.
-    #[error("{what} needs {needed} bytes, the limit of {backend} is {limit}")]
+    #[error("{what}: {needed} bytes needed, the limit of {backend} is {limit}")]
     TooLarge { what: String, needed: u64, limit: u64, backend: String },
 
     /// No GPU adapter fits the request.

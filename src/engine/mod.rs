@@ -54,7 +54,7 @@ impl Engine {
         match gpu {
             Ok(backend) => {
                 let adapter = backend.adapter().name.clone();
-                let session = Session::new(backend, model).await?;
+                let session = Session::new(backend, model, options.max_buffer_bytes).await?;
                 Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, note: None }))
             }
             Err(error @ Error::NoAdapter { .. }) if options.kind == BackendKind::Auto && options.adapter.is_none() => {
@@ -78,7 +78,7 @@ impl Engine {
             let wanted = format!("`{name}` for the backend `cpu`, which takes none");
             return Err(Error::NoAdapter { wanted, found: "not looked for".to_owned() });
         }
-        let session = Session::new_now(CpuBackend::new(), model)?;
+        let session = Session::new_now(CpuBackend::new(), model, options.max_buffer_bytes)?;
         let info = BackendInfo {
             backend: "cpu",
             adapter: "CPU".to_owned(),
@@ -129,8 +129,8 @@ impl Engine {
 
     /// The GPU backend, if it runs on one: counters, and the means to test a lost device.
     #[cfg(feature = "gpu")]
-    pub fn gpu(&self) -> Option<&GpuBackend> {
-        match &self.session {
+    pub fn gpu(&mut self) -> Option<&mut GpuBackend> {
+        match &mut self.session {
             Device::Cpu(_) => None,
             Device::Gpu(session) => Some(session.backend()),
         }

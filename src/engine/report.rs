@@ -48,15 +48,21 @@ pub fn report(
         };
         let label_index =
             (0..logits.len()).fold(0, |best, label| if logits[label] > logits[best] { label } else { best });
-        let per_layer = |values: &[f32], stride: usize, start: usize, len: usize| -> Vec<Vec<f32>> {
-            (0..num_layers).map(|layer| values[layer * stride + start..][..len].to_vec()).collect()
-        };
-        let token_scores =
-            words.token_scores.as_ref().map(|values| per_layer(values, words.scores_stride, first_row, num_tokens));
-        let attention_maps = words
-            .maps
-            .as_ref()
-            .map(|values| per_layer(values, layout.num_map_values, first_map_value, num_tokens * num_tokens));
+        // The forward rule does not look at the last layer.
+        let is_forward = matches!(prune, Prune::Forward(_));
+        let scored_layers = if is_forward { num_layers - 1 } else { num_layers };
+        let token_scores = words.token_scores.as_ref().map(|values| {
+            let scores = |layer: usize| values[layer * words.scores_stride + first_row..][..num_tokens].to_vec();
+            (0..scored_layers).map(scores).collect()
+        });
+        let attention_maps = words.maps.as_ref().map(|values| {
+            let map = |layer: usize| {
+                let num_rows = if is_forward { kept[layer].len() } else { num_tokens };
+                let rows = values[layer * layout.num_map_values + first_map_value..].chunks(num_tokens).take(num_rows);
+                rows.flat_map(|row| &row[..num_rows]).copied().collect()
+            };
+            (0..scored_layers).map(map).collect()
+        });
         let counts: Vec<usize> = kept.iter().map(Vec::len).collect();
         first_row += num_tokens;
         first_map_value += num_tokens * num_tokens;

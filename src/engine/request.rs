@@ -34,10 +34,11 @@ pub struct Classification {
     pub flops: Flops,
     /// Whether the text was longer than the model's position limit and lost its end.
     pub truncated: bool,
-    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2, attention received for `forward`.
+    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2; for `forward`, `[L − 1][T]`, the attention
+    /// received (0 for removed tokens). `None` for `dense`.
     pub token_scores: Option<Vec<Vec<f32>>>,
     /// The maps that the rule looked at, `[L][T · T]`, rows attend to columns: mean attention probabilities, or for
-    /// `concrete` the mean of Φ(Z). Those of `forward` are `[|K_l| · T]`, over kept rows and columns, for l < L − 1.
+    /// `concrete` the mean of Φ(Z). For `forward`, `[L − 1][|K_l| · |K_l|]` over kept tokens. `None` for `dense`.
     pub attention_maps: Option<Vec<Vec<f32>>>,
 }
 
@@ -59,11 +60,13 @@ pub struct BackendOptions {
     pub kind: BackendKind,
     /// Take the first adapter whose name contains this (case ignored). Software adapters count then, for `Auto` too.
     pub adapter: Option<String>,
+    /// Use no buffer larger than this many bytes; larger batches run in chunks. Default: the device's limit.
+    pub max_buffer_bytes: Option<u64>,
 }
 
 impl From<BackendKind> for BackendOptions {
     fn from(kind: BackendKind) -> Self {
-        Self { kind, adapter: None }
+        Self { kind, adapter: None, max_buffer_bytes: None }
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Session<B: Backend> {
     /// logit(p) of every layer, `[1, L]`; zeros without learned thresholds.
     thresholds: B::Matrix,
     scratch: Option<Scratch<B>>,
+    limits: ChunkLimits,
 }
 
 /// The memory that chunks use one after another. It only grows: a chunk of a familiar size allocates nothing.
@@ -64,14 +65,14 @@ impl Capacity {
 
 impl<B: Backend> Session<B> {
     /// Uploads the networks, and waits until the device has taken them.
-    pub async fn new(backend: B, model: &Model) -> Result<Self> {
-        let mut session = Self::new_now(backend, model)?;
+    pub async fn new(backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
+        let mut session = Self::new_now(backend, model, max_buffer_bytes)?;
         session.backend.read(&[]).await?;
         Ok(session)
     }
 
     /// Uploads the networks.
-    pub fn new_now(mut backend: B, model: &Model) -> Result<Self> {
+    pub fn new_now(mut backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
         let main = Encoder::new(&mut backend, model.main())?;
         let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
         let num_layers = model.config().num_hidden_layers;
@@ -80,13 +81,17 @@ impl<B: Backend> Session<B> {
             model.p_logits().unwrap_or(&[]).iter().map(|&p_logit| logit(sigmoid(p_logit))).collect();
         logits.resize(thresholds.stride(), 0.0);
         backend.write_matrix(&mut thresholds, &logits)?;
-        Ok(Self { backend, main, approx, thresholds, scratch: None })
+        let limits = ChunkLimits {
+            max_binding_bytes: backend.max_binding_bytes().min(max_buffer_bytes.unwrap_or(u64::MAX)),
+            max_multiply_adds: backend.max_chunk_multiply_adds(),
+        };
+        Ok(Self { backend, main, approx, thresholds, scratch: None, limits })
     }
 
     /// The backend, for its counters.
     #[cfg(feature = "gpu")]
-    pub fn backend(&self) -> &B {
-        &self.backend
+    pub fn backend(&mut self) -> &mut B {
+        &mut self.backend
     }
 
     /// Runs the inputs chunk by chunk.
@@ -102,13 +107,9 @@ impl<B: Backend> Session<B> {
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.input_ids.len()).collect();
         check_lengths(prune, &lengths)?;
         Picks::new(prune, &lengths, model.config().num_hidden_layers)?;
-        let limits = ChunkLimits {
-            max_binding_bytes: self.backend.max_binding_bytes(),
-            max_multiply_adds: self.backend.max_chunk_multiply_adds(),
-        };
         let mut results = Vec::with_capacity(tokens.len());
         let mut rest = tokens.into_iter();
-        for chunk in split(&lengths, model.config(), *prune != Prune::Dense, &limits)? {
+        for chunk in split(&lengths, model.config(), *prune != Prune::Dense, &self.limits)? {
             let tokens: Vec<Tokens> = rest.by_ref().take(chunk.len()).collect();
             results.extend(self.run_chunk(model, tokens, prune, outputs, pause).await?);
         }
@@ -296,3 +297,7 @@ fn check_rule(model: &Model, prune: &Prune) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

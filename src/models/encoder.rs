@@ -60,6 +60,15 @@ pub(crate) struct Workspace<B: Backend> {
     pub logits: B::Matrix,
 }
 
+#[cfg(test)]
+impl<B: Backend> Workspace<B> {
+    /// What the layers write: first those that start with K_0, then those of K_1.
+    pub fn layer_buffers_mut(&mut self) -> Vec<&mut B::Matrix> {
+        let Self { hidden_states, residual, qkv, query, context, projected, attention_output, intermediate, .. } = self;
+        vec![hidden_states, residual, qkv, query, context, projected, attention_output, intermediate]
+    }
+}
+
 /// Where a pass leaves the hidden states of each sample's `[CLS]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadRows {

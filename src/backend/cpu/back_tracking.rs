@@ -125,3 +125,26 @@ pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scor
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Equal values keep the order of their indices: the lower index is picked first.
+    #[test]
+    fn ties_go_to_the_lower_index() {
+        assert_eq!(ranks(&[1.0, 3.0, 3.0, 2.0, 3.0]), [4, 0, 1, 3, 2]);
+        let uniform = vec![0.25; 16];
+        let layers = top_k(&[&uniform, &uniform], 4, &[3, 2], 0.1);
+        assert_eq!(layers[1].is_kept, [true, true, false, false]);
+        assert_eq!(layers[0].is_kept, [true, true, true, false]);
+    }
+
+    /// The k picks do not count the tokens that are kept anyway.
+    #[test]
+    fn kept_tokens_do_not_count_towards_k() {
+        let map = [0.0, 0.1, 0.2, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let layers = top_k(&[&map], 4, &[2], 0.1);
+        assert_eq!(layers[0].is_kept, [true, false, true, true], "the two picks and [CLS]");
+    }
+}
