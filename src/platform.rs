@@ -15,3 +15,10 @@ pub type Pause = Box<dyn Fn() -> PauseFuture + Send + Sync>;
 /// Called between layers, see [`crate::Engine::set_pause`].
 #[cfg(target_arch = "wasm32")]
 pub type Pause = Box<dyn Fn() -> PauseFuture>;
+
+/// A future that the GPU backend keeps until it next waits.
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A future that the GPU backend keeps until it next waits.
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;

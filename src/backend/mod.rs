@@ -149,6 +149,9 @@ pub trait Backend: Sized {
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<Self::Linear>;
     fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<Self::LayerNorm>;
 
+    /// Frees what is cached for matrices and index buffers that have been dropped.
+    fn release(&mut self);
+
     /// Starts the work of a chunk whose index has this layout. `words` is written from word 0.
     fn begin_chunk(&mut self, index: &mut Self::Index, layout: ChunkLayout, words: &[u32]) -> Result<()>;
     /// Writes words of the index buffer, from word `at`.

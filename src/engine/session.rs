@@ -147,6 +147,7 @@ impl<B: Backend> Session<B> {
             None => needed,
         };
         let backend = &mut self.backend;
+        backend.release();
         let (rows, samples) = (capacity.num_rows, capacity.num_samples);
         let main = self.main.workspace(backend, rows, samples)?;
         let approx = self.approx.as_ref().map(|approx| approx.workspace(backend, rows, samples)).transpose()?;

@@ -49,7 +49,7 @@ pub fn sst2_minilm() -> Model {
 }
 
 /// Both backends; no GPU adapter is a failure that lists what was found.
-pub const BACKENDS: [BackendKind; 1] = [BackendKind::Cpu];
+pub const BACKENDS: [BackendKind; 2] = [BackendKind::Cpu, BackendKind::Gpu];
 
 pub fn engine(model: &Model, kind: BackendKind) -> Engine {
     pollster::block_on(Engine::new(model, &BackendOptions::from(kind))).unwrap_or_else(|error| panic!("{error}"))

@@ -157,6 +157,8 @@ impl Backend for CpuBackend {
         Ok(layer_norm.clone())
     }
 
+    fn release(&mut self) {}
+
     fn begin_chunk(&mut self, index: &mut CpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
         check(layout.num_words() <= index.words.len(), "begin_chunk", "layout", layout.num_words(), index.words.len())?;
         index.layout = layout;

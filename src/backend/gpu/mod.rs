@@ -1,1 +1,270 @@
-//! The kernels on a GPU through wgpu.
+//! The kernels on a GPU through wgpu: one file per kernel, under the same names as the shaders.
+//!
+//! A kernel call records a dispatch. Submits are cut so that no browser's watchdog ends them; nothing is mapped before
+//! [`Backend::read`]. Pipelines and bind groups are made once and found again, and the `Params` of all
+//! dispatches travel in one uniform buffer with dynamic offsets, so that a familiar size allocates nothing.
+
+mod attention;
+mod attention_maps;
+mod attention_stats;
+mod back_tracking;
+mod buffers;
+mod device;
+mod forward_top_k;
+mod gather_rows;
+mod kernel;
+mod layer_norm;
+mod linear;
+mod pack_rows;
+mod queue;
+
+use std::ops::Range;
+
+use super::{Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, check};
+use crate::error::Result;
+use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
+
+pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
+use device::OpenDevice;
+pub use device::{AdapterDescription, GpuOptions, adapters};
+pub use kernel::{Access, COUNT_ROWS, Shader};
+use queue::Recorder;
+
+/// All shaders, for the tests that hold them to WebGPU's limits.
+pub const SHADERS: [&Shader; 9] = [
+    &attention::SHADER,
+    &attention_maps::SHADER,
+    &attention_stats::SHADER,
+    &back_tracking::SHADER,
+    &forward_top_k::SHADER,
+    &gather_rows::SHADER,
+    &layer_norm::SHADER,
+    &linear::SHADER,
+    &pack_rows::SHADER,
+];
+
+/// What a backend has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Command buffers submitted.
+    pub submits: u64,
+    /// Buffers mapped for reading.
+    pub maps: u64,
+    /// Dispatches recorded.
+    pub dispatches: u64,
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines created.
+    pub pipelines: u64,
+}
+
+/// A device of WebGPU, Vulkan, Metal or Direct3D.
+pub struct GpuBackend {
+    recorder: Recorder,
+}
+
+impl GpuBackend {
+    /// Opens a device on the adapter that `options` describe.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoAdapter`] with the list of those found; [`crate::Error::Gpu`] when the adapter gives no device.
+    pub async fn new(options: &GpuOptions) -> Result<Self> {
+        let open = OpenDevice::new(options).await?;
+        // About 0.3 s: software adapters compute 1 to 5 G multiply-adds a second here; the slowest hardware some 50.
+        let max_submit_multiply_adds = if open.adapter.software { 500_000_000 } else { 15_000_000_000 };
+        Ok(Self { recorder: Recorder::new(open, max_submit_multiply_adds) })
+    }
+
+    /// The adapter that it runs on.
+    pub fn adapter(&self) -> &AdapterDescription {
+        &self.recorder.open.adapter
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.recorder.counters
+    }
+
+    /// Ends the device as a driver reset would: later calls give [`crate::Error::DeviceLost`].
+    pub fn destroy_device(&self) {
+        self.recorder.open.device.destroy();
+        self.recorder.errors().set_lost("the device was destroyed".to_owned());
+    }
+
+    /// Multiply-adds that the kernels counted since the start.
+    #[cfg(feature = "count-rows")]
+    pub async fn counted_multiply_adds(&mut self) -> Result<u64> {
+        self.recorder.counted().await
+    }
+}
+
+impl Backend for GpuBackend {
+    type Matrix = GpuMatrix;
+    type Linear = GpuLinear;
+    type LayerNorm = GpuLayerNorm;
+    type Index = GpuIndex;
+
+    fn max_binding_bytes(&self) -> u64 {
+        self.recorder.open.device.limits().max_storage_buffer_binding_size
+    }
+
+    fn max_chunk_multiply_adds(&self) -> u64 {
+        // A chunk has some 100 dispatches and its largest about 1/50 of the work, so none comes near a second.
+        if self.adapter().software { 20_000_000_000 } else { 1_000_000_000_000 }
+    }
+
+    fn create_matrix(&mut self, label: &'static str, num_rows: usize, width: usize) -> Result<GpuMatrix> {
+        let stride = crate::tensor::row_stride(width);
+        let buffer = self.recorder.create_buffer(label, 4 * num_rows as u64 * stride as u64)?;
+        Ok(GpuMatrix { buffer, num_rows, width })
+    }
+
+    fn create_index(&mut self, num_words: usize) -> Result<GpuIndex> {
+        let buffer = self.recorder.create_buffer("index", 4 * num_words as u64)?;
+        Ok(GpuIndex { buffer, layout: ChunkLayout::host_words(&[], 0, &[]).0, num_words })
+    }
+
+    fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {
+        let (bytes, is_f16): (&[u8], bool) = match &linear.weight {
+            PackedValues::F16(bits) => (bytemuck::cast_slice(bits), true),
+            PackedValues::F32(values) => (bytemuck::cast_slice(values), false),
+        };
+        Ok(GpuLinear {
+            weight: self.recorder.upload(label, bytes)?,
+            bias: self.recorder.upload(label, bytemuck::cast_slice(&linear.bias))?,
+            is_f16,
+            in_features: linear.in_features,
+            in_stride: linear.in_stride,
+            out_features: linear.out_features,
+            out_stride: linear.out_stride,
+        })
+    }
+
+    fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<GpuLayerNorm> {
+        let both = [layer_norm.weight.as_slice(), layer_norm.bias.as_slice()].concat();
+        let weight = self.recorder.upload(label, bytemuck::cast_slice(&both))?;
+        Ok(GpuLayerNorm { weight, width: layer_norm.width, eps: layer_norm.eps })
+    }
+
+    fn release(&mut self) {
+        self.recorder.forget_bind_groups();
+    }
+
+    fn begin_chunk(&mut self, index: &mut GpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
+        check(layout.num_words() <= index.num_words, "begin_chunk", "layout", layout.num_words(), index.num_words)?;
+        self.recorder.clear();
+        self.recorder.errors().check()?;
+        index.layout = layout;
+        self.write_index(index, 0, words)
+    }
+
+    fn write_index(&mut self, index: &mut GpuIndex, at: usize, words: &[u32]) -> Result<()> {
+        check(at + words.len() <= index.num_words, "write_index", "words", at + words.len(), index.num_words)?;
+        self.recorder.open.queue.write_buffer(&index.buffer.buffer, 4 * at as u64, bytemuck::cast_slice(words));
+        Ok(())
+    }
+
+    fn write_matrix(&mut self, matrix: &mut GpuMatrix, values: &[f32]) -> Result<()> {
+        let capacity = matrix.num_rows * matrix.stride();
+        check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
+        self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, 0, bytemuck::cast_slice(values));
+        Ok(())
+    }
+
+    fn gather_rows(
+        &mut self,
+        input: &GpuMatrix,
+        columns: Range<usize>,
+        index: &GpuIndex,
+        rows: Rows,
+        output: &mut GpuMatrix,
+    ) -> Result<()> {
+        gather_rows::dispatch(&mut self.recorder, input, columns, index, rows, output)
+    }
+
+    fn layer_norm(
+        &mut self,
+        input: &GpuMatrix,
+        layer_norm: &GpuLayerNorm,
+        index: &GpuIndex,
+        rows: Rows,
+        output: &mut GpuMatrix,
+    ) -> Result<()> {
+        layer_norm::dispatch(&mut self.recorder, input, layer_norm, index, rows, output)
+    }
+
+    fn linear(&mut self, call: Linear<'_, Self>, index: &GpuIndex, output: &mut GpuMatrix) -> Result<()> {
+        linear::dispatch(&mut self.recorder, &call, index, output)
+    }
+
+    fn attention(&mut self, call: Attention<'_, Self>, index: &GpuIndex, output: &mut GpuMatrix) -> Result<()> {
+        attention::dispatch(&mut self.recorder, &call, index, output)
+    }
+
+    fn attention_stats(&mut self, call: AttentionMap<'_, Self>, index: &GpuIndex, stats: &mut GpuMatrix) -> Result<()> {
+        attention_stats::dispatch(&mut self.recorder, &call, index, stats)
+    }
+
+    fn attention_maps(
+        &mut self,
+        call: AttentionMap<'_, Self>,
+        stats: &GpuMatrix,
+        layer: usize,
+        index: &GpuIndex,
+        maps: &mut GpuMatrix,
+    ) -> Result<()> {
+        attention_maps::dispatch(&mut self.recorder, &call, stats, layer, index, maps)
+    }
+
+    fn back_tracking(
+        &mut self,
+        call: BackTracking<'_, Self>,
+        index: &mut GpuIndex,
+        token_scores: &mut GpuMatrix,
+    ) -> Result<()> {
+        back_tracking::dispatch(&mut self.recorder, &call, index, token_scores)
+    }
+
+    fn forward_top_k(
+        &mut self,
+        maps: &GpuMatrix,
+        layer: usize,
+        index: &mut GpuIndex,
+        token_scores: &mut GpuMatrix,
+    ) -> Result<()> {
+        forward_top_k::dispatch(&mut self.recorder, maps, layer, index, token_scores)
+    }
+
+    fn pack_rows(&mut self, levels: Range<usize>, index: &mut GpuIndex) -> Result<()> {
+        pack_rows::dispatch(&mut self.recorder, levels, index)
+    }
+
+    async fn read(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
+        let mut copies = Vec::with_capacity(regions.len());
+        for region in regions {
+            let (buffer, words) = match region {
+                Region::Matrix(matrix, num_rows) => {
+                    check(*num_rows <= matrix.num_rows, "read", "rows", num_rows, matrix.num_rows)?;
+                    (&matrix.buffer, 0..num_rows * matrix.stride())
+                }
+                Region::Index(index, words) => {
+                    check(words.end <= index.num_words, "read", "words", words.end, index.num_words)?;
+                    (&index.buffer, words.clone())
+                }
+            };
+            copies.push((&buffer.buffer, 4 * words.start as u64, 4 * words.len() as u64));
+        }
+        let words = self.recorder.read(&copies).await?;
+        let mut rest = words.as_slice();
+        Ok(copies
+            .iter()
+            .map(|(_, _, bytes)| {
+                let (part, tail) = rest.split_at((bytes / 4) as usize);
+                rest = tail;
+                part.to_vec()
+            })
+            .collect())
+    }
+}

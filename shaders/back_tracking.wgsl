@@ -1,0 +1,198 @@
+// Attention back-tracking: the paper's two recursions, from the last layer's [CLS] to the input.
+//
+//   Rule 1 (top-k)     m[j] = mean over i in K_{l+1} of Ā[i, j] · ((1 − q) + q · w[i])
+//                      K_l  = the k largest m ∪ K_{l+1};   w = m / (Σ_{K_l} m + EPS)
+//   Rule 2 (concrete)  u[j] = Σ_i M[i] · U[i, j] · ((1 − q) + q · c[i]) / (Σ M + EPS), then divided by its maximum
+//                      c = 0.01 + 0.99 u;   M = max(sigmoid((logit(p_l) + logit(c)) / τ), M);   K_l = {M ≥ threshold}
+//
+// One workgroup owns a sample, and walks all its layers in one dispatch. Columns j are strided over the invocations.
+
+override RULE: u32 = 0; // 0: top-k, 1: concrete
+
+const WIDTH: u32 = 256;
+const MAX_TOKENS: u32 = 1280; // 3 · 1280 + 256 words fill the 16 KiB that WebGPU guarantees
+
+struct Params {
+    num_samples: u32,
+    num_tokens: u32,
+    num_layers: u32,
+    num_map_values: u32,
+    offsets_at: u32,
+    map_offsets_at: u32,
+    k_at: u32,
+    counts_at: u32,
+    kept_at: u32,
+    scores_stride: u32,
+    impact_weight: f32,
+    temperature: f32,
+    hard_threshold: f32,
+    top_k_eps: f32,
+    concrete_eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> maps: array<f32>; // [num_layers, Σ T²]
+@group(0) @binding(2) var<storage, read> thresholds: array<f32>; // [num_layers]: logit(p)
+@group(0) @binding(3) var<storage, read_write> index: array<u32>; // see ChunkLayout
+@group(0) @binding(4) var<storage, read_write> token_scores: array<f32>; // [num_layers, scores_stride]
+
+var<workgroup> scores: array<f32, MAX_TOKENS>; // m, or u
+var<workgroup> impacts: array<f32, MAX_TOKENS>; // w, or c
+var<workgroup> mask: array<f32, MAX_TOKENS>; // 1 in K_{l+1} and 0 elsewhere, or M_{l+1}
+var<workgroup> partial: array<f32, WIDTH>;
+
+fn sigmoid(x: f32) -> f32 {
+    let e = exp(-abs(x)); // cannot overflow
+    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+fn logit(x: f32) -> f32 {
+    return log(x + params.concrete_eps) - log(1.0 - x + params.concrete_eps);
+}
+
+fn is_kept(j: u32) -> bool {
+    return mask[j] >= select(params.hard_threshold, 0.5, RULE == 0u);
+}
+
+// The sum of all invocations' values.
+fn workgroup_sum(local: u32, value: f32) -> f32 {
+    partial[local] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if local < half {
+            partial[local] += partial[local + half];
+        }
+        workgroupBarrier();
+    }
+    let sum = workgroupUniformLoad(&partial[0]);
+    return sum;
+}
+
+// The largest of all invocations' values.
+fn workgroup_max(local: u32, value: f32) -> f32 {
+    partial[local] = value;
+    workgroupBarrier();
+    for (var half = WIDTH / 2u; half > 0u; half /= 2u) {
+        if local < half {
+            partial[local] = max(partial[local], partial[local + half]);
+        }
+        workgroupBarrier();
+    }
+    let maximum = workgroupUniformLoad(&partial[0]);
+    return maximum;
+}
+
+// How many scores come before score j in descending order; equal ones in order of their index.
+fn rank(j: u32, num_tokens: u32) -> u32 {
+    let score = scores[j];
+    var before = 0u;
+    for (var i = 0u; i < num_tokens; i++) {
+        before += select(0u, 1u, scores[i] > score || (scores[i] == score && i < j));
+    }
+    return before;
+}
+
+// Scores of a layer, from its map and the mask and impacts of the layer above: sum over rows i of M[i] · map[i, j] · impact.
+fn score_columns(local: u32, num_tokens: u32, map_at: u32) {
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        var sum = 0.0;
+        for (var i = 0u; i < num_tokens; i++) {
+            if mask[i] != 0.0 {
+                let impact = (1.0 - params.impact_weight) + params.impact_weight * impacts[i];
+                sum += maps[map_at + i * num_tokens + j] * (mask[i] * impact);
+            }
+        }
+        scores[j] = sum;
+    }
+}
+
+fn top_k(local: u32, num_tokens: u32, k: u32, num_kept: f32) {
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        scores[j] /= num_kept;
+    }
+    workgroupBarrier();
+    var kept_sum = 0.0;
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        if rank(j, num_tokens) < k {
+            mask[j] = 1.0;
+        }
+        kept_sum += scores[j] * mask[j];
+    }
+    let total = workgroup_sum(local, kept_sum);
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        impacts[j] = scores[j] / (total + params.top_k_eps);
+    }
+}
+
+fn concrete(local: u32, num_tokens: u32, threshold: f32, mask_sum: f32) {
+    var largest = -3.0e38;
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        scores[j] /= mask_sum + params.concrete_eps;
+        largest = max(largest, scores[j]);
+    }
+    let maximum = workgroup_max(local, largest) + params.concrete_eps;
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        let c = 0.01 + 0.99 * (scores[j] / maximum);
+        scores[j] = c;
+        impacts[j] = c;
+        mask[j] = max(mask[j], sigmoid((threshold + logit(c)) / params.temperature));
+    }
+}
+
+// Writes the sorted positions of K_layer, their count, and the scores of all tokens.
+fn store_layer(local: u32, sample: u32, first_row: u32, num_tokens: u32, layer: u32) {
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        token_scores[layer * params.scores_stride + first_row + j] = scores[j];
+        var place = 0u;
+        for (var i = 0u; i < j; i++) {
+            place += select(0u, 1u, is_kept(i));
+        }
+        let kept = is_kept(j);
+        if kept {
+            index[params.kept_at + layer * params.num_tokens + first_row + place] = j;
+        }
+        if j + 1u == num_tokens {
+            index[params.counts_at + layer * params.num_samples + sample] = place + select(0u, 1u, kept);
+        }
+    }
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let sample = workgroup_number(workgroup_id, num_workgroups);
+    if sample >= params.num_samples {
+        return;
+    }
+    let first_row = index[params.offsets_at + sample];
+    let num_tokens = index[params.offsets_at + sample + 1u] - first_row;
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        mask[j] = select(0.0, 1.0, j == 0u);
+        impacts[j] = mask[j];
+    }
+    if local == 0u {
+        index[params.counts_at + params.num_layers * params.num_samples + sample] = 1u;
+        index[params.kept_at + params.num_layers * params.num_tokens + first_row] = 0u;
+    }
+    for (var above = params.num_layers; above > 0u; above--) {
+        let layer = above - 1u;
+        workgroupBarrier();
+        var own = 0.0;
+        for (var j = local; j < num_tokens; j += WIDTH) {
+            own += mask[j];
+        }
+        let mask_sum = workgroup_sum(local, own);
+        score_columns(local, num_tokens, layer * params.num_map_values + index[params.map_offsets_at + sample]);
+        workgroupBarrier();
+        if RULE == 0u {
+            top_k(local, num_tokens, index[params.k_at + layer * params.num_samples + sample], mask_sum);
+        } else {
+            concrete(local, num_tokens, thresholds[layer], mask_sum);
+        }
+        workgroupBarrier();
+        store_layer(local, sample, first_row, num_tokens, layer);
+    }
+}

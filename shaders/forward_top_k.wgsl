@@ -1,0 +1,98 @@
+// K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and [CLS].
+//
+// One workgroup owns a sample; columns are strided over the invocations. Sums are pairs of f32 (value, rounding error): real
+// sentences have tokens whose means differ by less than one ulp.
+
+const WIDTH: u32 = 256;
+const MAX_TOKENS: u32 = 1280;
+
+struct Params {
+    num_samples: u32,
+    offsets_at: u32,
+    map_offsets_at: u32,
+    first_map_value: u32,
+    k_at: u32,
+    counts_at: u32,
+    kept_at: u32,
+    next_counts_at: u32,
+    next_kept_at: u32,
+    first_score: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> maps: array<f32>; // [num_layers, Σ T²]
+@group(0) @binding(2) var<storage, read_write> index: array<u32>; // see ChunkLayout
+@group(0) @binding(3) var<storage, read_write> token_scores: array<f32>; // [num_layers, scores_stride]
+
+var<workgroup> high: array<f32, MAX_TOKENS>;
+var<workgroup> low: array<f32, MAX_TOKENS>;
+var<workgroup> kept: array<u32, MAX_TOKENS>;
+
+// Adds to a sum whose rounding error is kept beside it (Knuth's two-sum), and normalises the pair.
+fn add(pair: vec2<f32>, value: f32) -> vec2<f32> {
+    let sum = pair.x + value;
+    let part = sum - pair.x;
+    let error = pair.y + ((pair.x - (sum - part)) + (value - part));
+    let normalised = sum + error;
+    return vec2(normalised, error - (normalised - sum));
+}
+
+// How many columns received more than column j; equal ones in order of their index.
+fn rank(j: u32, count: u32) -> u32 {
+    var before = 0u;
+    for (var i = 0u; i < count; i++) {
+        let more = high[i] > high[j] || (high[i] == high[j] && low[i] > low[j]);
+        let equal = high[i] == high[j] && low[i] == low[j];
+        before += select(0u, 1u, more || (equal && i < j));
+    }
+    return before;
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let sample = workgroup_number(workgroup_id, num_workgroups);
+    if sample >= params.num_samples {
+        return;
+    }
+    let first_row = index[params.offsets_at + sample];
+    let num_tokens = index[params.offsets_at + sample + 1u] - first_row;
+    let count = index[params.counts_at + sample];
+    let map_at = params.first_map_value + index[params.map_offsets_at + sample];
+    for (var j = local; j < count; j += WIDTH) {
+        var received = vec2<f32>();
+        for (var i = 0u; i < count; i++) {
+            received = add(received, maps[map_at + i * num_tokens + j]);
+        }
+        high[j] = received.x;
+        low[j] = received.y;
+    }
+    for (var j = local; j < num_tokens; j += WIDTH) {
+        token_scores[params.first_score + first_row + j] = 0.0;
+    }
+    storageBarrier();
+    workgroupBarrier();
+    let k = index[params.k_at + sample];
+    for (var j = local; j < count; j += WIDTH) {
+        let position = index[params.kept_at + first_row + j];
+        token_scores[params.first_score + first_row + position] = high[j] / f32(count);
+        // Position 0 is [CLS], which always stays.
+        kept[j] = select(0u, 1u, position == 0u || rank(j, count) < k);
+    }
+    workgroupBarrier();
+    for (var j = local; j < count; j += WIDTH) {
+        var place = 0u;
+        for (var i = 0u; i < j; i++) {
+            place += kept[i];
+        }
+        if kept[j] == 1u {
+            index[params.next_kept_at + first_row + place] = index[params.kept_at + first_row + j];
+        }
+        if j + 1u == count {
+            index[params.next_counts_at + sample] = place + kept[j];
+        }
+    }
+}

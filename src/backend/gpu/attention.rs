@@ -1,0 +1,62 @@
+//! output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample.
+
+use super::GpuBackend;
+use super::buffers::{GpuIndex, GpuMatrix};
+use super::kernel::{params, shader};
+use super::queue::{Dispatch, Recorder};
+use crate::backend::{Attention, MatrixShape, check};
+use crate::error::Result;
+
+params! {
+    struct Params {
+        num_rows_at: u32,
+        sample_of_row_at: u32,
+        key_offsets_at: u32,
+        num_heads: u32,
+        head_size: u32,
+        head_stride4: u32,
+        query_stride4: u32,
+        qkv_stride4: u32,
+        output_stride4: u32,
+        scale: f32,
+    }
+}
+
+shader!("attention", [], [Read, Read, Read, ReadWrite]);
+
+pub fn dispatch(
+    recorder: &mut Recorder,
+    call: &Attention<'_, GpuBackend>,
+    index: &GpuIndex,
+    output: &GpuMatrix,
+) -> Result<()> {
+    let heads = call.heads;
+    let stride = heads.stride();
+    check(call.query.stride() >= stride, "attention", "query", call.query.stride(), stride)?;
+    check(call.qkv.stride() == 3 * stride, "attention", "qkv", call.qkv.stride(), 3 * stride)?;
+    check(output.stride() == stride, "attention", "output", output.stride(), stride)?;
+    let num_rows = output.num_rows.min(call.query.num_rows);
+    check(call.query_rows.bound <= num_rows, "attention", "rows", call.query_rows.bound, num_rows)?;
+    let layout = index.layout;
+    let params = Params {
+        num_rows_at: layout.num_rows(call.query_rows.level) as u32,
+        sample_of_row_at: layout.sample_of_row(call.query_rows.level) as u32,
+        key_offsets_at: layout.offsets(call.key_rows.level) as u32,
+        num_heads: heads.num_heads as u32,
+        head_size: heads.head_size as u32,
+        head_stride4: (heads.head_stride() / 4) as u32,
+        query_stride4: call.query.stride4(),
+        qkv_stride4: call.qkv.stride4(),
+        output_stride4: output.stride4(),
+        scale: heads.scale(),
+    };
+    recorder.dispatch(Dispatch {
+        shader: &SHADER,
+        constants: &[],
+        params: bytemuck::bytes_of(&params),
+        buffers: &[&call.query.buffer, &call.qkv.buffer, &index.buffer, &output.buffer],
+        num_workgroups: (call.query_rows.bound * heads.num_heads).div_ceil(64),
+        multiply_adds: 2 * call.query_rows.bound * layout.max_tokens * heads.width(),
+    });
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! maps[layer][i, j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS)).
+
+use super::GpuBackend;
+use super::attention_stats::kind;
+use super::buffers::{GpuIndex, GpuMatrix};
+use super::kernel::{params, shader};
+use super::queue::{Dispatch, Recorder};
+use crate::backend::{ALL, AttentionMap, MatrixShape, check};
+use crate::error::Result;
+
+params! {
+    struct Params {
+        num_rows_at: u32,
+        sample_of_row_at: u32,
+        offsets_at: u32,
+        all_offsets_at: u32,
+        map_offsets_at: u32,
+        first_value: u32,
+        max_tokens: u32,
+        num_heads: u32,
+        head_size: u32,
+        head_stride4: u32,
+        qkv_stride4: u32,
+        key_column4: u32,
+        stats_stride: u32,
+        scale: f32,
+    }
+}
+
+shader!("attention_maps", ["erf", "exp", "scores"], [Read, Read, Read, ReadWrite]);
+
+pub fn dispatch(
+    recorder: &mut Recorder,
+    call: &AttentionMap<'_, GpuBackend>,
+    stats: &GpuMatrix,
+    layer: usize,
+    index: &GpuIndex,
+    maps: &GpuMatrix,
+) -> Result<()> {
+    let heads = call.heads;
+    check(call.qkv.stride() == 3 * heads.stride(), "attention_maps", "qkv", call.qkv.stride(), 3 * heads.stride())?;
+    check(stats.width >= 2 * heads.num_heads, "attention_maps", "stats", stats.width, 2 * heads.num_heads)?;
+    let num_rows = stats.num_rows.min(call.qkv.num_rows);
+    check(call.rows.bound <= num_rows, "attention_maps", "rows", call.rows.bound, num_rows)?;
+    let layout = index.layout;
+    let first_value = layer * layout.num_map_values;
+    let num_values = first_value + layout.num_map_values;
+    check(num_values <= maps.stride(), "attention_maps", "maps", maps.stride(), num_values)?;
+    let params = Params {
+        num_rows_at: layout.num_rows(call.rows.level) as u32,
+        sample_of_row_at: layout.sample_of_row(call.rows.level) as u32,
+        offsets_at: layout.offsets(call.rows.level) as u32,
+        all_offsets_at: layout.offsets(ALL) as u32,
+        map_offsets_at: layout.map_offsets() as u32,
+        first_value: first_value as u32,
+        max_tokens: layout.max_tokens as u32,
+        num_heads: heads.num_heads as u32,
+        head_size: heads.head_size as u32,
+        head_stride4: (heads.head_stride() / 4) as u32,
+        qkv_stride4: call.qkv.stride4(),
+        key_column4: (heads.stride() / 4) as u32,
+        stats_stride: stats.stride() as u32,
+        scale: heads.scale(),
+    };
+    recorder.dispatch(Dispatch {
+        shader: &SHADER,
+        constants: &[("KIND", kind(call.kind))],
+        params: bytemuck::bytes_of(&params),
+        buffers: &[&call.qkv.buffer, &stats.buffer, &index.buffer, &maps.buffer],
+        num_workgroups: (call.rows.bound * layout.max_tokens).div_ceil(64),
+        multiply_adds: call.rows.bound * layout.max_tokens * heads.width(),
+    });
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Of the scores S_h[i, ·]: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
+
+use super::GpuBackend;
+use super::buffers::{GpuIndex, GpuMatrix};
+use super::kernel::{params, shader};
+use super::queue::{Dispatch, Recorder};
+use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape, check};
+use crate::error::Result;
+
+params! {
+    struct Params {
+        num_rows_at: u32,
+        sample_of_row_at: u32,
+        offsets_at: u32,
+        num_heads: u32,
+        head_size: u32,
+        head_stride4: u32,
+        qkv_stride4: u32,
+        key_column4: u32,
+        stats_stride: u32,
+        scale: f32,
+        eps: f32,
+    }
+}
+
+shader!("attention_stats", ["exp", "scores"], [Read, Read, ReadWrite]);
+
+/// The override `KIND` of both shaders.
+pub fn kind(kind: MapKind) -> f64 {
+    match kind {
+        MapKind::MeanProbs => 0.0,
+        MapKind::MeanPhi => 1.0,
+    }
+}
+
+pub fn dispatch(
+    recorder: &mut Recorder,
+    call: &AttentionMap<'_, GpuBackend>,
+    index: &GpuIndex,
+    stats: &GpuMatrix,
+) -> Result<()> {
+    let heads = call.heads;
+    check(call.qkv.stride() == 3 * heads.stride(), "attention_stats", "qkv", call.qkv.stride(), 3 * heads.stride())?;
+    check(stats.width >= 2 * heads.num_heads, "attention_stats", "stats", stats.width, 2 * heads.num_heads)?;
+    let num_rows = stats.num_rows.min(call.qkv.num_rows);
+    check(call.rows.bound <= num_rows, "attention_stats", "rows", call.rows.bound, num_rows)?;
+    let layout = index.layout;
+    let params = Params {
+        num_rows_at: layout.num_rows(call.rows.level) as u32,
+        sample_of_row_at: layout.sample_of_row(call.rows.level) as u32,
+        offsets_at: layout.offsets(call.rows.level) as u32,
+        num_heads: heads.num_heads as u32,
+        head_size: heads.head_size as u32,
+        head_stride4: (heads.head_stride() / 4) as u32,
+        qkv_stride4: call.qkv.stride4(),
+        key_column4: (heads.stride() / 4) as u32,
+        stats_stride: stats.stride() as u32,
+        scale: heads.scale(),
+        eps: CONCRETE_EPS,
+    };
+    recorder.dispatch(Dispatch {
+        shader: &SHADER,
+        constants: &[("KIND", kind(call.kind))],
+        params: bytemuck::bytes_of(&params),
+        buffers: &[&call.qkv.buffer, &index.buffer, &stats.buffer],
+        num_workgroups: (call.rows.bound * heads.num_heads).div_ceil(64),
+        multiply_adds: call.rows.bound * layout.max_tokens * heads.width(),
+    });
+    Ok(())
+}

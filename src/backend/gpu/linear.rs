@@ -1,0 +1,90 @@
+//! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
+
+use super::GpuBackend;
+use super::buffers::{GpuIndex, GpuMatrix};
+use super::kernel::{params, shader};
+use super::queue::{Dispatch, Recorder};
+use crate::backend::{Activation, Linear, MatrixShape, check};
+use crate::error::Result;
+
+/// Rows of the tile that an invocation owns, as in the shader.
+const TILE_ROWS: usize = 4;
+
+params! {
+    struct Params {
+        num_rows_at: u32,
+        in_stride8: u32,
+        num_features4: u32,
+        first_feature: u32,
+        output_stride4: u32,
+        output_column4: u32,
+        residual_stride4: u32,
+        multiply_adds_per_row: u32,
+    }
+}
+
+shader!("linear", ["erf"], [Read, Read, Read, Read, Read, ReadWrite]);
+
+pub fn dispatch(
+    recorder: &mut Recorder,
+    call: &Linear<'_, GpuBackend>,
+    index: &GpuIndex,
+    output: &GpuMatrix,
+) -> Result<()> {
+    let linear = call.linear;
+    let features = call.features.clone();
+    check(call.input.stride() == linear.in_stride, "linear", "input", call.input.stride(), linear.in_stride)?;
+    check(features.end <= linear.out_stride, "linear", "features", format!("{features:?}"), linear.out_stride)?;
+    check(
+        features.start.is_multiple_of(4) && features.len().is_multiple_of(4),
+        "linear",
+        "features",
+        format!("{features:?}"),
+        "multiples of 4",
+    )?;
+    let end = call.output_column + features.len();
+    check(end <= output.stride() && call.output_column.is_multiple_of(4), "linear", "output", output.stride(), end)?;
+    let num_rows = output.num_rows.min(call.input.num_rows);
+    check(call.rows.bound <= num_rows, "linear", "rows", call.rows.bound, num_rows)?;
+    if let Some(residual) = call.residual {
+        check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
+        check(residual.num_rows >= call.rows.bound, "linear", "residual rows", residual.num_rows, call.rows.bound)?;
+    }
+    let multiply_adds_per_row = linear.in_features * (linear.out_features * features.len() / linear.out_stride);
+    let params = Params {
+        num_rows_at: index.layout.num_rows(call.rows.level) as u32,
+        in_stride8: (linear.in_stride / 8) as u32,
+        num_features4: (features.len() / 4) as u32,
+        first_feature: features.start as u32,
+        output_stride4: output.stride4(),
+        output_column4: (call.output_column / 4) as u32,
+        residual_stride4: call.residual.map_or(0, GpuMatrix::stride4),
+        multiply_adds_per_row: multiply_adds_per_row as u32,
+    };
+    let activation = match call.activation {
+        Activation::Identity => 0.0,
+        Activation::Gelu => 1.0,
+        Activation::Tanh => 2.0,
+    };
+    recorder.dispatch(Dispatch {
+        shader: &SHADER,
+        constants: &[
+            ("ACTIVATION", activation),
+            ("HAS_RESIDUAL", f64::from(call.residual.is_some())),
+            ("WEIGHT_F16", f64::from(linear.is_f16)),
+        ],
+        params: bytemuck::bytes_of(&params),
+        // Without a residual its binding holds the input, unread.
+        buffers: &[
+            &call.input.buffer,
+            &linear.weight,
+            &linear.bias,
+            &call.residual.unwrap_or(call.input).buffer,
+            &index.buffer,
+            &output.buffer,
+        ],
+        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * features.len() / 4).div_ceil(64),
+        multiply_adds: call.rows.bound * multiply_adds_per_row,
+    });
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! Recording dispatches, cutting them into submits, and reading back.
+
+use super::Counters;
+use super::buffers::GpuBuffer;
+use super::device::{ErrorSlot, OpenDevice, from_wgpu};
+use super::kernel::{Constants, Kernels, Shader};
+use crate::error::{Error, Result};
+use crate::platform::LocalFuture;
+
+/// Bytes between the `Params` of two dispatches: what WebGPU asks of dynamic offsets.
+const PARAMS_STRIDE: usize = 256;
+/// Dispatches of one submit at most.
+const MAX_DISPATCHES: usize = 1024;
+/// Workgroups in one dimension of a dispatch.
+const MAX_WORKGROUPS: u32 = 65535;
+
+/// A dispatch that waits for its submit.
+struct Recorded {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: (u32, u32),
+}
+
+/// One dispatch of a kernel.
+pub struct Dispatch<'a> {
+    pub shader: &'static Shader,
+    pub constants: &'a Constants,
+    pub params: &'a [u8],
+    pub buffers: &'a [&'a GpuBuffer],
+    /// Workgroups, folded into two dimensions when they are too many for one.
+    pub num_workgroups: usize,
+    /// An upper bound of the work, for cutting submits.
+    pub multiply_adds: usize,
+}
+
+/// A device with its recording.
+pub struct Recorder {
+    pub open: OpenDevice,
+    pub counters: Counters,
+    kernels: Kernels,
+    params: wgpu::Buffer,
+    /// `Params` of the recorded dispatches, `PARAMS_STRIDE` apart.
+    staged: Vec<u8>,
+    recorded: Vec<Recorded>,
+    /// Estimated work of the recorded dispatches.
+    multiply_adds: usize,
+    max_submit_multiply_adds: usize,
+    /// Grows; read back from at most once per chunk.
+    staging: Option<wgpu::Buffer>,
+    next_id: u64,
+    /// Outcomes of error scopes that have not been looked at.
+    scopes: Vec<(String, LocalFuture<Option<wgpu::Error>>)>,
+    /// The counting test build's.
+    counter: Option<(wgpu::Buffer, wgpu::BindGroupLayout, wgpu::BindGroup)>,
+}
+
+impl Recorder {
+    /// `max_submit_multiply_adds`: work after which a submit is cut.
+    pub fn new(open: OpenDevice, max_submit_multiply_adds: usize) -> Self {
+        let params = open.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: (PARAMS_STRIDE * MAX_DISPATCHES) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let counter = if cfg!(feature = "count-rows") { Some(counter(&open.device)) } else { None };
+        Self {
+            open,
+            counters: Counters::default(),
+            kernels: Kernels::default(),
+            params,
+            staged: Vec::new(),
+            recorded: Vec::new(),
+            multiply_adds: 0,
+            max_submit_multiply_adds,
+            staging: None,
+            next_id: 0,
+            scopes: Vec::new(),
+            counter,
+        }
+    }
+
+    pub fn errors(&self) -> &ErrorSlot {
+        &self.open.errors
+    }
+
+    /// A storage buffer of at least `bytes`.
+    pub fn create_buffer(&mut self, label: &str, bytes: u64) -> Result<GpuBuffer> {
+        let limit = self.open.device.limits().max_storage_buffer_binding_size;
+        if bytes > limit {
+            let backend = self.open.adapter.name.clone();
+            return Err(Error::TooLarge { what: label.to_owned(), needed: bytes, limit, backend });
+        }
+        let scope = self.open.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.open.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            // A binding has at least one vec4.
+            size: bytes.max(16).next_multiple_of(16),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        self.scopes.push((format!("{label} ({bytes} bytes)"), Box::pin(scope.pop())));
+        self.counters.buffers += 1;
+        self.next_id += 1;
+        Ok(GpuBuffer { buffer, id: self.next_id })
+    }
+
+    /// A storage buffer with these contents.
+    pub fn upload(&mut self, label: &str, bytes: &[u8]) -> Result<GpuBuffer> {
+        let buffer = self.create_buffer(label, bytes.len() as u64)?;
+        self.open.queue.write_buffer(&buffer.buffer, 0, bytes);
+        Ok(buffer)
+    }
+
+    /// Forgets bind groups, so that buffers nobody else holds are freed.
+    pub fn forget_bind_groups(&mut self) {
+        self.kernels.forget_bind_groups();
+    }
+
+    /// Drops what a cancelled run has left.
+    pub fn clear(&mut self) {
+        self.recorded.clear();
+        self.staged.clear();
+        self.multiply_adds = 0;
+    }
+
+    /// Records a dispatch, and submits when enough work has come together.
+    pub fn dispatch(&mut self, dispatch: Dispatch<'_>) {
+        if dispatch.num_workgroups == 0 {
+            return;
+        }
+        let layout = self.counter.as_ref().map(|(_, layout, _)| layout);
+        let device = &self.open.device;
+        let (pipeline, is_new) = self.kernels.pipeline(device, layout, dispatch.shader, dispatch.constants);
+        self.counters.pipelines += u64::from(is_new);
+        let (bind_group, is_new) =
+            self.kernels.bind_group(device, layout, dispatch.shader, &self.params, dispatch.buffers);
+        self.counters.bind_groups += u64::from(is_new);
+        let start = self.staged.len();
+        self.staged.extend_from_slice(dispatch.params);
+        self.staged.resize(start + PARAMS_STRIDE, 0);
+        self.recorded.push(Recorded { pipeline, bind_group, workgroups: fold(dispatch.num_workgroups) });
+        self.counters.dispatches += 1;
+        self.multiply_adds += dispatch.multiply_adds;
+        if self.multiply_adds >= self.max_submit_multiply_adds || self.recorded.len() == MAX_DISPATCHES {
+            self.submit(None);
+        }
+    }
+
+    /// Submits what is recorded, and copies into the staging buffer after it.
+    fn submit(&mut self, copies: Option<(&wgpu::Buffer, &[(&wgpu::Buffer, u64, u64)])>) {
+        // The queue orders this write after the submits before it, so every submit uses the buffer from its start.
+        self.open.queue.write_buffer(&self.params, 0, &self.staged);
+        let mut encoder =
+            self.open.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("sttabt") });
+        {
+            let mut pass = encoder
+                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("sttabt"), timestamp_writes: None });
+            for (place, recorded) in self.recorded.iter().enumerate() {
+                pass.set_pipeline(&recorded.pipeline);
+                pass.set_bind_group(0, &recorded.bind_group, &[(place * PARAMS_STRIDE) as u32]);
+                if let Some((_, _, counter)) = &self.counter {
+                    pass.set_bind_group(1, counter, &[]);
+                }
+                pass.dispatch_workgroups(recorded.workgroups.0, recorded.workgroups.1, 1);
+            }
+        }
+        if let Some((staging, copies)) = copies {
+            let mut at = 0;
+            for &(source, offset, bytes) in copies {
+                encoder.copy_buffer_to_buffer(source, offset, staging, at, bytes);
+                at += bytes;
+            }
+        }
+        self.open.queue.submit([encoder.finish()]);
+        self.counters.submits += 1;
+        self.clear();
+    }
+
+    /// Submits, and returns `bytes` from `offset` of every buffer, one after another.
+    ///
+    /// # Errors
+    /// What the device reported since the last call: [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
+    pub async fn read(&mut self, copies: &[(&wgpu::Buffer, u64, u64)]) -> Result<Vec<u32>> {
+        let total: u64 = copies.iter().map(|(_, _, bytes)| bytes).sum();
+        if total == 0 {
+            self.submit(None);
+            return self.check().await.map(|()| Vec::new());
+        }
+        let staging = match self.staging.take() {
+            Some(staging) if staging.size() >= total => staging,
+            _ => {
+                self.counters.buffers += 1;
+                self.open.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("staging"),
+                    size: total.next_power_of_two(),
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            }
+        };
+        self.submit(Some((&staging, copies)));
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, 0..total, move |outcome| {
+            // Nobody listens when the run was dropped.
+            let _ = sender.send(outcome);
+        });
+        self.counters.maps += 1;
+        // Natively this runs the device until the mapping is done; in a browser it does nothing.
+        if let Err(error) = self.open.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.errors().set(Error::Gpu { message: format!("waiting for the device: {error}") });
+        }
+        let mapped = receiver.await;
+        self.check().await?;
+        match mapped {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Error::DeviceLost { reason: format!("mapping failed: {error}") }),
+            Err(_) => return Err(Error::DeviceLost { reason: "the mapping was dropped".to_owned() }),
+        }
+        let words = {
+            let view = staging.slice(0..total).get_mapped_range();
+            let view = view.map_err(|error| Error::Gpu { message: format!("reading back: {error}") })?;
+            bytemuck::pod_collect_to_vec::<u8, u32>(&view)
+        };
+        staging.unmap();
+        self.staging = Some(staging);
+        Ok(words)
+    }
+
+    /// The first error of the scopes and of the device.
+    pub async fn check(&mut self) -> Result<()> {
+        for (what, outcome) in std::mem::take(&mut self.scopes) {
+            if let Some(error) = outcome.await {
+                self.open.errors.set(from_wgpu(error, Some(&what)));
+            }
+        }
+        self.open.errors.check()
+    }
+
+    /// Multiply-adds that the kernels counted since the start.
+    #[cfg(feature = "count-rows")]
+    pub async fn counted(&mut self) -> Result<u64> {
+        let Some(buffer) = self.counter.as_ref().map(|(buffer, _, _)| buffer.clone()) else { return Ok(0) };
+        let words = self.read(&[(&buffer, 0, 8)]).await?;
+        Ok(u64::from(words[0]) | u64::from(words[1]) << 32)
+    }
+}
+
+/// Workgroups in two dimensions, at least as many as `count`.
+fn fold(count: usize) -> (u32, u32) {
+    let rows = count.div_ceil(MAX_WORKGROUPS as usize);
+    (count.div_ceil(rows) as u32, rows as u32)
+}
+
+/// The counter of the test build, bound to every kernel.
+fn counter(device: &wgpu::Device) -> (wgpu::Buffer, wgpu::BindGroupLayout, wgpu::BindGroup) {
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("counter"),
+        size: 16,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("counter"),
+        entries: &[wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: false },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        }],
+    });
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("counter"),
+        layout: &layout,
+        entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
+    });
+    (buffer, layout, group)
+}
