@@ -1,7 +1,8 @@
 // K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and [CLS].
 //
-// One workgroup owns a sample; columns are strided over the invocations. Sums are pairs of f32 (value, rounding error): real
-// sentences have tokens whose means differ by less than one ulp.
+// One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
+// fraction bits, room for 1280 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
+// drivers may simplify a compensated f32 sum away.
 
 const WIDTH: u32 = 256;
 const MAX_TOKENS: u32 = 1280;
@@ -24,18 +25,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // see ChunkLayout
 @group(0) @binding(3) var<storage, read_write> token_scores: array<f32>; // [num_layers, scores_stride]
 
-var<workgroup> high: array<f32, MAX_TOKENS>;
-var<workgroup> low: array<f32, MAX_TOKENS>;
+var<workgroup> high: array<u32, MAX_TOKENS>; // in 2⁻²⁰
+var<workgroup> low: array<u32, MAX_TOKENS>; // in 2⁻⁴⁰
 var<workgroup> kept: array<u32, MAX_TOKENS>;
-
-// Adds to a sum whose rounding error is kept beside it (Knuth's two-sum), and normalises the pair.
-fn add(pair: vec2<f32>, value: f32) -> vec2<f32> {
-    let sum = pair.x + value;
-    let part = sum - pair.x;
-    let error = pair.y + ((pair.x - (sum - part)) + (value - part));
-    let normalised = sum + error;
-    return vec2(normalised, error - (normalised - sum));
-}
 
 // How many columns received more than column j; equal ones in order of their index.
 fn rank(j: u32, count: u32) -> u32 {
@@ -63,12 +55,15 @@ fn main(
     let count = index[params.counts_at + sample];
     let map_at = params.first_map_value + index[params.map_offsets_at + sample];
     for (var j = local; j < count; j += WIDTH) {
-        var received = vec2<f32>();
+        var units = 0u;
+        var fractions = 0u;
         for (var i = 0u; i < count; i++) {
-            received = add(received, maps[map_at + i * num_tokens + j]);
+            let scaled = maps[map_at + i * num_tokens + j] * 1048576.0;
+            units += u32(scaled);
+            fractions += u32(fract(scaled) * 1048576.0);
         }
-        high[j] = received.x;
-        low[j] = received.y;
+        high[j] = units + (fractions >> 20u);
+        low[j] = fractions & 0xfffffu;
     }
     for (var j = local; j < num_tokens; j += WIDTH) {
         token_scores[params.first_score + first_row + j] = 0.0;
@@ -78,7 +73,8 @@ fn main(
     let k = index[params.k_at + sample];
     for (var j = local; j < count; j += WIDTH) {
         let position = index[params.kept_at + first_row + j];
-        token_scores[params.first_score + first_row + position] = high[j] / f32(count);
+        token_scores[params.first_score + first_row + position] =
+            (f32(high[j]) + f32(low[j]) / 1048576.0) / 1048576.0 / f32(count);
         // Position 0 is [CLS], which always stays.
         kept[j] = select(0u, 1u, position == 0u || rank(j, count) < k);
     }

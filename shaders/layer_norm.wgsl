@@ -38,9 +38,9 @@ fn main(
         let difference = select(vec4(0.0), input[start + column] - mean, is_real);
         squares += difference * difference;
     }
-    let factor = 1.0 / sqrt(dot(squares, vec4(1.0)) / f32(params.width) + params.eps);
+    let deviation = sqrt(dot(squares, vec4(1.0)) / f32(params.width) + params.eps);
     for (var column = 0u; column < params.stride4; column++) {
         output[start + column] =
-            (input[start + column] - mean) * factor * weight[column] + weight[params.stride4 + column];
+            (input[start + column] - mean) / deviation * weight[column] + weight[params.stride4 + column];
     }
 }

@@ -8,6 +8,7 @@ override HAS_RESIDUAL: bool = false;
 override WEIGHT_F16: bool = false; // eight f16 to a vec4<u32>, or four f32
 
 const TILE_ROWS: u32 = 4;
+const BLOCK8: u32 = 4; // 32 inputs
 
 struct Params {
     num_rows_at: u32,
@@ -80,22 +81,33 @@ fn main(
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();
     var sum3 = vec4<f32>();
-    for (var k8 = 0u; k8 < params.in_stride8; k8++) {
-        let w0 = weight8(feature, k8);
-        let w1 = weight8(feature + 1u, k8);
-        let w2 = weight8(feature + 2u, k8);
-        let w3 = weight8(feature + 3u, k8);
-        for (var half = 0u; half < 2u; half++) {
-            let k4 = 2u * k8 + half;
-            let i0 = input[row0 + k4];
-            let i1 = input[row1 + k4];
-            let i2 = input[row2 + k4];
-            let i3 = input[row3 + k4];
-            sum0 += vec4(dot(i0, w0[half]), dot(i0, w1[half]), dot(i0, w2[half]), dot(i0, w3[half]));
-            sum1 += vec4(dot(i1, w0[half]), dot(i1, w1[half]), dot(i1, w2[half]), dot(i1, w3[half]));
-            sum2 += vec4(dot(i2, w0[half]), dot(i2, w1[half]), dot(i2, w2[half]), dot(i2, w3[half]));
-            sum3 += vec4(dot(i3, w0[half]), dot(i3, w1[half]), dot(i3, w2[half]), dot(i3, w3[half]));
+    for (var block = 0u; block < params.in_stride8; block += BLOCK8) {
+        // A block is summed alone first: rounding errors grow with the length of a chain of additions.
+        var part0 = vec4<f32>();
+        var part1 = vec4<f32>();
+        var part2 = vec4<f32>();
+        var part3 = vec4<f32>();
+        for (var k8 = block; k8 < min(block + BLOCK8, params.in_stride8); k8++) {
+            let w0 = weight8(feature, k8);
+            let w1 = weight8(feature + 1u, k8);
+            let w2 = weight8(feature + 2u, k8);
+            let w3 = weight8(feature + 3u, k8);
+            for (var half = 0u; half < 2u; half++) {
+                let k4 = 2u * k8 + half;
+                let i0 = input[row0 + k4];
+                let i1 = input[row1 + k4];
+                let i2 = input[row2 + k4];
+                let i3 = input[row3 + k4];
+                part0 += vec4(dot(i0, w0[half]), dot(i0, w1[half]), dot(i0, w2[half]), dot(i0, w3[half]));
+                part1 += vec4(dot(i1, w0[half]), dot(i1, w1[half]), dot(i1, w2[half]), dot(i1, w3[half]));
+                part2 += vec4(dot(i2, w0[half]), dot(i2, w1[half]), dot(i2, w2[half]), dot(i2, w3[half]));
+                part3 += vec4(dot(i3, w0[half]), dot(i3, w1[half]), dot(i3, w2[half]), dot(i3, w3[half]));
+            }
         }
+        sum0 += part0;
+        sum1 += part1;
+        sum2 += part2;
+        sum3 += part3;
     }
     let sums = array(sum0, sum1, sum2, sum3);
     for (var r = 0u; r < TILE_ROWS; r++) {

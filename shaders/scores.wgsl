@@ -2,9 +2,9 @@
 fn attention_score(query_row: u32, key_row: u32, head: u32) -> f32 {
     let query = query_row * params.qkv_stride4 + head * params.head_stride4;
     let key = key_row * params.qkv_stride4 + params.key_column4 + head * params.head_stride4;
-    var sum = 0.0;
+    var sums = vec4<f32>();
     for (var d = 0u; d < params.head_stride4; d++) {
-        sum += dot(qkv[query + d], qkv[key + d]);
+        sums += qkv[query + d] * qkv[key + d];
     }
-    return sum * params.scale;
+    return ((sums.x + sums.y) + (sums.z + sums.w)) * params.scale;
 }

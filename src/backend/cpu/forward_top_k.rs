@@ -1,11 +1,14 @@
 //! K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and `[CLS]`.
 //!
-//! Sums are pairs of f32 (value, rounding error): real sentences have tokens whose means differ by less than one ulp.
+//! Sums are exact, in fixed point of 2⁻⁴⁰: real sentences have tokens whose means differ by less than one ulp.
 
 use super::back_tracking::ranks;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, check};
 use crate::error::Result;
+
+/// Units of a sum.
+const FIXED_POINT: f64 = (1u64 << 40) as f64;
 
 pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &mut CpuMatrix) -> Result<()> {
     let layout = index.layout;
@@ -19,10 +22,10 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
         let map = &maps.values[layer * layout.num_map_values + index.map_offset(sample)..][..num_tokens * num_tokens];
         let positions = index.kept(layer, sample).to_vec();
         let k = index.words[layout.k(layer) + sample] as usize;
-        let mut received = vec![(0.0f32, 0.0f32); positions.len()];
+        let mut received = vec![0u64; positions.len()];
         for i in 0..positions.len() {
             for (sum, &a) in received.iter_mut().zip(&map[i * num_tokens..]) {
-                *sum = add(*sum, a);
+                *sum += (f64::from(a) * FIXED_POINT) as u64;
             }
         }
         let ranks = ranks(&received);
@@ -30,20 +33,11 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
         let scores = &mut token_scores.values[layer * stride + rows.start..][..num_tokens];
         scores.fill(0.0);
         for (&position, received) in positions.iter().zip(received) {
-            scores[position as usize] = received.0 / positions.len() as f32;
+            scores[position as usize] = (received as f64 / FIXED_POINT / positions.len() as f64) as f32;
         }
         // Position 0 is `[CLS]`, which always stays.
         let kept = positions.iter().zip(ranks).filter(|&(&position, rank)| position == 0 || rank < k);
         index.write_kept(layer + 1, sample, kept.map(|(&position, _)| position as usize));
     }
     Ok(())
-}
-
-/// Adds to a sum whose rounding error is kept beside it (Knuth's two-sum), and normalises the pair.
-fn add((high, low): (f32, f32), value: f32) -> (f32, f32) {
-    let sum = high + value;
-    let part = sum - high;
-    let error = low + ((high - (sum - part)) + (value - part));
-    let normalised = sum + error;
-    (normalised, error - (normalised - sum))
 }

@@ -22,10 +22,10 @@ pub fn layer_norm(
         let input = input.row(row);
         let mean = input[..*width].iter().sum::<f32>() / *width as f32;
         let variance = input[..*width].iter().map(|value| (value - mean) * (value - mean)).sum::<f32>() / *width as f32;
-        let factor = 1.0 / (variance + eps).sqrt();
+        let deviation = (variance + eps).sqrt();
         for (column, value) in values.iter_mut().enumerate() {
             // Padding has weight and bias 0, so it stays 0.
-            *value = (input[column] - mean) * factor * weight[column] + bias[column];
+            *value = (input[column] - mean) / deviation * weight[column] + bias[column];
         }
     });
     Ok(())
