@@ -1,0 +1,144 @@
+//! What the command understands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use sttabt::{BackendKind, BackendOptions, Prune};
+
+/// Classify with transformers that compute only the tokens that matter.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Classify texts, and show which tokens survive each layer
+    #[command(after_help = CLASSIFY_EXAMPLES)]
+    Classify(ClassifyArgs),
+    /// Measure rules on a labelled data set
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(EvalArgs),
+    /// List the GPU adapters, and what a model folder holds
+    Info(InfoArgs),
+}
+
+const CLASSIFY_EXAMPLES: &str = "Examples:
+  sttabt classify \"a gripping, funny film\"
+  sttabt classify --prune topk:0.3 --json \"first text\" \"second text\"
+  sttabt classify --pair \"a question\" \"its answer\"
+  sort texts.txt | sttabt classify -
+
+Rules (--prune):
+  dense               no pruning
+  topk:R              top-k back-tracking on ApproxNet's attention; R is a ratio from 0 to 1, or one per layer (0.9,0.7,…)
+  concrete            learned thresholds on ApproxNet's attention
+  oracle:R            topk on the model's own attention (an upper bound, not faster)
+  forward:R           each layer keeps what it attends to most";
+
+const EVAL_EXAMPLES: &str = "Examples:
+  sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
+  sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv";
+
+/// Where the model is.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// Model folder in Hugging Face layout [default: $STTABT_MODEL, else models/sst2-minilm]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+}
+
+/// Where to compute.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// auto: a hardware GPU if there is one, else the CPU; gpu: any GPU adapter, software ones included
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "BACKEND")]
+    pub backend: BackendArg,
+    /// Take the GPU adapter whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum BackendArg {
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+impl DeviceArgs {
+    pub fn options(&self) -> BackendOptions {
+        let kind = match self.backend {
+            BackendArg::Auto => BackendKind::Auto,
+            BackendArg::Gpu => BackendKind::Gpu,
+            BackendArg::Cpu => BackendKind::Cpu,
+        };
+        BackendOptions { kind, adapter: self.adapter.clone(), max_buffer_bytes: None }
+    }
+}
+
+#[derive(clap::Args)]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Which tokens to keep [default: the model's own]
+    #[arg(long, value_name = "RULE")]
+    pub prune: Option<Prune>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Read texts from a file, one per line; with --pair, two per line with a tab between them
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Take the texts two by two
+    #[arg(long)]
+    pub pair: bool,
+    /// Texts, each an input of its own; `-` reads standard input, one per line
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Rules to compare, as in dense,topk:0.5,concrete [default: the model's own]
+    #[arg(long, value_name = "RULE,RULE…")]
+    pub prune: Option<String>,
+    /// Inputs of one batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Read the first N rows only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Name or number (from 1) of the column with the text [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<String>,
+    /// Name or number of the column with the second text [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub pair_column: Option<String>,
+    /// Name or number of the column with the label [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
+    /// The file has no header line; columns are given by number
+    #[arg(long)]
+    pub no_header: bool,
+    /// Tab-separated file, as in GLUE
+    #[arg(value_name = "DATA.tsv")]
+    pub data: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct InfoArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+}

@@ -1,0 +1,152 @@
+//! A sentence, once per layer, with removed tokens faded.
+
+use std::io::{Result, Write};
+
+use anstyle::{AnsiColor, Style};
+use sttabt::Classification;
+use unicode_width::UnicodeWidthStr;
+
+const FADED: Style = AnsiColor::BrightBlack.on_default();
+const KEPT: Style = Style::new().bold();
+const LABEL: Style = AnsiColor::Cyan.on_default();
+
+/// Wordpieces that people read as one word.
+struct Word {
+    /// Token positions and the text of each piece, without `##`.
+    pieces: Vec<(u32, String)>,
+}
+
+impl Word {
+    fn width(&self) -> usize {
+        self.pieces.iter().map(|(_, text)| text.width()).sum()
+    }
+}
+
+/// Joins `##` pieces; control characters become visible instead of reaching the terminal.
+fn words(tokens: &[String]) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    for (position, token) in tokens.iter().enumerate() {
+        let visible =
+            |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+        match (token.strip_prefix("##"), words.last_mut()) {
+            (Some(rest), Some(word)) if !rest.is_empty() => word.pieces.push((position as u32, visible(rest))),
+            _ => words.push(Word { pieces: vec![(position as u32, visible(token))] }),
+        }
+    }
+    words
+}
+
+/// Writes a block per layer, `in` for K_0 to `out` for K_L. Removed pieces are dots of the same width, so that the picture reads
+/// without colour; a run of lines no wider than `width`.
+pub fn layers(out: &mut impl Write, result: &Classification, width: usize) -> Result<()> {
+    let words = words(&result.tokens);
+    let num_layers = result.kept.len() - 1;
+    // `text` and `L12`, a space, the count `117/118`, two spaces.
+    let count_width = 2 * result.tokens.len().to_string().len() + 1;
+    let margin = 4 + 1 + count_width + 2;
+    let line_width = width.saturating_sub(margin).max(20);
+    let all: Vec<u32> = (0..result.tokens.len() as u32).collect();
+    let rows = std::iter::once(("text".to_owned(), &all))
+        .chain(result.kept.iter().enumerate().map(|(layer, kept)| (row_name(layer, num_layers), kept)));
+    for (name, kept) in rows {
+        let count = format!("{}/{}", kept.len(), result.tokens.len());
+        let count = if name == "text" { String::new() } else { count };
+        write!(out, "{LABEL}{name:<4}{LABEL:#} {count:>count_width$}  ")?;
+        let mut column = 0;
+        for word in &words {
+            if column > 0 && column + 1 + word.width() > line_width {
+                write!(out, "\n{:margin$}", "")?;
+                column = 0;
+            } else if column > 0 {
+                write!(out, " ")?;
+                column += 1;
+            }
+            for (position, text) in &word.pieces {
+                if kept.binary_search(position).is_ok() {
+                    let style = if name == "text" { Style::new() } else { KEPT };
+                    write!(out, "{style}{text}{style:#}")?;
+                } else {
+                    write!(out, "{FADED}{}{FADED:#}", "·".repeat(text.width().max(1)))?;
+                }
+            }
+            column += word.width();
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// K_l is what layer l computes; K_L is what the classifier reads.
+fn row_name(layer: usize, num_layers: usize) -> String {
+    if layer == num_layers { "head".to_owned() } else { format!("L{layer}") }
+}
+
+/// The answer and what it cost.
+pub fn summary(out: &mut impl Write, result: &Classification, answer: &str) -> Result<()> {
+    let flops = result.flops;
+    let share = |part: u64| 100.0 * part as f64 / flops.dense.max(1) as f64;
+    write!(out, "{KEPT}{answer}{KEPT:#}   retention {:.1} %   ", 100.0 * result.retention)?;
+    write!(out, "{} of {} dense ({:.0} %", amount(flops.total()), amount(flops.dense), share(flops.total()))?;
+    if flops.approx > 0 {
+        write!(out, ", {:.0} % to find the tokens", share(flops.approx))?;
+    }
+    writeln!(out, ")")?;
+    if result.truncated {
+        writeln!(out, "the text is longer than the model's {} tokens; its end was cut off", result.tokens.len())?;
+    }
+    Ok(())
+}
+
+fn amount(flops: u64) -> String {
+    match flops as f64 {
+        flops if flops >= 1e9 => format!("{:.2} GFLOPs", flops / 1e9),
+        flops => format!("{:.1} MFLOPs", flops / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(tokens: &[&str]) -> Vec<String> {
+        tokens.iter().map(|token| (*token).to_owned()).collect()
+    }
+
+    #[test]
+    fn pieces_join_to_words_and_control_characters_are_shown() {
+        let words = words(&strings(&["[CLS]", "slash", "##es", "##", "\u{1b}[2J"]));
+        let texts: Vec<String> =
+            words.iter().map(|word| word.pieces.iter().map(|(_, text)| text.as_str()).collect()).collect();
+        assert_eq!(texts, ["[CLS]", "slashes", "##", "\u{fffd}[2J"]);
+    }
+
+    #[test]
+    fn removed_pieces_keep_their_width() {
+        let result = Classification {
+            tokens: strings(&["[CLS]", "片", "good", "##ish", "[SEP]"]),
+            input_ids: vec![0; 5],
+            logits: vec![0.0],
+            probs: vec![1.0],
+            label_index: 0,
+            label: "a".to_owned(),
+            kept: vec![vec![0, 2], vec![0]],
+            retention: 0.3,
+            flops: sttabt::Flops { dense: 2_000_000, pruned: 900_000, approx: 100_000 },
+            truncated: true,
+            token_scores: None,
+            attention_maps: None,
+        };
+        let mut out = Vec::new();
+        layers(&mut out, &result, 80).unwrap();
+        summary(&mut out, &result, "a 100.0 %").unwrap();
+        let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        assert_eq!(
+            plain,
+            "text      [CLS] 片 goodish [SEP]\n\
+             L0   2/5  [CLS] ·· good··· ·····\n\
+             head 1/5  [CLS] ·· ······· ·····\n\
+             a 100.0 %   retention 30.0 %   1.0 MFLOPs of 2.0 MFLOPs dense (50 %, 5 % to find the tokens)\n\
+             the text is longer than the model's 5 tokens; its end was cut off\n"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! `sttabt info`: the adapters of this machine, and what a model folder holds.
+
+use std::io::{self, Write};
+
+use sttabt::{Model, Task};
+
+use super::Result;
+use super::args::InfoArgs;
+use super::model_dir::{find, load};
+
+pub fn run(args: &InfoArgs) -> Result<()> {
+    let mut out = io::stdout().lock();
+    print_adapters(&mut out)?;
+    out.flush()?;
+    let folder = find(&args.model)?;
+    let model = load(&folder)?;
+    writeln!(out, "\nmodel {}", folder.display())?;
+    print_model(&mut out, &model)?;
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(feature = "gpu")]
+fn print_adapters(out: &mut impl Write) -> Result<()> {
+    let adapters = pollster::block_on(sttabt::adapters());
+    if adapters.is_empty() {
+        writeln!(out, "no GPU adapter found; sttabt computes on the CPU")?;
+    }
+    for adapter in adapters {
+        let kind = if adapter.software { "software, only with --backend gpu" } else { "hardware" };
+        writeln!(out, "adapter {}", adapter.name)?;
+        writeln!(out, "  type       {} ({kind})", adapter.device_type)?;
+        writeln!(out, "  api        {}, driver {}", adapter.backend, adapter.driver)?;
+        let mib = adapter.max_binding_bytes as f64 / f64::from(1 << 20);
+        writeln!(out, "  limits     {mib:.0} MiB a binding, {} KiB a workgroup", adapter.max_workgroup_bytes / 1024)?;
+        let features = if adapter.features.is_empty() { "none".to_owned() } else { adapter.features.join(", ") };
+        writeln!(out, "  features   {features}")?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+fn print_adapters(out: &mut impl Write) -> Result<()> {
+    writeln!(out, "built without the feature `gpu`; sttabt computes on the CPU")?;
+    Ok(())
+}
+
+fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
+    let config = model.config();
+    let millions = |count: u64| format!("{:.1} M", count as f64 / 1e6);
+    writeln!(
+        out,
+        "  {:?}, {} layers, hidden size {}, {} heads, intermediate size {}",
+        config.architecture,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size
+    )?;
+    writeln!(out, "  weights    {} as {}", millions(model.num_parameters()), model.weights_dtype())?;
+    writeln!(out, "  input      up to {} tokens, vocabulary of {}", config.max_position_embeddings, config.vocab_size)?;
+    let labels = match config.task {
+        Task::Regression => format!("one number, {}", config.labels[0]),
+        Task::Classification if config.labels.len() > 8 => {
+            format!("{} labels: {}, …", config.labels.len(), config.labels[..8].join(", "))
+        }
+        Task::Classification => config.labels.join(", "),
+    };
+    writeln!(out, "  output     {labels}")?;
+    match (model.approx_config(), model.approx_num_parameters()) {
+        (Some(approx), Some(count)) => {
+            let factor = config.hidden_size as f64 / approx.hidden_size as f64;
+            writeln!(
+                out,
+                "  ApproxNet  {}, hidden size {} (reduction factor {factor})",
+                millions(count),
+                approx.hidden_size
+            )?;
+        }
+        _ => writeln!(out, "  ApproxNet  none: no topk, no concrete")?,
+    }
+    match model.p_logits() {
+        Some(p_logits) => {
+            let p_logits: Vec<String> = p_logits.iter().map(|p_logit| format!("{p_logit:.3}")).collect();
+            writeln!(out, "  p_logit    {}", p_logits.join(" "))?;
+        }
+        None => writeln!(out, "  p_logit    none: no concrete")?,
+    }
+    writeln!(out, "  default    {}", model.default_prune())?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Finding a model folder and reading its files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use sttabt::{ApproxFiles, Bytes, Model, ModelFiles};
+
+use super::args::ModelArgs;
+use super::{Failure, Result};
+
+/// The model that works on a fresh clone.
+const DEFAULT: &str = "models/sst2-minilm";
+
+/// `--model`, else `STTABT_MODEL`, else the default below the working directory, the executable's or a folder above one of them.
+pub fn find(args: &ModelArgs) -> Result<PathBuf> {
+    let named = args.model.clone().map(|path| (path, "--model"));
+    let named = named.or_else(|| std::env::var_os("STTABT_MODEL").map(|path| (path.into(), "STTABT_MODEL")));
+    if let Some((path, by)) = named {
+        return if path.is_dir() {
+            Ok(path)
+        } else {
+            Err(Failure::Error(format!("no model folder at {} (given by {by})", path.display())))
+        };
+    }
+    let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
+    let folders = starts.iter().flatten().flat_map(|start| start.ancestors());
+    let mut looked_at = Vec::new();
+    for candidate in folders.map(|folder| folder.join(DEFAULT)) {
+        if candidate.is_dir() {
+            return Ok(candidate);
+        }
+        if !looked_at.contains(&candidate) {
+            looked_at.push(candidate);
+        }
+    }
+    let places: Vec<String> = looked_at.iter().map(|path| format!("  {}", path.display())).collect();
+    Err(Failure::Error(format!(
+        "no model: --model and STTABT_MODEL are not given, and there is no folder at\n{}",
+        places.join("\n")
+    )))
+}
+
+/// Reads and checks the model in a folder.
+pub fn load(folder: &Path) -> Result<Model> {
+    let approx = folder.join("approx");
+    let approx = if approx.is_dir() {
+        Some(ApproxFiles {
+            config: read(&approx.join("config.json"))?,
+            weights: map(&approx.join("model.safetensors"))?,
+        })
+    } else {
+        None
+    };
+    let files = ModelFiles {
+        config: read(&folder.join("config.json"))?,
+        weights: map(&folder.join("model.safetensors"))?,
+        tokenizer_json: read_optional(&folder.join("tokenizer.json"))?,
+        vocab_txt: read_optional(&folder.join("vocab.txt"))?,
+        tokenizer_config: read_optional(&folder.join("tokenizer_config.json"))?,
+        approx,
+    };
+    Model::from_bytes(files).map_err(|error| Failure::Error(format!("{}: {error}", folder.display())))
+}
+
+pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Error(format!("cannot read {}: {error}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    if path.exists() { read(path).map(Some) } else { Ok(None) }
+}
+
+/// Weights are mapped, not read: pages that are not used never leave the disk.
+fn map(path: &Path) -> Result<Bytes> {
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    // SAFETY: the map is only read. A file that another process truncates meanwhile ends this one with SIGBUS, as
+    // with every program that maps its model.
+    let map = unsafe { memmap2::Mmap::map(&file) };
+    map.map(|map| Box::new(map) as Bytes).map_err(|error| unreadable(path, &error))
+}
