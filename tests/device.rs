@@ -1,0 +1,145 @@
+//! What the GPU backend promises besides numbers: one mapping per chunk, no allocation for familiar sizes, and a lost device
+//! or a cancelled run that leaves nothing behind.
+
+mod common;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use common::*;
+use sttabt::{BackendKind, BackendOptions, Engine, Error, Input, Outputs};
+
+const RULES: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
+const TEXTS: [&str; 3] = ["w51 w41 w11 w19 w70", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21"];
+
+fn gpu_engine() -> Engine {
+    engine(&tiny_bert(), BackendKind::Gpu)
+}
+
+#[test]
+fn a_chunk_is_mapped_once() {
+    let mut engine = gpu_engine();
+    let inputs = TEXTS.map(Input::Text);
+    for rule in RULES {
+        let before = engine.gpu().expect("GPU").counters();
+        let outputs = Outputs { token_scores: true, attention_maps: true };
+        classify_with(&mut engine, &inputs, &rule.parse().expect("rule"), &outputs);
+        let after = engine.gpu().expect("GPU").counters();
+        assert_eq!(after.maps - before.maps, 1, "{rule}");
+        assert_eq!(after.submits - before.submits, 1, "{rule}: so little work fits one submit");
+    }
+}
+
+#[test]
+fn each_chunk_of_a_large_batch_is_mapped_once() {
+    let text = "w12 w13 w14 w15 w16 w17 w18 w19 ".repeat(15);
+    let inputs = [Input::Text(&text); 3];
+    // The maps of one text of 122 tokens fit, those of two do not.
+    let options =
+        BackendOptions { kind: BackendKind::Gpu, adapter: None, max_buffer_bytes: Some(4 * 122 * 122 * 4 * 3 / 2) };
+    let mut engine = pollster::block_on(Engine::new(&tiny_bert(), &options)).expect("engine");
+    let before = engine.gpu().expect("GPU").counters();
+    classify(&mut engine, &inputs, &"topk:0.5".parse().expect("rule"));
+    let after = engine.gpu().expect("GPU").counters();
+    assert_eq!(after.maps - before.maps, 3);
+}
+
+#[test]
+fn a_familiar_size_allocates_nothing() {
+    let mut engine = gpu_engine();
+    // Twice: the scratch memory grows while the first round asks for more, and what was bound to the smaller one is gone.
+    for rule in RULES.iter().chain(&RULES) {
+        classify(&mut engine, &TEXTS.map(Input::Text), &rule.parse().expect("rule"));
+    }
+    let before = engine.gpu().expect("GPU").counters();
+    // Other texts, other lengths, another number of inputs: the same capacity.
+    for rule in RULES {
+        let inputs = [Input::Text("w22 w23 w24 w25"), Input::Text("w7 w8")];
+        classify(&mut engine, &inputs, &rule.parse().expect("rule"));
+    }
+    let after = engine.gpu().expect("GPU").counters();
+    assert!(after.dispatches > before.dispatches);
+    assert_eq!(after.buffers, before.buffers, "buffers");
+    assert_eq!(after.bind_groups, before.bind_groups, "bind groups");
+    assert_eq!(after.pipelines, before.pipelines, "pipelines");
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_a_new_engine_answers() {
+    let model = tiny_bert();
+    let mut engine = engine(&model, BackendKind::Gpu);
+    let prune = "topk:0.5".parse().expect("rule");
+    let expected = classify(&mut engine, &TEXTS.map(Input::Text), &prune);
+    engine.gpu().expect("GPU").destroy_device();
+    for _ in 0..2 {
+        let lost = pollster::block_on(engine.classify(&TEXTS.map(Input::Text), &prune, &Outputs::default()));
+        let error = lost.expect_err("the device is gone");
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+        assert_eq!(error.to_string(), "GPU device lost: the device was destroyed");
+    }
+    let mut again = gpu_engine();
+    assert_eq!(classify(&mut again, &TEXTS.map(Input::Text), &prune), expected);
+}
+
+#[test]
+fn a_cancelled_run_leaves_nothing_behind() {
+    for kind in BACKENDS {
+        let mut engine = engine(&tiny_bert(), kind);
+        for rule in RULES {
+            let prune = rule.parse().expect("rule");
+            let expected = classify(&mut engine, &TEXTS.map(Input::Text), &prune);
+            // The second pause never ends, and the run is dropped there.
+            let pauses = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&pauses);
+            engine.set_pause(Box::new(move || {
+                let is_stuck = counted.fetch_add(1, Ordering::Relaxed) == 1;
+                Box::pin(async move {
+                    if is_stuck {
+                        std::future::pending::<()>().await;
+                    }
+                })
+            }));
+            {
+                let outputs = Outputs::default();
+                let other = [Input::Text("w30 w31 w32")];
+                let mut run = std::pin::pin!(engine.classify(&other, &prune, &outputs));
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(matches!(run.as_mut().poll(&mut context), Poll::Pending), "{kind:?}, {rule}");
+            }
+            assert_eq!(pauses.load(Ordering::Relaxed), 2, "{kind:?}, {rule}");
+            engine.set_pause(Box::new(|| Box::pin(async {})));
+            assert_eq!(classify(&mut engine, &TEXTS.map(Input::Text), &prune), expected, "{kind:?}, {rule}");
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
+    let options = BackendOptions { kind: BackendKind::Gpu, adapter: Some("Voodoo 2".into()), max_buffer_bytes: None };
+    let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no such adapter").to_string();
+    let adapters = pollster::block_on(sttabt::adapters());
+    assert!(error.starts_with("no adapter with `Voodoo 2` in its name; found: "), "{error}");
+    assert!(!adapters.is_empty() && adapters.iter().all(|adapter| error.contains(&adapter.name)), "{error}");
+}
+
+#[test]
+fn the_cpu_takes_no_adapter() {
+    let options = BackendOptions { kind: BackendKind::Cpu, adapter: Some("llvmpipe".into()), max_buffer_bytes: None };
+    let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no adapter").to_string();
+    assert_eq!(error, "no adapter `llvmpipe` for the backend `cpu`, which takes none; found: not looked for");
+}
+
+/// A buffer beyond the adapter's limit is refused before the device sees it.
+#[test]
+fn a_buffer_beyond_the_limit_is_refused() {
+    use sttabt::backend::Backend;
+    use sttabt::backend::gpu::{GpuBackend, GpuOptions};
+    let options = GpuOptions { adapter: None, allow_software: true };
+    let mut backend = pollster::block_on(GpuBackend::new(&options)).expect("a GPU adapter");
+    let limit = backend.max_binding_bytes();
+    let rows = (limit / 32 + 1) as usize;
+    let error = backend.create_matrix("maps", rows, 8).expect_err("too large");
+    assert!(matches!(error, Error::TooLarge { needed, limit: found, .. } if found == limit && needed == limit + 32));
+}

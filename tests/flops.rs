@@ -1,0 +1,39 @@
+//! FLOPs are counted from the rows that are computed: the formula and a counter in every kernel give the same number.
+//!
+//! Needs the feature `count-rows`, a build in which each kernel adds its rows to one counter on the device.
+
+mod common;
+
+use common::*;
+use sttabt::{BackendKind, Engine, Input, Model, Outputs};
+
+fn check(model: &Model, inputs: &[Input<'_>], rules: &[&str]) {
+    let mut engine: Engine = engine(model, BackendKind::Gpu);
+    let mut before = 0;
+    for rule in rules {
+        let prune = rule.parse().expect("rule");
+        let results = classify_with(&mut engine, inputs, &prune, &Outputs::default());
+        let total: u64 = results.iter().map(|result| result.flops.total()).sum();
+        let gpu = engine.gpu().expect("a GPU");
+        let after = pollster::block_on(gpu.counted_multiply_adds()).expect("counter");
+        assert!(total > 0);
+        assert_eq!(2 * (after - before), total, "{rule}: what the kernels counted, and what the report says");
+        before = after;
+    }
+}
+
+#[test]
+fn kernels_count_what_the_report_says() {
+    let texts = ["w51 w41 w11 w19 w70 w33", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21 w22 w23 w24 w25 w26 w27"];
+    let mut inputs = texts.map(Input::Text).to_vec();
+    inputs.push(Input::Pair(texts[0], texts[2]));
+    let rules =
+        ["dense", "topk:0.5", "topk:0.9,0.6,0.4,0.1", "concrete", "oracle:0.4", "forward:0.6", "forward:0.9,0.5,0.3,0.1"];
+    check(&tiny_bert(), &inputs, &rules);
+}
+
+#[test]
+fn kernels_count_what_the_report_says_of_a_real_model() {
+    let text = Input::Text("a gripping, funny film that never loses its way, though it does lose its plot");
+    check(&sst2_minilm(), &[text], &["dense", "topk:0.3", "concrete", "oracle:0.3", "forward:0.3"]);
+}

@@ -1,0 +1,52 @@
+//! The core in WebAssembly: one fixture on the CPU twin, under Node.
+#![cfg(target_arch = "wasm32")]
+
+use sttabt::{ApproxFiles, BackendKind, Engine, Input, Model, ModelFiles, Outputs, Prune};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("fixtures/tiny-bert/", $name))
+    };
+}
+
+#[wasm_bindgen_test]
+async fn tiny_bert_agrees_in_webassembly() {
+    let model = Model::from_bytes(ModelFiles {
+        config: fixture!("config.json").to_vec(),
+        weights: Box::new(fixture!("model.safetensors").as_slice()),
+        tokenizer_json: Some(fixture!("tokenizer.json").to_vec()),
+        vocab_txt: None,
+        tokenizer_config: None,
+        approx: Some(ApproxFiles {
+            config: fixture!("approx/config.json").to_vec(),
+            weights: Box::new(fixture!("approx/model.safetensors").as_slice()),
+        }),
+    })
+    .expect("model");
+    let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await.expect("engine");
+    let cases: serde_json::Value = serde_json::from_slice(fixture!("cases.json")).expect("cases.json");
+    let case = &cases["cases"][5];
+    let input = Input::Text(case["input"]["text"].as_str().expect("text"));
+    let mut num_runs = 0;
+    for run in case["runs"].as_array().expect("runs") {
+        let ratios: Vec<String> = run["ratios"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+        let rule = match run["mode"].as_str().expect("mode") {
+            "oracle_topk" => format!("oracle:{}", ratios.join(",")),
+            "forward_topk" => format!("forward:{}", ratios.join(",")),
+            "topk" => format!("topk:{}", ratios.join(",")),
+            rule => rule.to_owned(),
+        };
+        let prune: Prune = rule.parse().expect("rule");
+        let result = engine.classify(&[input], &prune, &Outputs::default()).await.expect("result").remove(0);
+        let kept: Vec<Vec<u32>> = serde_json::from_value(run["kept"].clone()).expect("kept");
+        assert_eq!(result.kept, kept, "{prune}");
+        let tolerance = if prune == Prune::Concrete { 2e-3 } else { 2e-4 };
+        for (logit, expected) in result.logits.iter().zip(run["logits"].as_array().expect("logits")) {
+            let expected = expected.as_f64().expect("logit") as f32;
+            assert!((logit - expected).abs() < tolerance, "{prune}: {logit}, expected {expected}");
+        }
+        num_runs += 1;
+    }
+    assert!(num_runs >= 5, "only {num_runs} runs");
+}
