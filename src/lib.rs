@@ -33,8 +33,9 @@
 //! [`backend`] → [`Classification`]. The paper's algorithm itself is
 //! [`backend::cpu::back_tracking`] and its shader twin.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `cli` (the command and its crates). All are
-//! on by default; a library user who wants no command takes `default-features = false, features = ["gpu", "threads"]`.
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding and resizing of pictures),
+//! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
+//! `default-features = false, features = ["gpu", "threads", "image"]`.
 
 #![warn(missing_docs)]
 
@@ -50,6 +51,8 @@ pub mod tensor;
 pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};
 pub use error::{Error, Result};
-pub use models::{ApproxFiles, Architecture, Bytes, Config, Input, Model, ModelFiles, PruneConfig, Task};
+pub use models::{
+    ApproxFiles, Architecture, Bytes, Config, Input, Model, ModelFiles, Picture, Preprocessor, PruneConfig, Task,
+};
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{EncoderSize, Flops, Prune, Ratio, Ratios};

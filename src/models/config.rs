@@ -60,12 +60,8 @@ impl Config {
     /// [`Error::Config`] names the key; [`Error::Unsupported`] names an architecture, activation or position embedding that
     /// this crate does not compute.
     pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
-        let value: Value = serde_json::from_slice(json)
-            .map_err(|error| Error::File { file: file.to_owned(), reason: format!("not JSON: {error}") })?;
-        let Value::Object(object) = &value else {
-            return Err(Error::File { file: file.to_owned(), reason: "expected a JSON object".to_owned() });
-        };
-        let fields = Fields { file, path: "", object };
+        let object = json_object(file, json)?;
+        let fields = Fields { file, path: "", object: &object };
         let architecture = architecture(&fields)?;
         fields.require("hidden_act", "activation", "gelu")?;
         fields.require("position_embedding_type", "position embedding", "absolute")?;
@@ -187,15 +183,24 @@ fn prune_config(fields: &Fields<'_>) -> Result<PruneConfig> {
     })
 }
 
+/// The object that a JSON file holds.
+pub(super) fn json_object(file: &str, json: &[u8]) -> Result<Map<String, Value>> {
+    let error = |reason: String| Error::File { file: file.to_owned(), reason };
+    match serde_json::from_slice(json).map_err(|json_error| error(format!("not JSON: {json_error}")))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(error("expected a JSON object".to_owned())),
+    }
+}
+
 /// A JSON object whose errors name the file and the key.
-struct Fields<'a> {
-    file: &'a str,
-    path: &'a str,
-    object: &'a Map<String, Value>,
+pub(super) struct Fields<'a> {
+    pub file: &'a str,
+    pub path: &'a str,
+    pub object: &'a Map<String, Value>,
 }
 
 impl Fields<'_> {
-    fn error(&self, key: &str, found: impl ToString, expected: &str) -> Error {
+    pub fn error(&self, key: &str, found: impl ToString, expected: &str) -> Error {
         Error::Config {
             file: self.file.to_owned(),
             key: format!("{}{key}", self.path),
@@ -204,25 +209,25 @@ impl Fields<'_> {
         }
     }
 
-    fn size(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+    pub fn size(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
         let expected = format!("an integer from {} to {}", range.start(), range.end());
         let value = self.object.get(key).ok_or_else(|| self.error(key, "missing", &expected))?;
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| range.contains(size));
         size.ok_or_else(|| self.error(key, value, &expected))
     }
 
-    fn size_or(&self, key: &str, default: usize, range: RangeInclusive<usize>) -> Result<usize> {
+    pub fn size_or(&self, key: &str, default: usize, range: RangeInclusive<usize>) -> Result<usize> {
         if self.object.contains_key(key) { self.size(key, range) } else { Ok(default) }
     }
 
-    fn number(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64> {
+    pub fn number(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64> {
         let Some(value) = self.object.get(key) else { return Ok(default) };
         let number = value.as_f64().filter(|number| range.contains(number));
         let expected = || format!("a number from {:e} to {:e}", range.start(), range.end());
         number.ok_or_else(|| self.error(key, value, &expected()))
     }
 
-    fn text(&self, key: &str) -> Result<Option<&str>> {
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
         match self.object.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -231,7 +236,7 @@ impl Fields<'_> {
     }
 
     /// The key must have the one supported value, or be absent.
-    fn require(&self, key: &str, what: &'static str, supported: &'static str) -> Result<()> {
+    pub fn require(&self, key: &str, what: &'static str, supported: &'static str) -> Result<()> {
         match self.text(key)? {
             Some(found) if found != supported => Err(Error::Unsupported { what, found: found.to_owned(), supported }),
             _ => Ok(()),

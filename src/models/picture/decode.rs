@@ -1,0 +1,150 @@
+//! From the bytes of a file to RGB: which format it is, its size before its pixels, its orientation.
+
+use std::io::{Cursor, ErrorKind};
+
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, Limits, RgbImage};
+
+use super::{Picture, jpeg};
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = b"\xff\xd8\xff";
+
+/// The reason is the error.
+pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    if bytes.starts_with(PNG) {
+        png(bytes)
+    } else if bytes.starts_with(JPEG) {
+        jpeg::decode(bytes)
+    } else if is_riff(bytes) {
+        webp(bytes)
+    } else if bytes.is_empty() {
+        Err("the file is empty".to_owned())
+    } else {
+        Err(match unsupported_format(bytes) {
+            Some(format) => format!("{format} images are not supported; supported: PNG, JPEG, WebP"),
+            None => "not a PNG, JPEG or WebP image".to_owned(),
+        })
+    }
+}
+
+/// The name of a format that people may well try.
+fn unsupported_format(bytes: &[u8]) -> Option<&'static str> {
+    let brand = bytes.get(4..12).and_then(|box_type| box_type.strip_prefix(b"ftyp"));
+    let start = bytes.get(..1024).unwrap_or(bytes);
+    let is_markup = start.trim_ascii_start().strip_prefix(b"\xef\xbb\xbf").unwrap_or(start.trim_ascii_start());
+    match brand {
+        Some(b"avif" | b"avis") => return Some("AVIF"),
+        Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => return Some("HEIF"),
+        _ => {}
+    }
+    let svg = is_markup.starts_with(b"<") && start.windows(4).any(|window| window == b"<svg");
+    let prefixes: [(&[u8], &str); 6] = [
+        (b"GIF8", "GIF"),
+        (b"BM", "BMP"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    ];
+    let prefix = prefixes.iter().find(|(prefix, _)| bytes.starts_with(prefix));
+    if svg { Some("SVG") } else { prefix.map(|&(_, format)| format) }
+}
+
+/// Refuses a size that the header promises, before anything is allocated for it.
+pub(super) fn check_size(width: u64, height: u64) -> Result<(), String> {
+    let num_pixels = width.saturating_mul(height);
+    if num_pixels == 0 {
+        return Err(format!("the image has no pixels: {width} × {height}"));
+    }
+    if num_pixels > Picture::MAX_PIXELS as u64 {
+        return Err(format!("{width} × {height} = {num_pixels} pixels; the limit is {}", Picture::MAX_PIXELS));
+    }
+    Ok(())
+}
+
+fn png(bytes: &[u8]) -> Result<Picture, String> {
+    // The header chunk is always the first: 8 bytes of signature, length, "IHDR", width, height.
+    let side = |at: usize| {
+        let side = bytes.get(at..at + 4).and_then(|side| side.try_into().ok()).map(u32::from_be_bytes);
+        side.map(u64::from).ok_or_else(|| "truncated PNG image".to_owned())
+    };
+    check_size(side(16)?, side(20)?)?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(8 * Picture::MAX_PIXELS as u64);
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| reason("PNG", &error))?;
+    pixels("PNG", decoder)
+}
+
+fn is_riff(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"RIFF") && bytes.get(8..12).is_none_or(|kind| kind == b"WEBP")
+}
+
+fn webp(bytes: &[u8]) -> Result<Picture, String> {
+    let length = bytes.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
+    if length.is_none_or(|length| (bytes.len() as u64) < u64::from(length) + 8) {
+        return Err("truncated WebP image".to_owned());
+    }
+    let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|error| reason("WebP", &error))?;
+    pixels("WebP", decoder)
+}
+
+fn pixels(format: &str, mut decoder: impl ImageDecoder) -> Result<Picture, String> {
+    let (width, height) = decoder.dimensions();
+    check_size(u64::from(width), u64::from(height))?;
+    // Metadata that cannot be read does not make the picture unreadable.
+    let exif = decoder.exif_metadata().ok().flatten();
+    let xmp = decoder.xmp_metadata().ok().flatten();
+    let orientation = orientation(exif.as_deref(), xmp.as_deref()).unwrap_or(Orientation::NoTransforms);
+    let color = decoder.color_type();
+    let num_channels = usize::from(color.channel_count());
+    let pixel_bytes = usize::from(color.bytes_per_pixel());
+    let mut pixels = vec![0; width as usize * height as usize * pixel_bytes];
+    decoder.read_image(&mut pixels).map_err(|error| reason(format, &error))?;
+    let channels = if num_channels < 3 { [0, 0, 0] } else { [0, 1, 2] };
+    let rgb = match (num_channels, pixel_bytes) {
+        (3, 3) => pixels,
+        _ if pixel_bytes == num_channels => {
+            pixels.chunks_exact(pixel_bytes).flat_map(|pixel| channels.map(|channel| pixel[channel])).collect()
+        }
+        _ => {
+            let high = |pixel: &[u8], channel: usize| {
+                (u16::from_ne_bytes([pixel[2 * channel], pixel[2 * channel + 1]]) >> 8) as u8
+            };
+            pixels.chunks_exact(pixel_bytes).flat_map(|pixel| channels.map(|channel| high(pixel, channel))).collect()
+        }
+    };
+    oriented(width as usize, height as usize, rgb, orientation)
+}
+
+fn reason(format: &str, error: &ImageError) -> String {
+    match error {
+        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => format!("truncated {format} image"),
+        error => format!("broken {format} image: {error}"),
+    }
+}
+
+/// The orientation that EXIF names, else XMP.
+pub(super) fn orientation(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Option<Orientation> {
+    let exif = exif.map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif));
+    exif.and_then(Orientation::from_exif_chunk).or_else(|| {
+        let xmp = xmp?;
+        let tag = b"tiff:Orientation";
+        let at = xmp.windows(tag.len()).position(|window| window == tag)?;
+        let value = &xmp[at + tag.len()..];
+        let value = value.strip_prefix(b"=\"").or_else(|| value.strip_prefix(b">"))?;
+        Orientation::from_exif(value.first()?.checked_sub(b'0')?)
+    })
+}
+
+/// Turns the picture upright.
+pub(super) fn oriented(width: usize, height: usize, rgb: Vec<u8>, orientation: Orientation) -> Result<Picture, String> {
+    // The sides came from 32-bit numbers.
+    let image = RgbImage::from_raw(width as u32, height as u32, rgb).ok_or("fewer pixels than the header promises")?;
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    let image = image.into_rgb8();
+    Ok(Picture { width: image.width() as usize, height: image.height() as usize, rgb: image.into_raw() })
+}

@@ -1,0 +1,72 @@
+//! JPEG as Pillow's libjpeg-turbo decodes it, bit for bit.
+
+use image::metadata::Orientation;
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
+
+use super::Picture;
+use super::decode::{check_size, orientation, oriented};
+
+/// Far above any encoder's script; a file of thousands of scans costs minutes.
+const MAX_SCANS: usize = 500;
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    // Sizes are checked below, where the message has the limit.
+    let limits = DecodeLimits {
+        max_width: usize::from(u16::MAX),
+        max_height: usize::from(u16::MAX),
+        max_pixels: u64::MAX,
+        max_scans: MAX_SCANS,
+        max_memory: None,
+    };
+    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(reason)?;
+    let header = decoder.header();
+    let (width, height) = (usize::from(header.width), usize::from(header.height));
+    check_size(width as u64, height as u64)?;
+    if !has_end(bytes) {
+        return Err(reason(JpegError::UnexpectedEof));
+    }
+    let is_cmyk = header.components.len() == 4;
+    let orientation = orientation(decoder.exif_data(), decoder.xmp_data());
+    decoder.set_output_format(if is_cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb });
+    let pixels = decoder.decode_image().map_err(reason)?.data;
+    let rgb = if is_cmyk { rgb_of_cmyk(&pixels) } else { pixels };
+    oriented(width, height, rgb, orientation.unwrap_or(Orientation::NoTransforms))
+}
+
+/// Whether the marker "end of image" is there; without it lines, or scans that sharpen the picture, may be missing.
+fn has_end(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    // Between segments, and inside entropy-coded data, the next marker is the next 0xFF that no 0 or 0xFF follows.
+    while let Some(position) = rest.iter().position(|&byte| byte == 0xff) {
+        rest = &rest[position + 1..];
+        match rest.first() {
+            None => return false,
+            Some(0xd9) => return true,
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => rest = &rest[1..],
+            Some(_) => {
+                let Some(&[_, high, low]) = rest.get(..3) else { return false };
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                rest = rest.get(1 + length..).unwrap_or_default();
+            }
+        }
+    }
+    false
+}
+
+/// Pillow's conversion. JPEG stores ink inverted (Adobe's habit): 255 is no ink.
+fn rgb_of_cmyk(pixels: &[u8]) -> Vec<u8> {
+    let channel = |ink: u8, black: u8| {
+        let product = u32::from(255 - ink) * u32::from(black) + 128;
+        black.saturating_sub((((product >> 8) + product) >> 8) as u8)
+    };
+    pixels.as_chunks().0.iter().flat_map(|&[c, m, y, k]| [channel(c, k), channel(m, k), channel(y, k)]).collect()
+}
+
+fn reason(error: JpegError) -> String {
+    match error {
+        JpegError::UnexpectedEof => "truncated JPEG image".to_owned(),
+        JpegError::Unsupported(what) => format!("JPEG image with an unsupported feature: {what}"),
+        other => format!("broken JPEG image: {other}"),
+    }
+}

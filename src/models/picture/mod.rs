@@ -1,0 +1,130 @@
+//! A picture in memory, and the one place that knows whether this build can decode and resize.
+
+#[cfg(feature = "image")]
+mod decode;
+#[cfg(feature = "image")]
+mod jpeg;
+#[cfg(feature = "image")]
+mod resize;
+
+use crate::error::{Error, Result};
+
+/// An RGB picture, 8 bits a channel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+/// How pixels are weighted when a picture is resized: Pillow's filters, which Hugging Face names by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filter {
+    Nearest,
+    Lanczos,
+    Bilinear,
+    Bicubic,
+    Box,
+    Hamming,
+}
+
+impl Picture {
+    /// The most pixels that a picture may have, decoded or resized: 64 Mi.
+    ///
+    /// A larger one is refused before its pixels are allocated: a file of a few bytes can promise gigabytes.
+    pub const MAX_PIXELS: usize = 1 << 26;
+
+    /// A picture of `rgb`, `[height, width, 3]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a side is zero, if there are more than [`Self::MAX_PIXELS`], or if `rgb` has another length.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
+        let error = |argument, found, expected| Error::Shape { kernel: "picture", argument, found, expected };
+        let num_pixels = width.checked_mul(height).filter(|num_pixels| (1..=Self::MAX_PIXELS).contains(num_pixels));
+        let Some(num_pixels) = num_pixels else {
+            let expected = format!("1 to {} pixels", Self::MAX_PIXELS);
+            return Err(error("width × height", format!("{width} × {height}"), expected));
+        };
+        if rgb.len() != num_pixels * 3 {
+            let expected = format!("{} ({height} × {width} × 3)", num_pixels * 3);
+            return Err(error("rgb", format!("{} bytes", rgb.len()), expected));
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// Decodes a PNG, JPEG or WebP file as Hugging Face's image pipeline does, `name` being for messages alone:
+    /// `ImageOps.exif_transpose(Image.open(file)).convert("RGB")` of Pillow.
+    ///
+    /// The orientation of EXIF (else of XMP) is applied, alpha is dropped rather than blended, colour profiles are ignored, and
+    /// an animation gives its first frame. 16-bit channels give their high byte; for 16-bit greyscale alone Pillow would
+    /// clip at 255 instead, which makes nearly every such picture white.
+    ///
+    /// # Errors
+    /// [`Error::File`]: another format, a truncated or broken file, more than [`Self::MAX_PIXELS`] pixels.
+    #[cfg(feature = "image")]
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
+        decode::decode(bytes).map_err(|reason| Error::File { file: name.to_owned(), reason })
+    }
+
+    /// Pixels in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The pixels, `[height, width, 3]`.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// The picture at another size; the reason if that cannot be.
+    pub(super) fn resized(&self, [height, width]: [usize; 2], filter: Filter) -> Result<Self, String> {
+        if [self.height, self.width] == [height, width] {
+            return Ok(self.clone());
+        }
+        // The convolution resizes rows first, then columns: the picture between the two must fit as well.
+        let rows = self.height.max(height);
+        if width.checked_mul(rows).is_none_or(|num_pixels| num_pixels > Self::MAX_PIXELS) {
+            return Err(format!(
+                "resizing {} × {} pixels to {width} × {height} needs more than {} pixels",
+                self.width,
+                self.height,
+                Self::MAX_PIXELS
+            ));
+        }
+        #[cfg(feature = "image")]
+        return resize::resize(self, width, height, filter);
+        #[cfg(not(feature = "image"))]
+        Err(format!(
+            "the picture is {} × {} pixels; this build does not resize it to {width} × {height} ({filter:?}): \
+             the Cargo feature `image` is off",
+            self.width, self.height
+        ))
+    }
+
+    /// The middle of the picture, black where it is too small: `center_crop` of Hugging Face's `image_transforms`.
+    pub(super) fn center_cropped(&self, [height, width]: [usize; 2]) -> Self {
+        let mut rgb = vec![0; width * height * 3];
+        // Odd differences: a crop drops the extra row below, padding adds it above.
+        let place = |from: usize, to: usize| (from.saturating_sub(to) / 2, to.saturating_sub(from).div_ceil(2));
+        let (source_x, x) = place(self.width, width);
+        let (source_y, y) = place(self.height, height);
+        let row = 3 * self.width.min(width);
+        for step in 0..self.height.min(height) {
+            let source = 3 * ((source_y + step) * self.width + source_x);
+            let target = 3 * ((y + step) * width + x);
+            rgb[target..target + row].copy_from_slice(&self.rgb[source..source + row]);
+        }
+        Self { width, height, rgb }
+    }
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Picture({} × {})", self.width, self.height)
+    }
+}
