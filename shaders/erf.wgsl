@@ -14,7 +14,8 @@ fn erf(value: f32) -> f32 {
     q = q * x2 - 1.682827e-3;
     q = q * x2 - 7.3733292e-3;
     q = q * x2 - 1.4264739e-2;
-    return x * p / q;
+    // At the clamp the approximation is one ulp short of ±1, and x · Φ(x) would grow with a very negative x.
+    return select(x * p / q, sign(value), abs(value) >= 3.8325069);
 }
 
 // Φ(x), the standard normal distribution function.

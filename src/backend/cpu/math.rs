@@ -2,7 +2,10 @@
 
 /// The error function, to a few ulp: a rational approximation on |x| < 3.83 (beyond it the result is ±1 in f32).
 pub fn erf(x: f32) -> f32 {
-    let x = x.clamp(-3.832_506_9, 3.832_506_9);
+    // Where the approximation ends it is one ulp short of ±1, and x · Φ(x) would grow with a very negative x.
+    if x.abs() >= 3.832_507 {
+        return 1f32.copysign(x);
+    }
     let x2 = x * x;
     let mut p = -2.726_142_3e-10;
     for coefficient in
