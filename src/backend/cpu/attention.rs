@@ -15,7 +15,10 @@ pub fn attention(call: &Attention<'_, CpuBackend>, index: &CpuIndex, output: &mu
     check(call.qkv.stride() == 3 * stride, "attention", "qkv", call.qkv.stride(), 3 * stride)?;
     check(output.stride() == stride, "attention", "output", output.stride(), stride)?;
     let num_rows = index.num_rows(call.query_rows.level);
-    check(num_rows <= output.num_rows, "attention", "rows", num_rows, output.num_rows)?;
+    let max_rows = output.num_rows.min(call.query.num_rows);
+    check(num_rows <= max_rows, "attention", "rows", num_rows, max_rows)?;
+    let num_keys = index.num_rows(call.key_rows.level);
+    check(num_keys <= call.qkv.num_rows, "attention", "key rows", num_keys, call.qkv.num_rows)?;
     for_each_row(output, num_rows, |row, values| {
         let keys = index.sample_rows(call.key_rows.level, index.sample_of_row(call.query_rows.level, row));
         values.fill(0.0);

@@ -29,6 +29,8 @@ pub fn attention_maps(
         3 * call.heads.stride(),
     )?;
     check(stats.width >= 2 * num_heads, "attention_maps", "stats", stats.width, 2 * num_heads)?;
+    let (num_rows, max_rows) = (index.num_rows(call.rows.level), stats.num_rows.min(call.qkv.num_rows));
+    check(num_rows <= max_rows, "attention_maps", "rows", num_rows, max_rows)?;
     let layer_maps = layer * index.layout.num_map_values;
     check(
         layer_maps + index.layout.num_map_values <= maps.values.len(),

@@ -11,7 +11,8 @@ pub fn attention_stats(call: &AttentionMap<'_, CpuBackend>, index: &CpuIndex, st
     check(call.qkv.stride() == 3 * heads.stride(), "attention_stats", "qkv", call.qkv.stride(), 3 * heads.stride())?;
     check(stats.width >= 2 * heads.num_heads, "attention_stats", "stats", stats.width, 2 * heads.num_heads)?;
     let num_rows = index.num_rows(call.rows.level);
-    check(num_rows <= stats.num_rows, "attention_stats", "rows", num_rows, stats.num_rows)?;
+    let max_rows = stats.num_rows.min(call.qkv.num_rows);
+    check(num_rows <= max_rows, "attention_stats", "rows", num_rows, max_rows)?;
     for_each_row(stats, num_rows, |row, values| {
         let keys = index.sample_rows(call.rows.level, index.sample_of_row(call.rows.level, row));
         for head in 0..heads.num_heads {

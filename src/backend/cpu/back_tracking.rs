@@ -90,6 +90,7 @@ pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scor
     check(layout.max_tokens <= MAX_PRUNED_TOKENS, "back_tracking", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
     let num_values = num_layers * layout.num_map_values;
     check(call.maps.values.len() >= num_values, "back_tracking", "maps", call.maps.values.len(), num_values)?;
+    check(call.thresholds.stride() >= num_layers, "back_tracking", "thresholds", call.thresholds.stride(), num_layers)?;
     check(token_scores.num_rows >= num_layers, "back_tracking", "token_scores", token_scores.num_rows, num_layers)?;
     check(
         token_scores.width >= layout.num_tokens,

@@ -17,7 +17,8 @@ pub fn layer_norm(
     check(input.width == *width, "layer_norm", "input", input.width, width)?;
     check(output.width == *width, "layer_norm", "output", output.width, width)?;
     let num_rows = index.num_rows(rows.level);
-    check(num_rows <= output.num_rows.min(input.num_rows), "layer_norm", "rows", num_rows, output.num_rows)?;
+    let max_rows = output.num_rows.min(input.num_rows);
+    check(num_rows <= max_rows, "layer_norm", "rows", num_rows, max_rows)?;
     for_each_row(output, num_rows, |row, values| {
         let input = input.row(row);
         let mean = input[..*width].iter().sum::<f32>() / *width as f32;

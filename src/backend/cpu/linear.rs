@@ -17,7 +17,12 @@ pub fn linear(call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuM
     let columns = call.output_column..call.output_column + features.len();
     check(columns.end <= output.stride(), "linear", "output", output.stride(), columns.end)?;
     let num_rows = index.num_rows(call.rows.level);
-    check(num_rows <= output.num_rows, "linear", "output rows", output.num_rows, num_rows)?;
+    let max_rows = output.num_rows.min(call.input.num_rows);
+    check(num_rows <= max_rows, "linear", "rows", num_rows, max_rows)?;
+    if let Some(residual) = call.residual {
+        check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
+        check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
+    }
     for_each_row(output, num_rows, |row, values| {
         let input = call.input.row(row);
         let residual = call.residual.map(|residual| residual.row(row));

@@ -246,14 +246,16 @@ impl Backend for CpuBackend {
     }
 
     async fn read(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
-        Ok(regions
-            .iter()
-            .map(|region| match region {
-                Region::Matrix(matrix, num_rows) => {
-                    matrix.values[..num_rows * matrix.stride()].iter().map(|value| value.to_bits()).collect()
-                }
-                Region::Index(index, words) => index.words[words.clone()].to_vec(),
-            })
-            .collect())
+        let one = |region: &Region<'_, Self>| match region {
+            Region::Matrix(matrix, num_rows) => {
+                check(*num_rows <= matrix.num_rows, "read", "rows", num_rows, matrix.num_rows)?;
+                Ok(matrix.values[..num_rows * matrix.stride()].iter().map(|value| value.to_bits()).collect())
+            }
+            Region::Index(index, words) => {
+                check(words.end <= index.words.len(), "read", "words", words.end, index.words.len())?;
+                Ok(index.words[words.clone()].to_vec())
+            }
+        };
+        regions.iter().map(one).collect()
     }
 }

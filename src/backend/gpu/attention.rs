@@ -37,6 +37,7 @@ pub fn dispatch(
     check(output.stride() == stride, "attention", "output", output.stride(), stride)?;
     let num_rows = output.num_rows.min(call.query.num_rows);
     check(call.query_rows.bound <= num_rows, "attention", "rows", call.query_rows.bound, num_rows)?;
+    check(call.key_rows.bound <= call.qkv.num_rows, "attention", "key rows", call.key_rows.bound, call.qkv.num_rows)?;
     let layout = index.layout;
     let params = Params {
         num_rows_at: layout.num_rows(call.query_rows.level) as u32,

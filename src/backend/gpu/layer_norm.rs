@@ -27,7 +27,8 @@ pub fn dispatch(
 ) -> Result<()> {
     check(input.width == layer_norm.width, "layer_norm", "input", input.width, layer_norm.width)?;
     check(output.width == layer_norm.width, "layer_norm", "output", output.width, layer_norm.width)?;
-    check(rows.bound <= output.num_rows.min(input.num_rows), "layer_norm", "rows", rows.bound, output.num_rows)?;
+    let max_rows = output.num_rows.min(input.num_rows);
+    check(rows.bound <= max_rows, "layer_norm", "rows", rows.bound, max_rows)?;
     let params = Params {
         num_rows_at: index.layout.num_rows(rows.level) as u32,
         width: layer_norm.width as u32,
