@@ -1,0 +1,211 @@
+//! Runs a table of cases on both backends, and reports every failing one.
+
+use std::fmt::Debug;
+
+use sttabt::Result;
+use sttabt::backend::cpu::CpuBackend;
+use sttabt::backend::gpu::{GpuBackend, GpuOptions};
+use sttabt::backend::{Backend, MatrixShape, Region};
+use sttabt::tensor::row_stride;
+
+use crate::data::{Chunk, POISON};
+use crate::tolerances::{TOLERANCES, Tolerance};
+
+/// What one word of an output should be.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected {
+    /// The kernel must leave it alone.
+    Untouched,
+    /// To the last bit; a zero may have either sign.
+    Exactly(f32),
+    /// Within tolerance · scale; the scale is the size of the terms that rounding errors come from.
+    Near(f64, f64),
+}
+
+/// What a kernel leaves behind: a matrix with its padding, and the index buffer for kernels that write it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Output {
+    pub values: Vec<f32>,
+    pub words: Vec<u32>,
+}
+
+/// One case of a kernel's table.
+pub trait Case: Debug {
+    /// As in [`TOLERANCES`].
+    fn kernel(&self) -> &'static str;
+    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output>;
+    /// By an independent computation in f64. An error is a case that has no clear answer.
+    fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String>;
+    /// Tokens of the samples.
+    fn lengths(&self) -> Vec<usize>;
+    /// The same case with this sample alone.
+    fn alone(&self, sample: usize) -> Self;
+    /// A sample's part of the output.
+    fn part(&self, output: &Output, sample: usize) -> Output;
+}
+
+/// Without an adapter this fails, and the error lists those found.
+pub fn gpu() -> GpuBackend {
+    let options = GpuOptions { adapter: None, allow_software: true };
+    pollster::block_on(GpuBackend::new(&options)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A matrix with these rows, padded with zeros as every kernel leaves them, and poison in `spare_rows` after them.
+pub fn matrix<B: Backend>(backend: &mut B, width: usize, values: &[f32], spare_rows: usize) -> Result<B::Matrix> {
+    let (stride, num_rows) = (row_stride(width), values.len() / width);
+    let mut padded = vec![f32::from_bits(POISON); (num_rows + spare_rows) * stride];
+    for (row, values) in values.chunks_exact(width).enumerate() {
+        padded[row * stride..][..stride].fill(0.0);
+        padded[row * stride..][..width].copy_from_slice(values);
+    }
+    let mut matrix = backend.create_matrix("input", num_rows + spare_rows, width)?;
+    backend.write_matrix(&mut matrix, &padded)?;
+    Ok(matrix)
+}
+
+/// A matrix of poison.
+pub fn poisoned<B: Backend>(backend: &mut B, num_rows: usize, width: usize) -> Result<B::Matrix> {
+    let mut matrix = backend.create_matrix("output", num_rows, width)?;
+    backend.write_matrix(&mut matrix, &vec![f32::from_bits(POISON); num_rows * row_stride(width)])?;
+    Ok(matrix)
+}
+
+/// An index buffer with these words.
+pub fn index<B: Backend>(backend: &mut B, chunk: &Chunk, words: &[u32]) -> Result<B::Index> {
+    let mut index = backend.create_index(words.len())?;
+    backend.begin_chunk(&mut index, chunk.layout, words)?;
+    Ok(index)
+}
+
+/// The whole matrix.
+pub fn read_matrix<B: Backend>(backend: &mut B, matrix: &B::Matrix) -> Result<Output> {
+    let words = pollster::block_on(backend.read(&[Region::Matrix(matrix, matrix.num_rows())]))?.remove(0);
+    Ok(Output { values: words.into_iter().map(f32::from_bits).collect(), words: Vec::new() })
+}
+
+/// The whole matrix and the index buffer.
+pub fn read_both<B: Backend>(backend: &mut B, matrix: &B::Matrix, index: &B::Index, words: usize) -> Result<Output> {
+    let regions = [Region::Matrix(matrix, matrix.num_rows()), Region::Index(index, 0..words)];
+    let mut read = pollster::block_on(backend.read(&regions))?;
+    let words = read.remove(1);
+    Ok(Output { values: read.remove(0).into_iter().map(f32::from_bits).collect(), words })
+}
+
+/// Holds both backends to the oracle and the GPU to the twin, and on the GPU every middle sample to its result alone.
+pub fn check(cases: &[impl Case]) {
+    let mut gpu = gpu();
+    let mut failures = Vec::new();
+    let mut worst = [0.0f64; 3];
+    let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
+    for case in cases {
+        let kernel = case.kernel();
+        let twin = case.run(&mut CpuBackend::new());
+        let output = case.run(&mut gpu);
+        gpu.release();
+        match (case.expected(), &twin, &output) {
+            (Err(reason), ..) => failures.push(format!("{kernel}, {case:?}: the case has no clear answer: {reason}")),
+            (Ok((values, words)), Ok(twin), Ok(output)) => {
+                let mut compare = |pair: usize, what: &str, got: &Output, values: &[Expected], words: &[u32]| {
+                    for found in [
+                        compare_values(&got.values, values, allowed(tolerance, pair), &mut worst[pair]),
+                        compare_words(&got.words, words),
+                    ] {
+                        failures.extend(found.map(|found| format!("{kernel}, {what}, {case:?}: {found}")));
+                    }
+                };
+                compare(0, "twin", twin, &values, &words);
+                compare(1, "GPU", output, &values, &words);
+                compare(2, "GPU against twin", output, &from_twin(&values, &twin.values), &twin.words);
+            }
+            (Ok(_), twin, output) => {
+                failures.extend([("twin", twin), ("GPU", output)].iter().filter_map(|(what, outcome)| {
+                    Some(format!("{kernel}, {what}, {case:?}: {}", outcome.as_ref().err()?))
+                }))
+            }
+        }
+        if case.lengths().len() < 3 {
+            continue;
+        }
+        if let Ok(output) = &output {
+            let alone = case.alone(1);
+            match alone.run(&mut gpu) {
+                Ok(single) if bits(&alone.part(&single, 0)) == bits(&case.part(output, 1)) => {}
+                Ok(_) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 has another result alone")),
+                Err(error) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 alone: {error}")),
+            }
+        }
+    }
+    println!(
+        "{}: {} cases on {}; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
+        tolerance.kernel,
+        cases.len(),
+        gpu.adapter().name,
+        worst[0],
+        worst[1],
+        worst[2]
+    );
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn allowed(tolerance: &Tolerance, pair: usize) -> f64 {
+    [tolerance.twin, tolerance.gpu, tolerance.gpu_to_twin][pair]
+}
+
+/// The twin's values in place of the oracle's.
+fn from_twin(values: &[Expected], twin: &[f32]) -> Vec<Expected> {
+    let one = |(expected, &twin): (&Expected, &f32)| match *expected {
+        Expected::Near(_, scale) => Expected::Near(f64::from(twin), scale),
+        other => other,
+    };
+    values.iter().zip(twin).map(one).collect()
+}
+
+fn bits(output: &Output) -> (Vec<u32>, &[u32]) {
+    (output.values.iter().map(|value| value.to_bits()).collect(), &output.words)
+}
+
+/// Says how many values are wrong and which is the worst; `worst` takes the largest error in units of the scale.
+fn compare_values(got: &[f32], expected: &[Expected], tolerance: f64, worst: &mut f64) -> Option<String> {
+    if got.len() != expected.len() {
+        return Some(format!("{} values, expected {}", got.len(), expected.len()));
+    }
+    let mut wrong: Vec<(f64, usize)> = Vec::new();
+    for (place, (&got, expected)) in got.iter().zip(expected).enumerate() {
+        let unless = |right: bool| if right { 0.0 } else { f64::INFINITY };
+        let error = match *expected {
+            Expected::Untouched => unless(got.to_bits() == POISON),
+            Expected::Exactly(value) => unless(got == value),
+            Expected::Near(..) if !got.is_finite() => f64::INFINITY,
+            Expected::Near(value, scale) => (f64::from(got) - value).abs() / scale,
+        };
+        if error.is_finite() {
+            *worst = worst.max(error);
+        }
+        if error > tolerance {
+            wrong.push((error, place));
+        }
+    }
+    let &(error, place) = wrong.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(format!(
+        "{} of {} values are wrong, the worst at {place}: {}, expected {:?} (error {error:.2e}, allowed {tolerance:.1e})",
+        wrong.len(),
+        got.len(),
+        got[place],
+        expected[place]
+    ))
+}
+
+fn compare_words(got: &[u32], expected: &[u32]) -> Option<String> {
+    if got.len() != expected.len() {
+        return Some(format!("{} words, expected {}", got.len(), expected.len()));
+    }
+    let wrong: Vec<usize> = (0..got.len()).filter(|&place| got[place] != expected[place]).collect();
+    let &first = wrong.first()?;
+    Some(format!(
+        "{} of {} words of the index buffer are wrong, the first at {first}: {}, expected {}",
+        wrong.len(),
+        got.len(),
+        got[first],
+        expected[first]
+    ))
+}

@@ -1,0 +1,195 @@
+//! forward_top_k and pack_rows.
+
+use sttabt::Result;
+use sttabt::backend::{Backend, ChunkLayout, Region, kept_level};
+
+use crate::back_tracking::{BATCHES, SPARE, expected_scores, k, part_of_sets};
+use crate::data::{Chunk, Level, Random};
+use crate::harness::{Case, Expected, Output, check, index, poisoned, read_both};
+use crate::recursions::{Maps, forward, map};
+
+#[derive(Debug, Clone)]
+struct ForwardCase {
+    lengths: Vec<usize>,
+    ratio: f64,
+    layer: usize,
+    maps: Maps,
+}
+
+const NUM_LAYERS: usize = 3;
+
+impl ForwardCase {
+    fn chunk(&self) -> Chunk {
+        Chunk::with_k(&self.lengths, NUM_LAYERS, &k(&self.lengths, &[self.ratio; NUM_LAYERS]))
+    }
+
+    fn forget(&self, chunk: &Chunk, words: &mut [u32], known: usize) {
+        (0..=NUM_LAYERS).for_each(|layer| chunk.forget_level(layer, words));
+        (known + 1..=NUM_LAYERS).for_each(|layer| chunk.forget_kept(layer, words));
+    }
+
+    fn map(&self, chunk: &Chunk, sample: usize) -> Vec<f32> {
+        map(self.maps, self.lengths[sample], chunk.kept[self.layer][sample].len(), self.layer)
+    }
+}
+
+impl Case for ForwardCase {
+    fn kernel(&self) -> &'static str {
+        "forward_top_k"
+    }
+
+    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+        let chunk = self.chunk();
+        let mut words = chunk.words();
+        self.forget(&chunk, &mut words, self.layer);
+        let mut index = index(backend, &chunk, &words)?;
+        let num_values = chunk.layout.num_map_values;
+        let mut maps = poisoned(backend, 1, NUM_LAYERS * num_values)?;
+        let mut values = vec![f32::NAN; self.layer * num_values];
+        values.extend((0..self.lengths.len()).flat_map(|sample| self.map(&chunk, sample)));
+        backend.write_matrix(&mut maps, &values)?;
+        let mut scores = poisoned(backend, NUM_LAYERS + SPARE, chunk.layout.num_tokens + SPARE)?;
+        backend.forward_top_k(&maps, self.layer, &mut index, &mut scores)?;
+        read_both(backend, &scores, &index, words.len())
+    }
+
+    fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
+        let mut chunk = self.chunk();
+        let mut samples = Vec::new();
+        for sample in 0..self.lengths.len() {
+            let positions = &chunk.kept[self.layer][sample];
+            samples.push(forward(
+                &self.map(&chunk, sample),
+                self.lengths[sample],
+                positions,
+                chunk.k[self.layer][sample],
+            )?);
+        }
+        chunk.kept[self.layer + 1] = samples.iter().map(|layer| layer.kept.clone()).collect();
+        // Sets that come later are not known, but must be nested.
+        chunk.kept[self.layer + 2..].fill(vec![vec![0]; self.lengths.len()]);
+        let mut words = chunk.words();
+        self.forget(&chunk, &mut words, self.layer + 1);
+        let mut scores = vec![None; NUM_LAYERS];
+        scores[self.layer] = Some(samples.into_iter().map(|layer| layer.scores).collect());
+        Ok((expected_scores(&chunk, &scores), words))
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.lengths.clone()
+    }
+
+    fn alone(&self, sample: usize) -> Self {
+        Self { lengths: vec![self.lengths[sample]], ..self.clone() }
+    }
+
+    fn part(&self, output: &Output, sample: usize) -> Output {
+        part_of_sets(&self.chunk(), output, sample)
+    }
+}
+
+#[test]
+fn forward_top_k() {
+    let mut cases = Vec::new();
+    for lengths in BATCHES {
+        for (maps, layer) in [(Maps::Random, 0), (Maps::Random, 1), (Maps::Ties, 1)] {
+            cases.push(ForwardCase { lengths: lengths.to_vec(), ratio: 0.4, layer, maps });
+        }
+    }
+    // The largest sums there are.
+    cases.push(ForwardCase { lengths: vec![1280], ratio: 0.4, layer: 0, maps: Maps::Equal });
+    for maps in [Maps::Random, Maps::Ties, Maps::Equal, Maps::OneUlp] {
+        for ratio in [0.0, 0.2, 0.5, 1.0] {
+            for layer in [0, NUM_LAYERS - 1] {
+                cases.push(ForwardCase { lengths: vec![3, 300, 7], ratio, layer, maps });
+            }
+        }
+    }
+    check(&cases);
+}
+
+#[derive(Debug, Clone)]
+struct PackRows {
+    lengths: Vec<usize>,
+    num_layers: usize,
+    /// All levels in one call, or one call to a level.
+    at_once: bool,
+    /// Levels before this layer's are packed already.
+    first_layer: usize,
+}
+
+impl Case for PackRows {
+    fn kernel(&self) -> &'static str {
+        "pack_rows"
+    }
+
+    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+        let chunk = Chunk::new(&self.lengths, self.num_layers);
+        let mut words = chunk.words();
+        (self.first_layer..=self.num_layers).for_each(|layer| chunk.forget_level(layer, &mut words));
+        let mut index = index(backend, &chunk, &words)?;
+        let levels = kept_level(self.first_layer)..kept_level(self.num_layers) + 1;
+        if self.at_once {
+            backend.pack_rows(levels, &mut index)?;
+        } else {
+            for level in levels {
+                backend.pack_rows(level..level + 1, &mut index)?;
+            }
+        }
+        let words = pollster::block_on(backend.read(&[Region::Index(&index, 0..words.len())]))?.remove(0);
+        Ok(Output { values: Vec::new(), words })
+    }
+
+    fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
+        Ok((Vec::new(), Chunk::new(&self.lengths, self.num_layers).words()))
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.lengths.clone()
+    }
+
+    fn alone(&self, sample: usize) -> Self {
+        Self { lengths: vec![self.lengths[sample]], ..self.clone() }
+    }
+
+    /// Source rows, counted from the sample's first one.
+    fn part(&self, output: &Output, sample: usize) -> Output {
+        let chunk = Chunk::new(&self.lengths, self.num_layers);
+        let mut words = Vec::new();
+        for layer in 0..=self.num_layers {
+            let rows = chunk.rows(Level::Kept(layer), sample);
+            let parent = if layer == 0 { Level::All } else { Level::Kept(layer - 1) };
+            let first = chunk.rows(parent, sample).start as u32;
+            let at = chunk.layout.source_row(kept_level(layer));
+            words.extend(rows.map(|row| output.words[at + row].wrapping_sub(first)));
+        }
+        Output { values: Vec::new(), words }
+    }
+}
+
+#[test]
+fn pack_rows() {
+    let mut cases = Vec::new();
+    let mut lengths: Vec<Vec<usize>> = BATCHES.iter().map(|lengths| lengths.to_vec()).collect();
+    let mut random = Random::new(9);
+    lengths.push((0..70).map(|_| 1 + random.bits() as usize % 40).collect());
+    for lengths in lengths {
+        for (num_layers, at_once, first_layer) in
+            [(1, true, 0), (3, true, 0), (3, false, 0), (12, true, 0), (12, true, 5)]
+        {
+            cases.push(PackRows { lengths: lengths.clone(), num_layers, at_once, first_layer });
+        }
+    }
+    check(&cases);
+}
+
+/// What the host writes is where the kernels look for it.
+#[test]
+fn host_words() {
+    for lengths in BATCHES {
+        let chunk = Chunk::with_k(lengths, NUM_LAYERS, &k(lengths, &[0.3, 0.0, 1.0]));
+        let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &chunk.k);
+        assert_eq!(layout, chunk.layout);
+        assert_eq!(words, chunk.words()[..words.len()], "{lengths:?}");
+    }
+}
