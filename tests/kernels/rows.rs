@@ -225,7 +225,7 @@ fn layer_norm() {
         }
     }
     for width in [1, 2, 7, 8, 9, 24, 63, 64, 65, 197, 312, 768] {
-        for (eps, mean) in [(1e-12, 0.0), (1e-5, 5.0)] {
+        for (eps, mean) in [(1e-12, 0.0), (1e-5, 5.0), (0.5, -1.0)] {
             push(&[3, 65, 7], Level::Kept(0), width, eps, mean);
         }
     }
