@@ -20,6 +20,7 @@ pub(crate) use encoder::{Encoder, HeadRows, MapTarget, Workspace};
 pub use input::Input;
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
+use tokenizer::Limits;
 pub(crate) use tokenizer::{Tokenizer, Tokens};
 pub use weights::Bytes;
 use weights::Weights;
@@ -124,10 +125,14 @@ impl Model {
             None => None,
         };
         let p_logits = bert::p_logits(&main.config, &main.weights)?;
-        let max_tokens = main.config.max_position_embeddings;
+        let limits = Limits {
+            max_tokens: main.config.max_position_embeddings,
+            vocab_size: main.config.vocab_size,
+            type_vocab_size: main.config.type_vocab_size,
+        };
         let tokenizer = match (files.tokenizer_json, files.vocab_txt) {
-            (Some(json), _) => Tokenizer::from_tokenizer_json(&json, max_tokens)?,
-            (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), max_tokens)?,
+            (Some(json), _) => Tokenizer::from_tokenizer_json(&json, limits)?,
+            (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), limits)?,
             (None, None) => {
                 let reason = "missing, and no vocab.txt either: a text model needs one of them".to_owned();
                 return Err(Error::File { file: "tokenizer.json".to_owned(), reason });
