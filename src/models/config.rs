@@ -73,18 +73,18 @@ impl Config {
         }
         let labels = labels(&fields)?;
         let task = match fields.text("problem_type")? {
-            Some("multi_label_classification") => {
-                return Err(Error::Unsupported {
-                    what: "problem type",
-                    found: "multi_label_classification".to_owned(),
-                    supported: "single_label_classification, regression with one label",
-                });
-            }
             Some("regression") if labels.len() > 1 => {
                 return Err(fields.error("problem_type", "regression", "one label for regression"));
             }
-            _ if labels.len() == 1 => Task::Regression,
-            _ => Task::Classification,
+            None | Some("regression" | "single_label_classification") if labels.len() == 1 => Task::Regression,
+            None | Some("regression" | "single_label_classification") => Task::Classification,
+            Some(other) => {
+                return Err(Error::Unsupported {
+                    what: "problem type",
+                    found: shortened(other),
+                    supported: "single_label_classification, regression with one label",
+                });
+            }
         };
         Ok(Self {
             architecture,
@@ -128,10 +128,13 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture> {
     };
     match (named, fields.text("model_type")?) {
         (Some(SUPPORTED), None | Some("bert")) | (None, Some("bert")) => {}
+        (Some(SUPPORTED), Some(model_type)) => {
+            return Err(fields.error("model_type", model_type, "bert as in `architectures`"));
+        }
         (named, model_type) => {
             return Err(Error::Unsupported {
                 what: "architecture",
-                found: named.or(model_type).unwrap_or("(none)").to_owned(),
+                found: shortened(named.or(model_type).unwrap_or("(none)")),
                 supported: SUPPORTED,
             });
         }
@@ -149,12 +152,13 @@ fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
         return Ok((0..num_labels).map(|label| format!("LABEL_{label}")).collect());
     };
     let expected = "an object with a name for every index from \"0\"";
+    let found = || names.to_string();
     let names = names.as_object().filter(|names| !names.is_empty());
-    let names = names.ok_or_else(|| fields.error("id2label", "not that", expected))?;
+    let names = names.ok_or_else(|| fields.error("id2label", found(), expected))?;
     (0..names.len())
         .map(|label| match names.get(&label.to_string()).and_then(Value::as_str) {
             Some(name) => Ok(name.to_owned()),
-            None => Err(fields.error("id2label", format!("without \"{label}\""), expected)),
+            None => Err(fields.error("id2label", format!("without a name for \"{label}\""), expected)),
         })
         .collect()
 }
@@ -168,10 +172,16 @@ fn prune_config(fields: &Fields<'_>) -> Result<PruneConfig> {
     };
     let fields = Fields { file: fields.file, path: "sttabt.", object };
     let default_prune = match fields.text("default_prune")? {
-        Some(rule) => Some(
-            Prune::from_str(rule)
-                .map_err(|error| fields.error("default_prune", format!("{rule:?}"), &error.to_string()))?,
-        ),
+        Some(rule) => Some(Prune::from_str(rule).map_err(|error| {
+            let expected = match error {
+                Error::Rule { reason, .. } => match reason.strip_prefix("expected ") {
+                    Some(rules) => rules.to_owned(),
+                    None => format!("a rule: {reason}"),
+                },
+                other => other.to_string(),
+            };
+            fields.error("default_prune", format!("{rule:?}"), &expected)
+        })?),
         None => None,
     };
     Ok(PruneConfig {
@@ -192,6 +202,15 @@ pub(super) fn json_object(file: &str, json: &[u8]) -> Result<Map<String, Value>>
     }
 }
 
+/// Enough of a value to recognise it in a message.
+fn shortened(value: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    match value.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
 /// A JSON object whose errors name the file and the key.
 pub(super) struct Fields<'a> {
     pub file: &'a str,
@@ -204,7 +223,7 @@ impl Fields<'_> {
         Error::Config {
             file: self.file.to_owned(),
             key: format!("{}{key}", self.path),
-            found: found.to_string(),
+            found: shortened(&found.to_string()),
             expected: expected.to_owned(),
         }
     }
@@ -238,7 +257,7 @@ impl Fields<'_> {
     /// The key must have the one supported value, or be absent.
     pub fn require(&self, key: &str, what: &'static str, supported: &'static str) -> Result<()> {
         match self.text(key)? {
-            Some(found) if found != supported => Err(Error::Unsupported { what, found: found.to_owned(), supported }),
+            Some(found) if found != supported => Err(Error::Unsupported { what, found: shortened(found), supported }),
             _ => Ok(()),
         }
     }
