@@ -12,7 +12,8 @@ use crate::tensor::{DType, Tensor};
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
 struct Entry {
-    dtype: Option<DType>,
+    /// Or the name of a number format that this crate does not read.
+    dtype: Result<DType, String>,
     shape: Vec<usize>,
     bytes: Range<usize>,
 }
@@ -41,10 +42,10 @@ impl Weights {
             .map(|(name, view)| {
                 let at = view.data().as_ptr() as usize - start;
                 let dtype = match view.dtype() {
-                    Dtype::F32 => Some(DType::F32),
-                    Dtype::F16 => Some(DType::F16),
-                    Dtype::BF16 => Some(DType::Bf16),
-                    _ => None,
+                    Dtype::F32 => Ok(DType::F32),
+                    Dtype::F16 => Ok(DType::F16),
+                    Dtype::BF16 => Ok(DType::Bf16),
+                    other => Err(other.to_string()),
                 };
                 let entry = Entry { dtype, shape: view.shape().to_vec(), bytes: at..at + view.data().len() };
                 (name.to_owned(), entry)
@@ -66,7 +67,7 @@ impl Weights {
     /// The first of `names` that exists, with this shape.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::Unsupported`] a number format.
+    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::File`] a number format.
     pub fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
         let Some((name, entry)) = names.iter().find_map(|name| self.tensors.get_key_value(*name)) else {
             let name = names.first().copied().unwrap_or_default().to_owned();
@@ -80,10 +81,9 @@ impl Weights {
                 expected: expected.to_vec(),
             });
         }
-        let dtype = entry.dtype.ok_or_else(|| Error::Unsupported {
-            what: "number format of tensor",
-            found: name.clone(),
-            supported: "F32, F16, BF16",
+        let dtype = entry.dtype.clone().map_err(|found| Error::File {
+            file: self.file.clone(),
+            reason: format!("tensor `{name}` is {found}, expected F32, F16 or BF16"),
         })?;
         Ok(Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] })
     }
@@ -94,7 +94,7 @@ impl Weights {
         names.sort();
         for name in names {
             let entry = &self.tensors[name];
-            let Some(dtype) = entry.dtype else { continue };
+            let Ok(dtype) = entry.dtype else { continue };
             let tensor = Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] };
             if let Some(index) = tensor.first_not_finite() {
                 let value = tensor.values_in(index, 1).next().unwrap_or(f32::NAN);
