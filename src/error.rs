@@ -40,6 +40,10 @@ pub enum Error {
     #[error("rule `{rule}` needs {needs}")]
     RuleNeeds { rule: String, needs: String },
 
+    /// The model computes NaN or infinity.
+    #[error("logits under `{rule}` are not finite: the weights overflow")]
+    Overflow { rule: String },
+
     /// A kernel was called with sizes that do not fit together.
     #[error("{kernel}: `{argument}` is {found}, expected {expected}")]
     Shape { kernel: &'static str, argument: &'static str, found: String, expected: String },

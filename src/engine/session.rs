@@ -261,9 +261,7 @@ impl<B: Backend> Session<B> {
         let is_finite = |row: &[f32]| row[..num_labels].iter().all(|logit| logit.is_finite());
         match read.logits.chunks(read.logits_stride).position(|row| !is_finite(row)) {
             None => Ok(read),
-            Some(_) => {
-                Err(Error::Gpu { message: format!("logits under `{prune}` are not finite: the weights overflow") })
-            }
+            Some(_) => Err(Error::Overflow { rule: prune.to_string() }),
         }
     }
 }
