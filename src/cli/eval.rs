@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sttabt::{Classification, Engine, Flops, Input, Outputs, Prune, Task};
+use sttabt::{Engine, Error, Flops, Input, Outputs, Prune, Task};
 
 use super::args::EvalArgs;
 use super::metrics::{accuracy, f1, matthews, pearson, spearman};
 use super::model_dir::{find, load};
-use super::table::{Expected, Row, read};
+use super::table::{Expected, Row, bad, read};
 use super::{Result, open_engine};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -30,7 +30,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let mut measured = Vec::new();
     for prune in &rules {
         progress.set_message(prune.to_string());
-        measured.push(measure(&mut engine, &rows, prune, args.batch as usize, &progress)?);
+        measured.push(measure(&mut engine, args, &rows, prune, &progress)?);
     }
     progress.finish_and_clear();
     let dense = rules.iter().position(|rule| *rule == Prune::Dense);
@@ -68,9 +68,10 @@ struct Prediction {
 }
 
 /// Classifies all rows, a batch at a time; the clock runs while the engine does.
-fn measure(engine: &mut Engine, rows: &[Row], prune: &Prune, batch: usize, progress: &ProgressBar) -> Result<Run> {
+fn measure(engine: &mut Engine, args: &EvalArgs, rows: &[Row], prune: &Prune, progress: &ProgressBar) -> Result<Run> {
+    let path = args.data.as_path();
     let mut run = Run { predictions: Vec::new(), retention: 0.0, flops: Flops::default(), ms: 0.0 };
-    for rows in rows.chunks(batch) {
+    for rows in rows.chunks(args.batch as usize) {
         let inputs: Vec<Input<'_>> = rows
             .iter()
             .map(|row| match &row.text_pair {
@@ -79,7 +80,12 @@ fn measure(engine: &mut Engine, rows: &[Row], prune: &Prune, batch: usize, progr
             })
             .collect();
         let start = Instant::now();
-        let results: Vec<Classification> = pollster::block_on(engine.classify(&inputs, prune, &Outputs::default()))?;
+        let results = pollster::block_on(engine.classify(&inputs, prune, &Outputs::default()));
+        // The engine counts the inputs of a batch; the reader knows the lines of a file.
+        let results = results.map_err(|error| match error {
+            Error::Input { index, reason } => bad(path, rows[index].line, &reason),
+            other => other.into(),
+        })?;
         run.ms += start.elapsed().as_secs_f64() * 1e3;
         for result in results {
             run.predictions.push(Prediction { label: result.label_index, value: f64::from(result.logits[0]) });

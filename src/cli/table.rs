@@ -29,6 +29,8 @@ pub enum Expected {
 /// A labelled input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// Its line in the file, from 1.
+    pub line: u64,
     pub text: String,
     pub text_pair: Option<String>,
     pub expected: Expected,
@@ -45,6 +47,13 @@ pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
     let path = args.data.as_path();
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Err(Failure::Error(format!("{}: the file is empty", path.display())));
+    }
+    if let Err(error) = std::str::from_utf8(bytes) {
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        return Err(bad(path, line, "not UTF-8"));
+    }
     // GLUE's files do not quote: a quotation mark is a character like any other.
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(b'\t')
@@ -63,7 +72,7 @@ pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
     for record in reader.records().take(args.limit.map_or(usize::MAX, |limit| limit as usize)) {
         let record =
             record.map_err(|error| bad(path, error.position().map_or(0, csv::Position::line), &error.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |position| line_of(bytes, position));
         let field = |column: usize| {
             let missing = || bad(path, line, &format!("{} columns, expected a column {}", record.len(), column + 1));
             record.get(column).ok_or_else(missing)
@@ -77,6 +86,7 @@ pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
             text => Ok(text.to_owned()),
         };
         rows.push(Row {
+            line,
             text: text(columns.text)?,
             text_pair: columns.pair.map(text).transpose()?,
             expected: expected(field(columns.label)?.trim(), config).map_err(|what| bad(path, line, &what))?,
@@ -88,7 +98,15 @@ pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn bad(path: &Path, line: u64, what: &str) -> Failure {
+/// A record's line. The reader skips empty lines, but places the record that follows at the first of them.
+fn line_of(bytes: &[u8], position: &csv::Position) -> u64 {
+    let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
+    let skipped = rest.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).filter(|&&byte| byte == b'\n').count();
+    position.line() + skipped as u64
+}
+
+/// An error of one line.
+pub fn bad(path: &Path, line: u64, what: &str) -> Failure {
     Failure::Error(format!("{}, line {line}: {what}", path.display()))
 }
 
@@ -112,6 +130,9 @@ fn columns(args: &EvalArgs, header: &[String]) -> Result<Columns> {
                 Some(pair) => Some((find(text)?, Some(find(pair)?))),
                 None => Some((find(text)?, None)),
             });
+            if args.no_header {
+                return Err(Failure::Usage("--no-header needs --text-column and --label-column".to_owned()));
+            }
             let names = "`sentence`, or `sentence1` and `sentence2`, or name one with --text-column";
             known.ok_or_else(|| {
                 Failure::Error(format!("{path}: no text column; expected {names}; {}", describe(header)))
@@ -120,6 +141,9 @@ fn columns(args: &EvalArgs, header: &[String]) -> Result<Columns> {
     };
     let label = match &args.label_column {
         Some(label) => named(label)?,
+        None if args.no_header => {
+            return Err(Failure::Usage("--no-header needs --label-column".to_owned()));
+        }
         None => LABELS.iter().find_map(|label| find(label)).ok_or_else(|| {
             let names = "`label`, or name one with --label-column";
             Failure::Error(format!("{path}: no label column; expected {names}; {}", describe(header)))
