@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use sttabt::{BackendKind, BackendOptions, Prune};
+use sttabt::{BackendKind, BackendOptions, Error, Prune};
 
 /// Classify with transformers that compute only the tokens that matter.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -79,6 +79,14 @@ impl DeviceArgs {
     }
 }
 
+/// Clap's message quotes the rule already.
+fn rule(text: &str) -> Result<Prune, String> {
+    text.parse().map_err(|error| match error {
+        Error::Rule { reason, .. } => reason,
+        other => other.to_string(),
+    })
+}
+
 #[derive(clap::Args)]
 pub struct ClassifyArgs {
     #[command(flatten)]
@@ -86,7 +94,7 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Which tokens to keep [default: the model's own]
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
     pub prune: Option<Prune>,
     /// Print one JSON object
     #[arg(long)]

@@ -50,9 +50,10 @@ fn print(model: &Model, engine: &Engine, prune: &Prune, results: &[Classificatio
         }
         draw::layers(&mut out, result, width)?;
         writeln!(out)?;
+        let label = draw::visible(&result.label);
         let answer = match model.config().task {
-            Task::Classification => format!("{} {:.1} %", result.label, 100.0 * result.probs[result.label_index]),
-            Task::Regression => format!("{} {:.3}", result.label, result.logits[0]),
+            Task::Classification => format!("{label} {:.1} %", 100.0 * result.probs[result.label_index]),
+            Task::Regression => format!("{label} {:.3}", result.logits[0]),
         };
         draw::summary(&mut out, result, &answer)?;
     }
@@ -104,8 +105,11 @@ fn inputs(args: &ClassifyArgs) -> Result<Vec<Texts>> {
 
 /// One input per line; with `pair`, a tab between its two texts.
 fn lines(source: &str, bytes: Vec<u8>, pair: bool) -> Result<Vec<Texts>> {
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Failure::Error(format!("{source} is not UTF-8: {}", error.utf8_error())))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        Failure::Error(format!("{source}, line {line}: not UTF-8"))
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let inputs = text.lines().enumerate().map(|(index, line)| {
         let error = |what: &str| Err(Failure::Error(format!("{source}, line {}: {what}", index + 1)));

@@ -22,12 +22,15 @@ impl Word {
     }
 }
 
+/// Control characters would command the terminal; they are shown as `\u{fffd}`.
+pub fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Joins `##` pieces; control characters become visible instead of reaching the terminal.
 fn words(tokens: &[String]) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     for (position, token) in tokens.iter().enumerate() {
-        let visible =
-            |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
         match (token.strip_prefix("##"), words.last_mut()) {
             (Some(rest), Some(word)) if !rest.is_empty() => word.pieces.push((position as u32, visible(rest))),
             _ => words.push(Word { pieces: vec![(position as u32, visible(token))] }),

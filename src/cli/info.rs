@@ -6,6 +6,7 @@ use sttabt::{Model, Task};
 
 use super::Result;
 use super::args::InfoArgs;
+use super::draw::visible;
 use super::model_dir::{find, load};
 
 pub fn run(args: &InfoArgs) -> Result<()> {
@@ -47,7 +48,10 @@ fn print_adapters(out: &mut impl Write) -> Result<()> {
 
 fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
     let config = model.config();
-    let millions = |count: u64| format!("{:.1} M", count as f64 / 1e6);
+    let amount = |count: u64| match count {
+        ..1_000_000 => format!("{:.1} k", count as f64 / 1e3),
+        _ => format!("{:.1} M", count as f64 / 1e6),
+    };
     writeln!(
         out,
         "  {:?}, {} layers, hidden size {}, {} heads, intermediate size {}",
@@ -57,7 +61,7 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
         config.num_attention_heads,
         config.intermediate_size
     )?;
-    writeln!(out, "  weights    {} as {}", millions(model.num_parameters()), model.weights_dtype())?;
+    writeln!(out, "  weights    {} as {}", amount(model.num_parameters()), model.weights_dtype())?;
     writeln!(out, "  input      up to {} tokens, vocabulary of {}", config.max_position_embeddings, config.vocab_size)?;
     let labels = match config.task {
         Task::Regression => format!("one number, {}", config.labels[0]),
@@ -66,14 +70,14 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
         }
         Task::Classification => config.labels.join(", "),
     };
-    writeln!(out, "  output     {labels}")?;
+    writeln!(out, "  output     {}", visible(&labels))?;
     match (model.approx_config(), model.approx_num_parameters()) {
         (Some(approx), Some(count)) => {
             let factor = config.hidden_size as f64 / approx.hidden_size as f64;
             writeln!(
                 out,
                 "  ApproxNet  {}, hidden size {} (reduction factor {factor})",
-                millions(count),
+                amount(count),
                 approx.hidden_size
             )?;
         }

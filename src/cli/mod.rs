@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sttabt::{Engine, Model};
 
-use args::{Args, Command, DeviceArgs};
+use args::{Args, BackendArg, Command, DeviceArgs};
 
 /// What ends the command early.
 pub enum Failure {
@@ -69,13 +69,18 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
+    // Messages quote files and arguments, which may hold anything.
+    let message: Vec<String> = message.lines().map(draw::visible).collect();
     // A closed stderr must not turn an error into a panic.
-    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("error: {message}\n"));
+    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("error: {}\n", message.join("\n")));
     ExitCode::from(code)
 }
 
 /// Opens the device that the arguments ask for, and says on stderr why `auto` took the CPU.
 fn open_engine(model: &Model, device: &DeviceArgs) -> Result<Engine> {
+    if let (BackendArg::Cpu, Some(_)) = (device.backend, &device.adapter) {
+        return Err(Failure::Usage("--adapter names a GPU adapter, and --backend cpu uses none".to_owned()));
+    }
     let engine = pollster::block_on(Engine::new(model, &device.options()))?;
     if let Some(note) = &engine.backend().note {
         let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("note: {note}\n"));

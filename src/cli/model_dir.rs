@@ -22,7 +22,8 @@ pub fn find(args: &ModelArgs) -> Result<PathBuf> {
             Err(Failure::Error(format!("no model folder at {} (given by {by})", path.display())))
         };
     }
-    let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
+    let executable = std::env::current_exe().ok();
+    let starts = [std::env::current_dir().ok(), executable.and_then(|path| path.parent().map(Path::to_owned))];
     let folders = starts.iter().flatten().flat_map(|start| start.ancestors());
     let mut looked_at = Vec::new();
     for candidate in folders.map(|folder| folder.join(DEFAULT)) {
