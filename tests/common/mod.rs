@@ -1,6 +1,8 @@
 //! What several tests share: reading model folders and fixtures.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub mod edit;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

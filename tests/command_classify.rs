@@ -1,0 +1,284 @@
+//! `sttabt classify`: where texts come from, and what `--json` prints.
+#![cfg(feature = "cli")]
+
+#[path = "common/command.rs"]
+mod command;
+mod common;
+
+use std::collections::BTreeSet;
+
+use command::*;
+use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
+use common::{classify, engine, tiny_bert};
+use serde_json::{Value, json};
+use sttabt::{BackendKind, Input};
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+/// `text` or `text|pair` of every result.
+fn texts(report: &Value) -> Vec<String> {
+    let text = |result: &Value| match &result["text_pair"] {
+        Value::Null => result["text"].as_str().expect("text").to_owned(),
+        pair => format!("{}|{}", result["text"].as_str().expect("text"), pair.as_str().expect("a pair's text")),
+    };
+    report["results"].as_array().expect("results").iter().map(text).collect()
+}
+
+#[test]
+fn json_has_exactly_its_shape() {
+    for rule in ["dense", "topk:0.5", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.4", "forward:0.6"] {
+        let report = run(tiny("classify", &["--json", "--prune", rule, "w7 w8 w9 w10", "w11"])).json();
+        assert_eq!(keys(&report), ["model", "backend", "adapter", "prune", "results"].into());
+        assert_eq!(report["model"], "tests/fixtures/tiny-bert");
+        assert_eq!(
+            (&report["backend"], &report["adapter"], &report["prune"]),
+            (&json!("cpu"), &json!("CPU"), &json!(rule))
+        );
+        let results = report["results"].as_array().expect("results");
+        assert_eq!(results.len(), 2);
+        for (result, num_tokens) in results.iter().zip([6, 3]) {
+            let expected = "text text_pair tokens input_ids logits probs label kept retention flops truncated ms";
+            assert_eq!(keys(result), expected.split(' ').collect());
+            assert_eq!(keys(&result["flops"]), ["dense", "pruned", "approx", "total"].into());
+            assert_eq!(result["tokens"].as_array().expect("tokens").len(), num_tokens);
+            assert_eq!(result["input_ids"].as_array().expect("ids").len(), num_tokens);
+            assert_eq!((numbers(&result["logits"]).len(), numbers(&result["probs"]).len()), (5, 5));
+            assert!((numbers(&result["probs"]).iter().sum::<f64>() - 1.0).abs() < 1e-6);
+            assert_eq!((&result["text_pair"], &result["truncated"]), (&Value::Null, &json!(false)));
+            let kept: Vec<Vec<f64>> = result["kept"].as_array().expect("kept").iter().map(numbers).collect();
+            assert_eq!(kept.len(), 5, "K_0 to K_4");
+            let all: Vec<f64> = (0..num_tokens).map(|token| token as f64).collect();
+            match rule {
+                "dense" => assert!(kept.iter().all(|kept| *kept == all)),
+                _ => assert_eq!(kept[4], [0.0]),
+            }
+            let mean = kept.iter().map(Vec::len).sum::<usize>() as f64 / (5 * num_tokens) as f64;
+            assert!((result["retention"].as_f64().expect("retention") - mean).abs() < 1e-12);
+            let flops = |name: &str| result["flops"][name].as_u64().expect("an integer");
+            assert_eq!(flops("pruned") + flops("approx"), flops("total"));
+            assert!(flops("dense") > 0 && result["ms"].as_f64().is_some_and(|ms| ms > 0.0));
+        }
+    }
+}
+
+/// The command prints what the library computes, in the order of its arguments.
+#[test]
+fn several_texts_are_one_ragged_batch() {
+    let given = ["w51 w41 w11", "w5", "w6 w7 w8 w9 w10 w11 w12 w13", "w7"];
+    let report = run(tiny("classify", &[&["--json", "--prune", "topk:0.4"], &given[..]].concat())).json();
+    assert_eq!(texts(&report), given);
+    let inputs = given.map(Input::Text);
+    let mut engine = engine(&tiny_bert(), BackendKind::Cpu);
+    let computed = classify(&mut engine, &inputs, &"topk:0.4".parse().expect("rule"));
+    for (printed, computed) in report["results"].as_array().expect("results").iter().zip(computed) {
+        let logits: Vec<f32> = numbers(&printed["logits"]).iter().map(|&logit| logit as f32).collect();
+        assert_eq!(logits, computed.logits);
+        assert_eq!(printed["input_ids"], json!(computed.input_ids));
+        assert_eq!(printed["kept"], json!(computed.kept));
+        assert_eq!(printed["label"], json!(computed.label));
+    }
+}
+
+#[test]
+fn texts_from_files_and_standard_input() {
+    let folder = scratch("classify_files");
+    let rows: [(&str, &[&str], &[u8], &str); 22] = [
+        ("lines", &["--file", "FILE"], b"w7 w8\nw9\n", "w7 w8, w9"),
+        ("no newline at the end", &["--file", "FILE"], b"w7\nw9", "w7, w9"),
+        ("CRLF", &["--file", "FILE"], b"w7\r\nw9\r\n", "w7, w9"),
+        ("byte order mark", &["--file", "FILE"], b"\xef\xbb\xbfw7\nw8", "w7, w8"),
+        ("a tab without --pair", &["--file", "FILE"], b"w7\tw8", "w7\tw8"),
+        ("after the texts", &["w5", "--file", "FILE", "w6"], b"w7\n", "w5, w6, w7"),
+        ("standard input", &["-"], b"w7\r\nw8\n", "w7, w8"),
+        ("standard input in between", &["w5", "-", "w6"], b"w7\n", "w5, w7, w6"),
+        ("pairs", &["--pair", "--file", "FILE"], b"w7\tw8\nw9 w10\tw11\n", "w7|w8, w9 w10|w11"),
+        ("pairs, two tabs", &["--pair", "--file", "FILE"], b"w7\tw8\tw9\n", "w7|w8\tw9"),
+        ("pairs from standard input", &["--pair", "-"], b"w7\tw8\n", "w7|w8"),
+        ("pairs as arguments", &["--pair", "w7", "w8", "w9", "w10"], b"", "w7|w8, w9|w10"),
+        (
+            "empty line",
+            &["--file", "FILE"],
+            b"w7\n\nw8\n",
+            "1 error: FILE, line 2: a text is empty, expected at least one word",
+        ),
+        (
+            "line of spaces",
+            &["--file", "FILE"],
+            b"w7\nw8\n \r\n",
+            "1 error: FILE, line 3: a text is empty, expected at least one word",
+        ),
+        (
+            "no tab",
+            &["--pair", "--file", "FILE"],
+            b"w7\tw8\nw9\n",
+            "1 error: FILE, line 2: no tab, expected two texts with a tab between them",
+        ),
+        (
+            "nothing after the tab",
+            &["--pair", "--file", "FILE"],
+            b"w7\t\n",
+            "1 error: FILE, line 1: a text is empty, expected at least one word",
+        ),
+        ("not UTF-8", &["--file", "FILE"], b"w7\nw\xff8\n", "1 error: FILE, line 2: not UTF-8"),
+        ("standard input is not UTF-8", &["-"], b"\xc3", "1 error: standard input, line 1: not UTF-8"),
+        (
+            "empty line of standard input",
+            &["-"],
+            b"\n",
+            "1 error: standard input, line 1: a text is empty, expected at least one word",
+        ),
+        (
+            "empty file",
+            &["--file", "FILE"],
+            b"",
+            "2 error: nothing to classify: give a TEXT, `-` or --file (see sttabt classify --help)",
+        ),
+        (
+            "control characters alone",
+            &["--file", "FILE"],
+            b"w7\n\x01\x02\n",
+            "1 error: input 2: the text is empty, expected at least one word",
+        ),
+        (
+            "missing file",
+            &["--file", "FILE.missing"],
+            b"",
+            "1 error: cannot read FILE.missing: No such file or directory (os error 2)",
+        ),
+    ];
+    check_rows(rows.into_iter().enumerate().map(|(index, (what, args, bytes, expected))| {
+        let name = file(&folder, &format!("{index}.txt"), bytes);
+        let args: Vec<String> = args.iter().map(|arg| arg.replace("FILE", &name)).collect();
+        let mut command = tiny("classify", &["--json"]);
+        command.args(args);
+        let ended = run_with_stdin(command, bytes);
+        let found = if ended.code == 0 { texts(&ended.json()).join(", ") } else { ended.failure() };
+        (what.to_owned(), found, expected.replace("FILE", &name))
+    }));
+}
+
+#[test]
+fn arguments_that_make_no_sense() {
+    const RANGE: &str = "is out of range, expected 0 < ratio <= 1";
+    let rows: [(&[&str], String); 16] = [
+        (&[], "2 error: nothing to classify: give a TEXT, `-` or --file (see sttabt classify --help)".to_owned()),
+        (&["--pair", "w7"], "2 error: --pair takes texts two by two, and there are 1".to_owned()),
+        (&["--pair", "w7", "w8", "w9"], "2 error: --pair takes texts two by two, and there are 3".to_owned()),
+        (&["--pair", "w7", "-"], "2 error: with --pair, `-` stands alone: its lines hold both texts".to_owned()),
+        (&["-", "-"], "2 error: `-` reads standard input, which can be read only once".to_owned()),
+        (&["--nonsense", "w7"], "2 error: unexpected argument '--nonsense' found".to_owned()),
+        (&["--prune", "magic", "w7"], "2 error: invalid value 'magic' for '--prune <RULE>': expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)".to_owned()),
+        (&["--prune", "topk:2", "w7"], format!("2 error: invalid value 'topk:2' for '--prune <RULE>': ratio 2 {RANGE}")),
+        (&["--prune", "dense:0.5", "w7"], "2 error: invalid value 'dense:0.5' for '--prune <RULE>': `dense` takes no ratio".to_owned()),
+        (&["--prune", "dense,topk:0.5", "w7"], "2 error: invalid value 'dense,topk:0.5' for '--prune <RULE>': expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)".to_owned()),
+        (&["--prune", "topk:0.5,0.5", "w7"], "1 error: rule `topk:0.5,0.5` needs one ratio or 4, one per layer, not 2".to_owned()),
+        (&["--prune"], "2 error: a value is required for '--prune <RULE>' but none was supplied".to_owned()),
+        (&["--adapter", "llvmpipe", "w7"], "2 error: --adapter names a GPU adapter, and --backend cpu uses none".to_owned()),
+        (&["w7", ""], "1 error: input 2: the text is empty, expected at least one word".to_owned()),
+        (&["--pair", "w7", " "], "1 error: input 1: the second text is empty, expected at least one word".to_owned()),
+        (&["--json", "--json", "w7"], "2 error: the argument '--json' cannot be used multiple times".to_owned()),
+    ];
+    check_rows(
+        rows.into_iter().map(|(args, expected)| (format!("{args:?}"), run(tiny("classify", args)).failure(), expected)),
+    );
+}
+
+#[test]
+fn texts_that_begin_with_a_dash() {
+    let report = run(tiny("classify", &["--json", "--", "-w7", "--help", "- w8"])).json();
+    assert_eq!(texts(&report), ["-w7", "--help", "- w8"]);
+}
+
+#[test]
+fn long_texts_say_that_they_were_cut() {
+    let text = "w7 ".repeat(200);
+    let report = run(tiny("classify", &["--json", &text, "w8"])).json();
+    let results = &report["results"];
+    assert_eq!((&results[0]["truncated"], &results[1]["truncated"]), (&json!(true), &json!(false)));
+    assert_eq!(results[0]["tokens"].as_array().expect("tokens").len(), 160);
+    let stdout = run(tiny("classify", &[&text, "w8"])).quiet();
+    let note = "the text is longer than the model's 160 tokens; its end was cut off\n";
+    assert_eq!(stdout.matches(note).count(), 1, "{stdout}");
+}
+
+#[test]
+fn a_regression_model_has_a_number_and_no_probabilities() {
+    let folder = scratch("classify_regression");
+    let mut files = tiny_files();
+    edit_config(&mut files, |config| config["id2label"] = json!({"0": "similarity"}));
+    edit_tensors(&mut files, |tensors| {
+        for name in ["classifier.weight", "classifier.bias"] {
+            tensors.get_mut(name).expect("classifier").resize_rows(1);
+        }
+    });
+    save(&files, &folder);
+    let folder = path(&folder);
+    let classify =
+        |args: &[&str]| run(sttabt([&["classify", "--backend", "cpu", "--model", &folder, "w7"], args].concat()));
+    let result = classify(&["--json"]).json()["results"][0].clone();
+    assert_eq!((&result["probs"], &result["label"]), (&json!([]), &json!("similarity")));
+    let logit = numbers(&result["logits"])[0];
+    let stdout = classify(&[]).quiet();
+    assert!(stdout.contains(&format!("\nsimilarity {logit:.3}   retention ")), "{stdout}");
+}
+
+#[test]
+fn the_model_folder_is_found_or_missed_by_name() {
+    let (tiny, missing) = (tiny_folder(), "/nonexistent/model");
+    let classify = |model: Option<&str>, variable: Option<&str>| {
+        let mut command = sttabt(["classify", "--backend", "cpu", "--json", "w7"]);
+        command.args(model.map_or(vec![], |model| vec!["--model", model]));
+        command.envs(variable.map(|variable| ("STTABT_MODEL", variable)));
+        let ended = run(command);
+        if ended.code == 0 { ended.json()["model"].as_str().expect("model").to_owned() } else { ended.failure() }
+    };
+    assert_eq!(classify(None, Some(&tiny)), tiny);
+    assert_eq!(classify(Some(&tiny), Some(missing)), tiny);
+    assert_eq!(
+        classify(Some(missing), Some(&tiny)),
+        format!("1 error: no model folder at {missing} (given by --model)")
+    );
+    assert_eq!(classify(None, Some(missing)), format!("1 error: no model folder at {missing} (given by STTABT_MODEL)"));
+    let empty = scratch("classify_empty_model");
+    let expected =
+        format!("1 error: cannot read {0}/config.json: No such file or directory (os error 2)", empty.display());
+    assert_eq!(classify(Some(&path(&empty)), None), expected);
+    save(&tiny_files(), &empty);
+    std::fs::write(empty.join("model.safetensors"), b"").expect("a file");
+    let expected = format!(
+        "1 error: {}: model.safetensors: not a valid safetensors file of 0 bytes: header too small",
+        empty.display()
+    );
+    assert_eq!(classify(Some(&path(&empty)), None), expected);
+}
+
+/// The only test with files outside the target folder: above that one lies the repository, with its models.
+#[test]
+#[cfg(unix)]
+fn without_a_model_it_says_where_it_looked() {
+    let folder = std::env::temp_dir().join(format!("sttabt-no-model-{}", std::process::id()));
+    let (bin, work) = (folder.join("bin"), folder.join("work"));
+    std::fs::create_dir_all(&bin).and_then(|()| std::fs::create_dir_all(&work)).expect("folders");
+    let program = bin.join("sttabt");
+    std::fs::copy(env!("CARGO_BIN_EXE_sttabt"), &program).expect("a copy");
+    let mut command = std::process::Command::new(&program);
+    command.args(["classify", "--backend", "cpu", "w7"]).current_dir(&work).env_remove("STTABT_MODEL");
+    let ended = run(command);
+    let folder = folder.canonicalize().expect("the folder");
+    let mut places: Vec<_> =
+        work.canonicalize().expect("the folder").ancestors().map(|path| path.join("models/sst2-minilm")).collect();
+    places.push(folder.join("bin/models/sst2-minilm"));
+    let places: Vec<String> = places.iter().map(|place| format!("  {}\n", place.display())).collect();
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let expected = format!(
+        "error: no model: --model and STTABT_MODEL are not given, and there is no folder at\n{}",
+        places.concat()
+    );
+    assert_eq!((ended.code, ended.stderr), (1, expected));
+}

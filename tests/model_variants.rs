@@ -1,0 +1,220 @@
+//! Models as the world writes them: number formats, names, tokenizers and labels that must work.
+
+mod common;
+
+use common::edit::*;
+use common::{BACKENDS, classify, distance, engine, tiny_bert};
+use safetensors::Dtype;
+use serde_json::json;
+use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Prune, Task};
+
+const RULES: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
+
+const INPUTS: [Input<'static>; 4] = [
+    Input::Text("w51 w41 w11 w19 w70 w88 w12 w13 w14 w15"),
+    Input::Pair("w7 unknown w8", "W9 w10, w11"),
+    Input::Text("w96"),
+    Input::Text("w5 ẃ6 片w7 W8! ##w9"),
+];
+
+fn results(model: &Model, kind: BackendKind) -> Vec<Classification> {
+    let mut engine = engine(model, kind);
+    RULES.iter().flat_map(|rule| classify(&mut engine, &INPUTS, &rule.parse().expect("rule"))).collect()
+}
+
+fn variant(what: &str, edit: impl Fn(&mut ModelFiles)) -> Model {
+    edited(edit).unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+#[test]
+fn variants_that_change_nothing() {
+    let original = results(&tiny_bert(), BackendKind::Cpu);
+    let rename = |files: &mut ModelFiles, name: fn(&str) -> String| {
+        edit_all_tensors(files, |tensors| {
+            *tensors = std::mem::take(tensors).into_iter().map(|(old, tensor)| (name(&old), tensor)).collect();
+        });
+    };
+    let limits = |json: &mut serde_json::Value| {
+        json["truncation"] = json!({"direction": "Left", "max_length": 4, "strategy": "OnlyFirst", "stride": 0});
+        json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"});
+    };
+    let rows: Vec<(&str, Edit)> = vec![
+        (
+            "names without bert.",
+            Box::new(move |files| rename(files, |name| name.trim_start_matches("bert.").to_owned())),
+        ),
+        (
+            "gamma and beta",
+            Box::new(move |files| {
+                rename(files, |name| {
+                    name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+                });
+            }),
+        ),
+        (
+            "tensors that are not used",
+            tensors(|tensors| {
+                let position_ids = HostTensor { dtype: Dtype::I64, shape: vec![1, 160], bytes: vec![0xff; 8 * 160] };
+                tensors.insert("bert.embeddings.position_ids".to_owned(), position_ids);
+                tensors.insert("cls.predictions.bias".to_owned(), HostTensor::f32(&[97], &[0.5; 97]));
+                tensors.insert("empty".to_owned(), HostTensor::f32(&[0, 4], &[]));
+            }),
+        ),
+        ("vocab.txt alone", vocab(|vocab| vocab)),
+        ("vocab.txt with CRLF", vocab(|vocab| vocab.replace('\n', "\r\n"))),
+        (
+            "vocab.txt without settings",
+            all(vec![vocab(|vocab| vocab), Box::new(|files| files.tokenizer_config = None)]),
+        ),
+        ("tokenizer.json alone", Box::new(|files| (files.vocab_txt, files.tokenizer_config) = (None, None))),
+        ("truncation and padding in tokenizer.json", tokenizer(limits)),
+        ("no post_processor", tokenizer(|json| json["post_processor"] = json!(null))),
+        (
+            "BertProcessing",
+            tokenizer(|json| {
+                json["post_processor"] = json!({"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]});
+            }),
+        ),
+        ("a decoder that cannot be read", tokenizer(|json| json["decoder"] = json!(7))),
+        ("no activation named", without_config("hidden_act")),
+        ("no model_type", without_config("model_type")),
+        ("no architectures", without_config("architectures")),
+        ("no labels named", all(vec![without_config("id2label"), config("num_labels", json!(5))])),
+        ("no constants", without_config("sttabt")),
+        ("null for constants", config("sttabt", json!(null))),
+        ("keys of other tools", config("torch_dtype", json!("float32"))),
+    ];
+    for (what, edit) in rows {
+        let found = results(&variant(what, edit), BackendKind::Cpu);
+        for (index, (found, original)) in found.iter().zip(&original).enumerate() {
+            assert_eq!(found, original, "{what}: {}, input {}", RULES[index / INPUTS.len()], index % INPUTS.len());
+        }
+    }
+}
+
+/// `vocab.txt` builds the tokenizer that `tokenizer.json` describes, settings included.
+#[test]
+fn settings_of_the_tokenizer_are_read() {
+    let cased = all(vec![
+        vocab(|vocab| vocab),
+        Box::new(|files| files.tokenizer_config = Some(br#"{"do_lower_case": false}"#.to_vec())),
+    ]);
+    let mut engine = engine(&variant("cased", cased), BackendKind::Cpu);
+    let result = classify(&mut engine, &[Input::Text("w7 W7")], &Prune::Dense).remove(0);
+    assert_eq!(result.tokens, ["[CLS]", "w7", "[UNK]", "[SEP]"]);
+}
+
+/// A vocabulary without `[MASK]`: the token is not made up, its text is a text like any other.
+#[test]
+fn special_tokens_that_the_vocabulary_lacks() {
+    let model = variant("no [MASK]", vocab(|vocab| vocab.replace("[MASK]", "[mask]")));
+    let result = classify(&mut engine(&model, BackendKind::Cpu), &[Input::Text("w7 [MASK]")], &Prune::Dense).remove(0);
+    assert_eq!(result.tokens, ["[CLS]", "w7", "[UNK]", "[UNK]", "[UNK]", "[SEP]"]);
+}
+
+/// Weights of 16 bits give what the same numbers in 32 bits give.
+#[test]
+fn half_precision_weights() {
+    type Round = fn(&mut HostTensor);
+    let formats: [(&str, Round); 2] = [("f16", HostTensor::round_to_f16), ("bf16", HostTensor::round_to_bf16)];
+    let thresholds_stay = |name: &str| !name.ends_with("p_logit");
+    for (name, round) in formats {
+        let half = variant(name, |files| {
+            edit_all_tensors(files, |tensors| {
+                tensors.iter_mut().filter(|(name, _)| thresholds_stay(name)).for_each(|(_, tensor)| round(tensor));
+            });
+        });
+        let widened = variant(name, |files| {
+            edit_all_tensors(files, |tensors| {
+                for (_, tensor) in tensors.iter_mut().filter(|(name, _)| thresholds_stay(name)) {
+                    round(tensor);
+                    *tensor = HostTensor::f32(&tensor.shape, &tensor.widened());
+                }
+            });
+        });
+        assert_eq!((half.weights_dtype(), widened.weights_dtype()), (name, "f32"));
+        for kind in BACKENDS {
+            let (half, widened) = (results(&half, kind), results(&widened, kind));
+            for (half, widened) in half.iter().zip(&widened) {
+                assert_eq!(half.kept, widened.kept, "{name} on {kind:?}");
+                let far = distance(&half.logits, &widened.logits, 0.0);
+                assert!(far < 1e-5, "{name} on {kind:?}: {far:e}");
+            }
+        }
+        // And near the original: the formats round to 11 and 8 bits.
+        let (half, original) = (results(&half, BackendKind::Cpu), results(&tiny_bert(), BackendKind::Cpu));
+        let far = distance(&half[0].logits, &original[0].logits, 0.0);
+        assert!(far > 0.0 && far < if name == "f16" { 0.02 } else { 0.2 }, "{name}: {far:e}");
+    }
+}
+
+fn with_labels(count: usize, names: serde_json::Value) -> Edit {
+    all(vec![
+        config("id2label", names),
+        tensors(move |tensors| {
+            for name in ["classifier.weight", "classifier.bias"] {
+                tensors.get_mut(name).expect("classifier").resize_rows(count);
+            }
+        }),
+    ])
+}
+
+#[test]
+fn other_numbers_of_labels() {
+    let original = results(&tiny_bert(), BackendKind::Cpu);
+    for kind in BACKENDS {
+        let model = variant("regression", with_labels(1, json!({"0": "score"})));
+        assert_eq!(model.config().task, Task::Regression);
+        for (result, original) in results(&model, kind).iter().zip(&original) {
+            assert_eq!((&*result.label, result.label_index, &result.probs), ("score", 0, &Vec::new()));
+            assert!(distance(&result.logits, &original.logits[..1], 0.0) < 1e-5, "{kind:?}");
+        }
+        let model = variant("3 labels", with_labels(3, json!({"2": "entails", "0": "contradicts", "1": "neither"})));
+        assert_eq!(model.config().labels, ["contradicts", "neither", "entails"]);
+        for (result, original) in results(&model, kind).iter().zip(&original) {
+            assert!(distance(&result.logits, &original.logits[..3], 0.0) < 1e-5, "{kind:?}");
+            let best = (0..3).max_by(|&a, &b| result.logits[a].total_cmp(&result.logits[b])).expect("a label");
+            assert_eq!((result.label_index, &result.label), (best, &model.config().labels[best]));
+            assert!((result.probs.iter().sum::<f32>() - 1.0).abs() < 1e-6 && result.probs.len() == 3);
+        }
+    }
+}
+
+/// Bytes that start at an odd address, as a memory map of a larger file could.
+struct Shifted(Vec<u8>, usize);
+
+impl Shifted {
+    fn new(bytes: &[u8]) -> Self {
+        let mut shifted = vec![0; bytes.len() + 1];
+        let start = 1 - shifted.as_ptr() as usize % 2;
+        shifted[start..start + bytes.len()].copy_from_slice(bytes);
+        shifted.truncate(start + bytes.len());
+        Self(shifted, start)
+    }
+}
+
+impl AsRef<[u8]> for Shifted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[self.1..]
+    }
+}
+
+#[test]
+fn bytes_at_an_odd_address() {
+    for (name, round) in [("f32", None), ("f16", Some(HostTensor::round_to_f16 as fn(&mut HostTensor)))] {
+        let prepare = |files: &mut ModelFiles| {
+            edit_all_tensors(files, |tensors| {
+                tensors.values_mut().for_each(|tensor| round.iter().for_each(|round| round(tensor)));
+            });
+        };
+        let shifted = variant(name, |files| {
+            prepare(files);
+            files.weights = Box::new(Shifted::new((*files.weights).as_ref()));
+            assert_eq!((*files.weights).as_ref().as_ptr() as usize % 2, 1);
+        });
+        for kind in BACKENDS {
+            assert_eq!(results(&shifted, kind), results(&variant(name, prepare), kind), "{name} on {kind:?}");
+        }
+    }
+}
