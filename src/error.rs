@@ -3,6 +3,7 @@
 /// What can go wrong between a model folder and a classification.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// A key of `config.json` is missing, of the wrong type or out of range.
     #[error("{file}: `{key}` is {found}, expected {expected}")]

@@ -15,6 +15,7 @@
 //!     tokenizer_json: Some(read("tokenizer.json")),
 //!     vocab_txt: None,
 //!     tokenizer_config: None,
+//!     preprocessor_config: None,
 //!     approx: Some(ApproxFiles {
 //!         config: read("approx/config.json"),
 //!         weights: Box::new(read("approx/model.safetensors")),
@@ -24,7 +25,7 @@
 //! let inputs = [Input::Text("w51 w41 w11 w19 w70"), Input::Text("w88")];
 //! let results = engine.classify(&inputs, &"topk:0.5".parse()?, &Outputs::default()).await?;
 //! assert_eq!(results[0].kept[4], [0]); // after the last layer only [CLS] is left
-//! assert!(results[0].retention < 0.7);
+//! assert!(results[0].retention < 0.8);
 //! # Ok::<(), sttabt::Error>(())
 //! # }).unwrap();
 //! ```
@@ -52,7 +53,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};
 pub use error::{Error, Result};
 pub use models::{
-    ApproxFiles, Architecture, Bytes, Config, Input, Model, ModelFiles, Picture, Preprocessor, PruneConfig, Task,
+    ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,
+    Preprocessor, PruneConfig, Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{EncoderSize, Flops, Prune, Ratio, Ratios};

@@ -58,8 +58,11 @@ impl Heads {
 /// Number format of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DType {
+    /// IEEE 754, 32 bits.
     F32,
+    /// IEEE 754, 16 bits.
     F16,
+    /// The upper half of an f32.
     Bf16,
 }
 
@@ -85,12 +88,29 @@ impl DType {
 /// A tensor in the bytes of a safetensors file (little-endian, any alignment).
 #[derive(Debug, Clone)]
 pub struct Tensor<'a> {
+    /// Number format.
     pub dtype: DType,
-    pub shape: &'a [usize],
+    /// Rows first.
+    pub shape: Vec<usize>,
+    /// The values, row by row.
     pub bytes: &'a [u8],
 }
 
 impl Tensor<'_> {
+    /// The same values under another shape of the same size.
+    pub fn with_shape(self, shape: &[usize]) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), self.len());
+        Self { shape: shape.to_vec(), ..self }
+    }
+
+    /// `num_rows` entries of the first dimension, from `start`.
+    pub fn rows(&self, start: usize, num_rows: usize) -> Self {
+        let row_bytes = self.shape[1..].iter().product::<usize>() * self.dtype.num_bytes();
+        let mut shape = self.shape.clone();
+        shape[0] = num_rows;
+        Self { dtype: self.dtype, shape, bytes: &self.bytes[start * row_bytes..][..num_rows * row_bytes] }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.dtype.num_bytes()
@@ -143,7 +163,9 @@ impl Tensor<'_> {
 /// Values of a [`PackedLinear`]: f16 stays f16 (as bits), everything else is f32.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PackedValues {
+    /// Values.
     F32(Vec<f32>),
+    /// Bits of f16 values.
     F16(Vec<u16>),
 }
 
@@ -187,8 +209,8 @@ impl PackedLinear {
             found: format!("{found:?}"),
             expected,
         };
-        let Some(&[part_out, in_features]) = parts.first().map(|(weight, _)| weight.shape) else {
-            return Err(shape_error("weight", &parts.first().map(|part| part.0.shape), "a matrix".into()));
+        let Some(&[part_out, in_features]) = parts.first().map(|(weight, _)| weight.shape.as_slice()) else {
+            return Err(shape_error("weight", &parts.first().map(|part| &part.0.shape), "a matrix".into()));
         };
         let (part_stride, in_stride) = match heads {
             HeadSide::None => (row_stride(part_out), row_stride(in_features)),

@@ -221,7 +221,7 @@ fn texts_over_the_limit_of_the_pruned_rules() {
 #[test]
 fn long_texts_lose_their_end() {
     let model = tiny_bert();
-    let limit = model.config().max_position_embeddings;
+    let limit = max_tokens(&model);
     let texts = [limit - 2, limit - 1, 5000].map(words);
     for kind in BACKENDS {
         let mut engine = engine(&model, kind);
@@ -243,7 +243,7 @@ fn long_texts_lose_their_end() {
 #[test]
 fn long_pairs_lose_the_end_of_the_longer_text() {
     let model = tiny_bert();
-    let room = model.config().max_position_embeddings - 3;
+    let room = max_tokens(&model) - 3;
     let mut engine = engine(&model, BackendKind::Cpu);
     let rows = [
         ((10, room - 10), (10, room - 10)),

@@ -27,8 +27,15 @@ fn kernels_count_what_the_report_says() {
     let texts = ["w51 w41 w11 w19 w70 w33", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21 w22 w23 w24 w25 w26 w27"];
     let mut inputs = texts.map(Input::Text).to_vec();
     inputs.push(Input::Pair(texts[0], texts[2]));
-    let rules =
-        ["dense", "topk:0.5", "topk:0.9,0.6,0.4,0.1", "concrete", "oracle:0.4", "forward:0.6", "forward:0.9,0.5,0.3,0.1"];
+    let rules = [
+        "dense",
+        "topk:0.5",
+        "topk:0.9,0.6,0.4,0.1",
+        "concrete",
+        "oracle:0.4",
+        "forward:0.6",
+        "forward:0.9,0.5,0.3,0.1",
+    ];
     check(&tiny_bert(), &inputs, &rules);
 }
 

@@ -18,6 +18,7 @@ async fn tiny_bert_agrees_in_webassembly() {
         tokenizer_json: Some(fixture!("tokenizer.json").to_vec()),
         vocab_txt: None,
         tokenizer_config: None,
+        preprocessor_config: None,
         approx: Some(ApproxFiles {
             config: fixture!("approx/config.json").to_vec(),
             weights: Box::new(fixture!("approx/model.safetensors").as_slice()),

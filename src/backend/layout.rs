@@ -19,6 +19,7 @@ pub const fn kept_level(layer: usize) -> usize {
 /// kernels write (offsets and row tables of the kept levels), and what is read back (counts, kept).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkLayout {
+    /// L
     pub num_layers: usize,
     /// B
     pub num_samples: usize,

@@ -30,9 +30,11 @@ pub const TOP_K_EPS: f32 = 1e-8;
 /// What follows a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
+    /// x
     Identity,
     /// x · Φ(x), with the exact error function.
     Gelu,
+    /// tanh(x)
     Tanh,
 }
 
@@ -48,7 +50,9 @@ pub enum MapKind {
 /// The rows that a kernel computes: those of one level, of which there are at most `bound`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
+    /// See [`ChunkLayout`].
     pub level: usize,
+    /// What the host knows of their number: kernels are dispatched for so many, and idle workgroups leave at once.
     pub bound: usize,
 }
 
@@ -56,9 +60,19 @@ pub struct Rows {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BackTrackingRule {
     /// Algorithm 1; the k of every layer and sample stands in the index buffer.
-    TopK { impact_weight: f32 },
+    TopK {
+        /// q
+        impact_weight: f32,
+    },
     /// Concrete masking; the threshold of every layer is an argument of the kernel.
-    Concrete { impact_weight: f32, temperature: f32, hard_threshold: f32 },
+    Concrete {
+        /// q
+        impact_weight: f32,
+        /// τ
+        temperature: f32,
+        /// Tokens with a soft mask of at least this are kept.
+        hard_threshold: f32,
+    },
 }
 
 /// Sizes of a backend's matrix.
@@ -75,12 +89,15 @@ pub trait MatrixShape {
 pub struct Linear<'a, B: Backend> {
     /// `[rows, in_features]`
     pub input: &'a B::Matrix,
+    /// Weight and bias.
     pub linear: &'a B::Linear,
     /// The (padded) output features to compute.
     pub features: Range<usize>,
+    /// What follows the product.
     pub activation: Activation,
     /// Added after the activation, `[rows, features.len()]`.
     pub residual: Option<&'a B::Matrix>,
+    /// The rows to compute.
     pub rows: Rows,
     /// The column of the output where the first feature goes.
     pub output_column: usize,
@@ -92,8 +109,11 @@ pub struct Attention<'a, B: Backend> {
     pub query: &'a B::Matrix,
     /// `[key_rows, 3 · heads.stride()]`
     pub qkv: &'a B::Matrix,
+    /// How rows are split into heads.
     pub heads: Heads,
+    /// The rows to compute.
     pub query_rows: Rows,
+    /// The rows that they attend to, of the same samples.
     pub key_rows: Rows,
 }
 
@@ -101,13 +121,17 @@ pub struct Attention<'a, B: Backend> {
 pub struct AttentionMap<'a, B: Backend> {
     /// `[rows, 3 · heads.stride()]`
     pub qkv: &'a B::Matrix,
+    /// How rows are split into heads.
     pub heads: Heads,
+    /// What the map holds.
     pub kind: MapKind,
+    /// The rows of the map, and its columns.
     pub rows: Rows,
 }
 
 /// Arguments of [`Backend::back_tracking`].
 pub struct BackTracking<'a, B: Backend> {
+    /// The rule with its constants.
     pub rule: BackTrackingRule,
     /// `[1, num_layers · layout.num_map_values]`, see [`Backend::attention_maps`].
     pub maps: &'a B::Matrix,
@@ -146,7 +170,9 @@ pub trait Backend: Sized {
     fn create_matrix(&mut self, label: &'static str, num_rows: usize, width: usize) -> Result<Self::Matrix>;
     /// An index buffer for any layout of at most `num_words` words.
     fn create_index(&mut self, num_words: usize) -> Result<Self::Index>;
+    /// Uploads weight and bias of a linear layer.
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<Self::Linear>;
+    /// Uploads weight and bias of a layer normalisation.
     fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<Self::LayerNorm>;
 
     /// Frees what is cached for matrices and index buffers that have been dropped.

@@ -15,7 +15,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Classify texts, and show which tokens survive each layer
+    /// Classify texts or images, and show which tokens or patches survive each layer
     #[command(after_help = CLASSIFY_EXAMPLES)]
     Classify(ClassifyArgs),
     /// Measure rules on a labelled data set
@@ -30,6 +30,7 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   sttabt classify --prune topk:0.3 --json \"first text\" \"second text\"
   sttabt classify --pair \"a question\" \"its answer\"
   sort texts.txt | sttabt classify -
+  sttabt classify --image cat.jpg --save cat-layers.png
 
 Rules (--prune):
   dense               no pruning
@@ -40,12 +41,13 @@ Rules (--prune):
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
-  sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv";
+  sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
+  sttabt eval --prune dense,topk:0.5 --images imagenette/val";
 
 /// Where the model is.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Model folder in Hugging Face layout [default: $STTABT_MODEL, else models/sst2-minilm]
+    /// Model folder in Hugging Face layout [default: $STTABT_MODEL, else models/sst2-minilm, for images models/deit-tiny]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
 }
@@ -105,6 +107,12 @@ pub struct ClassifyArgs {
     /// Take the texts two by two
     #[arg(long)]
     pub pair: bool,
+    /// Classify images instead: files, or folders with images in them
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["texts", "file", "pair"])]
+    pub image: Vec<PathBuf>,
+    /// Write a picture: each image, and what is left of it at every layer
+    #[arg(long, value_name = "OUT.png", requires = "image")]
+    pub save: Option<PathBuf>,
     /// Texts, each an input of its own; `-` reads standard input, one per line
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
@@ -140,9 +148,12 @@ pub struct EvalArgs {
     /// The file has no header line; columns are given by number
     #[arg(long)]
     pub no_header: bool,
+    /// Measure on images instead: a folder with one folder per class, named by label, ImageNet id (n01440764) or index
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header"])]
+    pub images: Option<PathBuf>,
     /// Tab-separated file, as in GLUE
-    #[arg(value_name = "DATA.tsv")]
-    pub data: PathBuf,
+    #[arg(value_name = "DATA.tsv", required_unless_present = "images")]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

@@ -1,72 +1,150 @@
-//! `sttabt classify`: texts in, surviving tokens out.
+//! `sttabt classify`: texts or images in, surviving tokens or patches out.
 
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use serde::Serialize;
-use sttabt::{Classification, Engine, Input, Model, Outputs, Prune, Task};
+use sttabt::{Classification, Engine, Input, Model, Outputs, Picture, Prune, Task};
 
 use super::args::ClassifyArgs;
-use super::model_dir::{find, load, unreadable};
-use super::{Failure, Result, draw, open_engine};
+use super::classify_json::Report;
+use super::model_dir::{Kind, find, load, unreadable};
+use super::{Failure, Result, draw, figure, images, open_engine, text_input};
 
-/// An input's own strings.
-type Texts = (String, Option<String>);
+/// Images decoded and run at once: a batch large enough for any device, and small enough for the memory of photographs.
+const IMAGES_AT_ONCE: usize = 32;
+
+/// What there is to classify.
+pub enum Inputs {
+    /// Each text, perhaps with its second.
+    Texts(Vec<(String, Option<String>)>),
+    Images(Vec<PathBuf>),
+}
+
+impl Inputs {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Images(files) => files.len(),
+        }
+    }
+}
+
+/// The results of all inputs.
+struct Run {
+    results: Vec<Classification>,
+    /// With `--save`: the images as the model saw them.
+    pictures: Vec<Picture>,
+    /// Without the decoding of images.
+    ms: f64,
+}
 
 pub fn run(args: &ClassifyArgs) -> Result<()> {
-    let inputs = inputs(args)?;
-    let folder = find(&args.model)?;
+    let (inputs, kind) = match args.image.as_slice() {
+        [] => (Inputs::Texts(texts(args)?), Kind::Text),
+        paths => (Inputs::Images(images::files(paths)?), Kind::Images),
+    };
+    let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
     let prune = args.prune.clone().unwrap_or_else(|| model.default_prune());
     let mut engine = open_engine(&model, &args.device)?;
-    let requests: Vec<Input<'_>> = inputs
-        .iter()
-        .map(|(text, pair)| match pair {
-            Some(pair) => Input::Pair(text, pair),
-            None => Input::Text(text),
-        })
-        .collect();
-    let start = Instant::now();
-    let results = pollster::block_on(engine.classify(&requests, &prune, &Outputs::default()))?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let run = match &inputs {
+        Inputs::Texts(texts) => classify_texts(&mut engine, texts, &prune)?,
+        Inputs::Images(files) => classify_images(&mut engine, files, &prune, args.save.is_some())?,
+    };
+    if let Some(path) = &args.save {
+        let rows: Vec<(&Picture, &Classification)> = run.pictures.iter().zip(&run.results).collect();
+        if let Some(figure) = figure::draw(&rows) {
+            figure::save(&figure, path)?;
+        }
+    }
     if args.json {
-        let report = Report::new(folder.display().to_string(), &engine, &prune, &inputs, &results, ms);
+        let report = Report::new(folder.display().to_string(), &engine, &prune, &inputs, &run.results, run.ms);
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, &report)?;
         writeln!(out)?;
         out.flush()?;
     } else {
-        print(&model, &engine, &prune, &results, ms)?;
+        print(args, &engine, &prune, &inputs, &run)?;
     }
     Ok(())
 }
 
-fn print(model: &Model, engine: &Engine, prune: &Prune, results: &[Classification], ms: f64) -> Result<()> {
+fn classify(engine: &mut Engine, inputs: &[Input<'_>], prune: &Prune, run: &mut Run) -> Result<()> {
+    let start = Instant::now();
+    run.results.extend(pollster::block_on(engine.classify(inputs, prune, &Outputs::default()))?);
+    run.ms += start.elapsed().as_secs_f64() * 1e3;
+    Ok(())
+}
+
+fn classify_texts(engine: &mut Engine, texts: &[(String, Option<String>)], prune: &Prune) -> Result<Run> {
+    let mut run = Run { results: Vec::new(), pictures: Vec::new(), ms: 0.0 };
+    let inputs: Vec<Input<'_>> = texts.iter().map(|(text, pair)| text_input(text, pair.as_deref())).collect();
+    classify(engine, &inputs, prune, &mut run)?;
+    Ok(run)
+}
+
+fn classify_images(engine: &mut Engine, files: &[PathBuf], prune: &Prune, keep: bool) -> Result<Run> {
+    let mut run = Run { results: Vec::new(), pictures: Vec::new(), ms: 0.0 };
+    for files in files.chunks(IMAGES_AT_ONCE) {
+        let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
+        let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
+        classify(engine, &inputs, prune, &mut run)?;
+        if let (true, Some(preprocessor)) = (keep, engine.model().preprocessor()) {
+            for picture in &pictures {
+                run.pictures.push(preprocessor.resized(picture)?);
+            }
+        }
+    }
+    Ok(run)
+}
+
+fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, run: &Run) -> Result<()> {
     let mut out = anstream::stdout().lock();
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-    for (index, result) in results.iter().enumerate() {
+    for (index, result) in run.results.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        draw::layers(&mut out, result, width)?;
+        match (inputs, result.grid) {
+            (Inputs::Images(files), Some(grid)) => {
+                writeln!(out, "{}", draw::visible(&files[index].display().to_string()))?;
+                if args.save.is_none() {
+                    draw::grids(&mut out, result, grid, width)?;
+                }
+            }
+            _ => draw::layers(&mut out, result, width)?,
+        }
         writeln!(out)?;
-        let label = draw::visible(&result.label);
-        let answer = match model.config().task {
-            Task::Classification => format!("{label} {:.1} %", 100.0 * result.probs[result.label_index]),
-            Task::Regression => format!("{label} {:.3}", result.logits[0]),
-        };
-        draw::summary(&mut out, result, &answer)?;
+        draw::summary(&mut out, result, &answers(engine.model(), inputs, result))?;
+    }
+    if let Some(path) = &args.save {
+        writeln!(out, "\nthe layers are drawn in {}", path.display())?;
     }
     let backend = engine.backend();
     let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };
-    let batch = if results.len() == 1 { String::new() } else { format!(" for {} inputs", results.len()) };
-    writeln!(out, "\n{prune} on {}{device}: {ms:.1} ms{batch}", backend.backend)?;
+    let batch = if run.results.len() == 1 { String::new() } else { format!(" for {} inputs", run.results.len()) };
+    writeln!(out, "\n{prune} on {}{device}: {:.1} ms{batch}", backend.backend, run.ms)?;
     out.flush()?;
     Ok(())
 }
 
+/// The label with its probability; of an image the five best.
+fn answers(model: &Model, inputs: &Inputs, result: &Classification) -> Vec<String> {
+    if model.config().task == Task::Regression {
+        return vec![format!("{} {:.3}", draw::visible(&result.label), result.logits[0])];
+    }
+    let num_answers = if matches!(inputs, Inputs::Images(_)) { 5 } else { 1 };
+    let mut labels: Vec<usize> = (0..result.probs.len()).collect();
+    labels.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
+    let answer = |&label: &usize| {
+        format!("{} {:.1} %", draw::visible(&model.config().labels[label]), 100.0 * result.probs[label])
+    };
+    labels.iter().take(num_answers).map(answer).collect()
+}
+
 /// The inputs of TEXT…, `-` and `--file`, in that order.
-fn inputs(args: &ClassifyArgs) -> Result<Vec<Texts>> {
+fn texts(args: &ClassifyArgs) -> Result<Vec<(String, Option<String>)>> {
     let mut inputs = Vec::new();
     let from_stdin = args.texts.iter().filter(|text| *text == "-").count();
     if from_stdin > 1 {
@@ -97,14 +175,14 @@ fn inputs(args: &ClassifyArgs) -> Result<Vec<Texts>> {
     }
     if inputs.is_empty() {
         return Err(Failure::Usage(
-            "nothing to classify: give a TEXT, `-` or --file (see sttabt classify --help)".to_owned(),
+            "nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)".to_owned(),
         ));
     }
     Ok(inputs)
 }
 
 /// One input per line; with `pair`, a tab between its two texts.
-fn lines(source: &str, bytes: Vec<u8>, pair: bool) -> Result<Vec<Texts>> {
+fn lines(source: &str, bytes: Vec<u8>, pair: bool) -> Result<Vec<(String, Option<String>)>> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
             1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
@@ -124,77 +202,4 @@ fn lines(source: &str, bytes: Vec<u8>, pair: bool) -> Result<Vec<Texts>> {
         Ok((first.to_owned(), second.map(str::to_owned)))
     });
     inputs.collect()
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    model: String,
-    backend: &'a str,
-    adapter: &'a str,
-    prune: String,
-    results: Vec<ReportResult<'a>>,
-}
-
-#[derive(Serialize)]
-struct ReportResult<'a> {
-    text: &'a str,
-    text_pair: Option<&'a str>,
-    tokens: &'a [String],
-    input_ids: &'a [u32],
-    logits: &'a [f32],
-    probs: &'a [f32],
-    label: &'a str,
-    kept: &'a [Vec<u32>],
-    retention: f64,
-    flops: ReportFlops,
-    truncated: bool,
-    ms: f64,
-}
-
-#[derive(Serialize)]
-struct ReportFlops {
-    dense: u64,
-    pruned: u64,
-    approx: u64,
-    total: u64,
-}
-
-impl<'a> Report<'a> {
-    fn new(
-        model: String,
-        engine: &'a Engine,
-        prune: &Prune,
-        inputs: &'a [Texts],
-        results: &'a [Classification],
-        ms: f64,
-    ) -> Self {
-        let results = inputs.iter().zip(results).map(|((text, pair), result)| ReportResult {
-            text,
-            text_pair: pair.as_deref(),
-            tokens: &result.tokens,
-            input_ids: &result.input_ids,
-            logits: &result.logits,
-            probs: &result.probs,
-            label: &result.label,
-            kept: &result.kept,
-            retention: result.retention,
-            flops: ReportFlops {
-                dense: result.flops.dense,
-                pruned: result.flops.pruned,
-                approx: result.flops.approx,
-                total: result.flops.total(),
-            },
-            truncated: result.truncated,
-            // The batch ran as one, so this is its time divided by its inputs.
-            ms: ms / inputs.len() as f64,
-        });
-        let backend = engine.backend();
-        Self {
-            model,
-            backend: backend.backend,
-            adapter: &backend.adapter,
-            prune: prune.to_string(),
-            results: results.collect(),
-        }
-    }
 }

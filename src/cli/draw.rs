@@ -1,4 +1,4 @@
-//! A sentence, once per layer, with removed tokens faded.
+//! A sentence once per layer with removed tokens faded, or an image's grid of patches once per layer.
 
 use std::io::{Result, Write};
 
@@ -37,6 +37,43 @@ fn words(tokens: &[String]) -> Vec<Word> {
         }
     }
     words
+}
+
+/// Writes the grids of patches of K_0 to K_{L−1} side by side, a character for a patch and the one below it, in lines no wider than
+/// `width`.
+pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [usize; 2], width: usize) -> Result<()> {
+    let num_layers = result.kept.len() - 1;
+    let title = |layer: usize| format!("L{layer} {}/{}", result.kept[layer].len(), 1 + rows * columns);
+    let cell_width = (0..num_layers).map(|layer| title(layer).len()).max().unwrap_or(0).max(columns);
+    let per_line = ((width + 2) / (cell_width + 2)).max(1);
+    for first in (0..num_layers).step_by(per_line) {
+        let layers = first..num_layers.min(first + per_line);
+        if first > 0 {
+            writeln!(out)?;
+        }
+        for layer in layers.clone() {
+            write!(out, "{LABEL}{:<cell_width$}{LABEL:#}  ", title(layer))?;
+        }
+        writeln!(out)?;
+        for row in (0..rows).step_by(2) {
+            for layer in layers.clone() {
+                let is_kept = |row: usize, column: usize| {
+                    row < rows && result.kept[layer].binary_search(&((1 + row * columns + column) as u32)).is_ok()
+                };
+                for column in 0..columns {
+                    match (is_kept(row, column), is_kept(row + 1, column)) {
+                        (true, true) => write!(out, "█")?,
+                        (true, false) => write!(out, "▀")?,
+                        (false, true) => write!(out, "▄")?,
+                        (false, false) => write!(out, "{FADED}·{FADED:#}")?,
+                    }
+                }
+                write!(out, "{:1$}  ", "", cell_width - columns)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a block per layer, `in` for K_0 to `out` for K_L. Removed pieces are dots of the same width, so that the picture reads
@@ -84,11 +121,17 @@ fn row_name(layer: usize, num_layers: usize) -> String {
     if layer == num_layers { "head".to_owned() } else { format!("L{layer}") }
 }
 
-/// The answer and what it cost.
-pub fn summary(out: &mut impl Write, result: &Classification, answer: &str) -> Result<()> {
+/// The answers, best first, and what they cost.
+pub fn summary(out: &mut impl Write, result: &Classification, answers: &[String]) -> Result<()> {
     let flops = result.flops;
     let share = |part: u64| 100.0 * part as f64 / flops.dense.max(1) as f64;
-    write!(out, "{KEPT}{answer}{KEPT:#}   retention {:.1} %   ", 100.0 * result.retention)?;
+    if let Some((best, rest)) = answers.split_first() {
+        write!(out, "{KEPT}{best}{KEPT:#}   ")?;
+        if !rest.is_empty() {
+            writeln!(out, "{}", rest.join("   "))?;
+        }
+    }
+    write!(out, "retention {:.1} %   ", 100.0 * result.retention)?;
     write!(out, "{} of {} dense ({:.0} %", amount(flops.total()), amount(flops.dense), share(flops.total()))?;
     if flops.approx > 0 {
         write!(out, ", {:.0} % to find the tokens", share(flops.approx))?;
@@ -128,6 +171,7 @@ mod tests {
         let result = Classification {
             tokens: strings(&["[CLS]", "片", "good", "##ish", "[SEP]"]),
             input_ids: vec![0; 5],
+            grid: None,
             logits: vec![0.0],
             probs: vec![1.0],
             label_index: 0,
@@ -141,7 +185,7 @@ mod tests {
         };
         let mut out = Vec::new();
         layers(&mut out, &result, 80).unwrap();
-        summary(&mut out, &result, "a 100.0 %").unwrap();
+        summary(&mut out, &result, &["a 100.0 %".to_owned()]).unwrap();
         let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
         assert_eq!(
             plain,

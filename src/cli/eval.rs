@@ -2,42 +2,49 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sttabt::{Engine, Error, Flops, Input, Outputs, Prune, Task};
+use sttabt::{Classification, Config, Engine, Error, Flops, Input, Outputs, Picture, Prune, Task};
 
 use super::args::EvalArgs;
 use super::metrics::{accuracy, f1, matthews, pearson, spearman};
-use super::model_dir::{find, load};
-use super::table::{Expected, Row, bad, read};
-use super::{Result, open_engine};
+use super::model_dir::{Kind, find, load};
+use super::table::{Row, bad, read};
+use super::{Failure, Result, images, open_engine, text_input};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let folder = find(&args.model)?;
+    let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
+    let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
     let rules = match &args.prune {
         Some(list) => Prune::parse_list(list)?,
         None => vec![model.default_prune()],
     };
-    let rows = read(args, model.config())?;
+    let samples = Samples::read(args, model.config())?;
     let mut engine = open_engine(&model, &args.device)?;
-    let progress = ProgressBar::new((rows.len() * rules.len()) as u64);
+    // Images are compared with the dense model's answers, asked for or not.
+    let mut runs = rules.clone();
+    if kind == Kind::Images && !rules.contains(&Prune::Dense) {
+        runs.push(Prune::Dense);
+    }
+    let progress = ProgressBar::new((samples.len() * runs.len()) as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg:14} {wide_bar} {pos}/{len} {eta}") {
         progress.set_style(style);
     }
     let mut measured = Vec::new();
-    for prune in &rules {
+    for prune in &runs {
         progress.set_message(prune.to_string());
-        measured.push(measure(&mut engine, args, &rows, prune, &progress)?);
+        measured.push(measure(&mut engine, args, &samples, prune, &progress)?);
     }
     progress.finish_and_clear();
-    let dense = rules.iter().position(|rule| *rule == Prune::Dense);
+    let dense = runs.iter().position(|rule| *rule == Prune::Dense).map(|dense| &measured[dense]);
     let reports: Vec<Report> = rules
         .iter()
         .zip(&measured)
-        .map(|(prune, run)| Report::new(prune, run, &rows, model.config().task, dense.map(|dense| &measured[dense])))
+        .map(|(prune, run)| Report::new(prune, run, &samples, model.config().task, dense))
         .collect();
     let mut out = io::stdout().lock();
     if args.json {
@@ -46,14 +53,42 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     } else {
         let backend = engine.backend();
         let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };
-        writeln!(out, "{} samples of {} on {}{device}\n", rows.len(), args.data.display(), backend.backend)?;
+        let source = args.images.iter().chain(&args.data).map(|path| path.display().to_string()).collect::<String>();
+        writeln!(out, "{} samples of {source} on {}{device}\n", samples.len(), backend.backend)?;
         print(&mut out, &reports)?;
     }
     out.flush()?;
     Ok(())
 }
 
-/// One rule's run over all rows.
+/// What is measured on.
+enum Samples {
+    Texts(Vec<Row>),
+    /// Files with their labels.
+    Images(Vec<(PathBuf, usize)>),
+}
+
+impl Samples {
+    fn read(args: &EvalArgs, config: &Config) -> Result<Self> {
+        match (&args.images, &args.data) {
+            (Some(folder), _) => {
+                let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
+                images::labelled(folder, config, limit).map(Self::Images)
+            }
+            (None, Some(path)) => read(args, path, config).map(Self::Texts),
+            (None, None) => Err(Failure::Usage("nothing to measure on: give DATA.tsv or --images DIR".to_owned())),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Texts(rows) => rows.len(),
+            Self::Images(images) => images.len(),
+        }
+    }
+}
+
+/// One rule's run over all samples.
 struct Run {
     predictions: Vec<Prediction>,
     retention: f64,
@@ -61,40 +96,65 @@ struct Run {
     ms: f64,
 }
 
-#[derive(Clone, Copy)]
 struct Prediction {
     label: usize,
     value: f64,
+    /// The labels of the five largest logits.
+    top5: Vec<usize>,
 }
 
-/// Classifies all rows, a batch at a time; the clock runs while the engine does.
-fn measure(engine: &mut Engine, args: &EvalArgs, rows: &[Row], prune: &Prune, progress: &ProgressBar) -> Result<Run> {
-    let path = args.data.as_path();
+impl Prediction {
+    fn new(result: &Classification) -> Self {
+        let mut labels: Vec<usize> = (0..result.logits.len()).collect();
+        labels.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
+        labels.truncate(5);
+        Self { label: result.label_index, value: f64::from(result.logits[0]), top5: labels }
+    }
+}
+
+/// Classifies all samples, a batch at a time; the clock runs while the engine does.
+fn measure(
+    engine: &mut Engine,
+    args: &EvalArgs,
+    samples: &Samples,
+    prune: &Prune,
+    progress: &ProgressBar,
+) -> Result<Run> {
+    let batch = args.batch as usize;
     let mut run = Run { predictions: Vec::new(), retention: 0.0, flops: Flops::default(), ms: 0.0 };
-    for rows in rows.chunks(args.batch as usize) {
-        let inputs: Vec<Input<'_>> = rows
-            .iter()
-            .map(|row| match &row.text_pair {
-                Some(pair) => Input::Pair(&row.text, pair),
-                None => Input::Text(&row.text),
-            })
-            .collect();
+    let mut classify = |inputs: &[Input<'_>]| -> sttabt::Result<()> {
         let start = Instant::now();
-        let results = pollster::block_on(engine.classify(&inputs, prune, &Outputs::default()));
-        // The engine counts the inputs of a batch; the reader knows the lines of a file.
-        let results = results.map_err(|error| match error {
-            Error::Input { index, reason } => bad(path, rows[index].line, &reason),
-            other => other.into(),
-        })?;
+        let results = pollster::block_on(engine.classify(inputs, prune, &Outputs::default()))?;
         run.ms += start.elapsed().as_secs_f64() * 1e3;
-        for result in results {
-            run.predictions.push(Prediction { label: result.label_index, value: f64::from(result.logits[0]) });
+        for result in &results {
+            run.predictions.push(Prediction::new(result));
             run.retention += result.retention;
             run.flops += result.flops;
         }
-        progress.inc(rows.len() as u64);
+        progress.inc(inputs.len() as u64);
+        Ok(())
+    };
+    match samples {
+        Samples::Texts(rows) => {
+            for rows in rows.chunks(batch) {
+                let inputs: Vec<Input<'_>> =
+                    rows.iter().map(|row| text_input(&row.text, row.text_pair.as_deref())).collect();
+                // The engine counts the inputs of a batch; the reader knows the lines of a file.
+                classify(&inputs).map_err(|error| match (error, &args.data) {
+                    (Error::Input { index, reason }, Some(path)) => bad(path, rows[index].line, &reason),
+                    (error, _) => error.into(),
+                })?;
+            }
+        }
+        Samples::Images(files) => {
+            for files in files.chunks(batch) {
+                let pictures: Vec<Picture> =
+                    files.iter().map(|(file, _)| images::picture(file)).collect::<Result<_>>()?;
+                classify(&pictures.iter().map(Input::Image).collect::<Vec<_>>())?;
+            }
+        }
     }
-    run.retention /= rows.len() as f64;
+    run.retention /= samples.len() as f64;
     Ok(run)
 }
 
@@ -119,44 +179,58 @@ struct Report {
 }
 
 impl Report {
-    fn new(prune: &Prune, run: &Run, rows: &[Row], task: Task, dense: Option<&Run>) -> Self {
-        let labels = |run: &Run| run.predictions.iter().map(|prediction| prediction.label).collect::<Vec<_>>();
-        let per_sample = |flops: u64| flops as f64 / 1e9 / rows.len() as f64;
-        let agreement =
-            dense.filter(|_| task == Task::Classification).map(|dense| accuracy(&labels(run), &labels(dense)));
+    fn new(prune: &Prune, run: &Run, samples: &Samples, task: Task, dense: Option<&Run>) -> Self {
+        let per_sample = |flops: u64| flops as f64 / 1e9 / samples.len() as f64;
+        let dense = dense.filter(|_| task == Task::Classification);
+        let mut agreement = dense.map(|dense| accuracy(&labels(run), &labels(dense)));
+        let metrics = match samples {
+            Samples::Texts(rows) => text_metrics(run, rows, task),
+            Samples::Images(images) => {
+                let expected: Vec<usize> = images.iter().map(|(_, label)| *label).collect();
+                image_metrics(run, &expected, agreement.take())
+            }
+        };
         Self {
             prune: prune.to_string(),
-            metrics: metrics(run, rows, task),
+            metrics,
             agreement,
             retention: run.retention,
             gflops: per_sample(run.flops.total()),
             gflops_dense: per_sample(run.flops.dense),
-            ms: run.ms / rows.len() as f64,
-            samples: rows.len(),
+            ms: run.ms / samples.len() as f64,
+            samples: samples.len(),
         }
     }
 }
 
+fn labels(run: &Run) -> Vec<usize> {
+    run.predictions.iter().map(|prediction| prediction.label).collect()
+}
+
+/// Shares of images whose label is the first answer, among the first five, and the dense model's.
+fn image_metrics(run: &Run, expected: &[usize], agreement: Option<f64>) -> BTreeMap<&'static str, f64> {
+    let in_top5 = run.predictions.iter().zip(expected).filter(|(prediction, label)| prediction.top5.contains(label));
+    let top5 = in_top5.count() as f64 / expected.len().max(1) as f64;
+    let mut metrics = BTreeMap::from([("top1", accuracy(&labels(run), expected)), ("top5", top5)]);
+    metrics.extend(agreement.map(|agreement| ("agreement", agreement)));
+    metrics
+}
+
 /// Accuracy, for two labels F1 and Matthews too; for regression Pearson and Spearman.
-fn metrics(run: &Run, rows: &[Row], task: Task) -> BTreeMap<&'static str, f64> {
-    let values: Vec<f64> = run.predictions.iter().map(|prediction| prediction.value).collect();
-    let predicted: Vec<usize> = run.predictions.iter().map(|prediction| prediction.label).collect();
-    let (mut labels, mut numbers) = (Vec::new(), Vec::new());
-    for row in rows {
-        match row.expected {
-            Expected::Label(label) => labels.push(label),
-            Expected::Value(value) => numbers.push(value),
-        }
-    }
+fn text_metrics(run: &Run, rows: &[Row], task: Task) -> BTreeMap<&'static str, f64> {
     match task {
         Task::Regression => {
+            let values: Vec<f64> = run.predictions.iter().map(|prediction| prediction.value).collect();
+            let numbers: Vec<f64> = rows.iter().filter_map(|row| row.expected.value()).collect();
             BTreeMap::from([("pearson", pearson(&values, &numbers)), ("spearman", spearman(&values, &numbers))])
         }
         Task::Classification => {
-            let mut metrics = BTreeMap::from([("accuracy", accuracy(&predicted, &labels))]);
-            if predicted.iter().chain(&labels).all(|&label| label < 2) {
-                metrics.insert("f1", f1(&predicted, &labels));
-                metrics.insert("matthews", matthews(&predicted, &labels));
+            let predicted = labels(run);
+            let expected: Vec<usize> = rows.iter().filter_map(|row| row.expected.label()).collect();
+            let mut metrics = BTreeMap::from([("accuracy", accuracy(&predicted, &expected))]);
+            if predicted.iter().chain(&expected).all(|&label| label < 2) {
+                metrics.insert("f1", f1(&predicted, &expected));
+                metrics.insert("matthews", matthews(&predicted, &expected));
             }
             metrics
         }

@@ -2,18 +2,18 @@
 
 use std::io::{self, Write};
 
-use sttabt::{Model, Task};
+use sttabt::{InputConfig, Model, Task};
 
 use super::Result;
 use super::args::InfoArgs;
 use super::draw::visible;
-use super::model_dir::{find, load};
+use super::model_dir::{Kind, find, load};
 
 pub fn run(args: &InfoArgs) -> Result<()> {
     let mut out = io::stdout().lock();
     print_adapters(&mut out)?;
     out.flush()?;
-    let folder = find(&args.model)?;
+    let folder = find(&args.model, Kind::Text)?;
     let model = load(&folder)?;
     writeln!(out, "\nmodel {}", folder.display())?;
     print_model(&mut out, &model)?;
@@ -62,7 +62,21 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
         config.intermediate_size
     )?;
     writeln!(out, "  weights    {} as {}", amount(model.num_parameters()), model.weights_dtype())?;
-    writeln!(out, "  input      up to {} tokens, vocabulary of {}", config.max_position_embeddings, config.vocab_size)?;
+    match &config.input {
+        InputConfig::Text(text) => writeln!(
+            out,
+            "  input      texts of up to {} tokens, vocabulary of {}",
+            text.max_position_embeddings, text.vocab_size
+        )?,
+        InputConfig::Image(image) => writeln!(
+            out,
+            "  input      images of {} x {} pixels in patches of {}, {} tokens",
+            image.image_size[1],
+            image.image_size[0],
+            image.patch_size,
+            image.num_tokens()
+        )?,
+    }
     let labels = match config.task {
         Task::Regression => format!("one number, {}", config.labels[0]),
         Task::Classification if config.labels.len() > 8 => {

@@ -2,8 +2,11 @@
 
 mod args;
 mod classify;
+mod classify_json;
 mod draw;
 mod eval;
+mod figure;
+mod images;
 mod info;
 mod metrics;
 mod model_dir;
@@ -13,7 +16,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sttabt::{Engine, Model};
+use sttabt::{Engine, Input, Model};
 
 use args::{Args, BackendArg, Command, DeviceArgs};
 
@@ -82,8 +85,21 @@ fn open_engine(model: &Model, device: &DeviceArgs) -> Result<Engine> {
         return Err(Failure::Usage("--adapter names a GPU adapter, and --backend cpu uses none".to_owned()));
     }
     let engine = pollster::block_on(Engine::new(model, &device.options()))?;
-    if let Some(note) = &engine.backend().note {
-        let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("note: {note}\n"));
+    if let Some(why) = &engine.backend().note {
+        note(why);
     }
     Ok(engine)
+}
+
+/// One text, or two.
+fn text_input<'a>(text: &'a str, pair: Option<&'a str>) -> Input<'a> {
+    match pair {
+        Some(pair) => Input::Pair(text, pair),
+        None => Input::Text(text),
+    }
+}
+
+/// Says something on stderr, which may be closed.
+fn note(message: &str) {
+    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("note: {message}\n"));
 }

@@ -3,16 +3,28 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sttabt::{ApproxFiles, Bytes, Model, ModelFiles};
+use sttabt::{ApproxFiles, Bytes, Model, ModelFiles, Preprocessor};
 
 use super::args::ModelArgs;
-use super::{Failure, Result};
+use super::{Failure, Result, note};
 
-/// The model that works on a fresh clone.
-const DEFAULT: &str = "models/sst2-minilm";
+/// The models that work on a fresh clone.
+const TEXT_MODEL: &str = "models/sst2-minilm";
+const IMAGE_MODEL: &str = "models/deit-tiny";
+
+/// What there is to classify, which decides the default model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Images,
+}
 
 /// `--model`, else `STTABT_MODEL`, else the default below the working directory, the executable's or a folder above one of them.
-pub fn find(args: &ModelArgs) -> Result<PathBuf> {
+pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
+    let default = match kind {
+        Kind::Text => TEXT_MODEL,
+        Kind::Images => IMAGE_MODEL,
+    };
     let named = args.model.clone().map(|path| (path, "--model"));
     let named = named.or_else(|| std::env::var_os("STTABT_MODEL").map(|path| (path.into(), "STTABT_MODEL")));
     if let Some((path, by)) = named {
@@ -26,7 +38,7 @@ pub fn find(args: &ModelArgs) -> Result<PathBuf> {
     let starts = [std::env::current_dir().ok(), executable.and_then(|path| path.parent().map(Path::to_owned))];
     let folders = starts.iter().flatten().flat_map(|start| start.ancestors());
     let mut looked_at = Vec::new();
-    for candidate in folders.map(|folder| folder.join(DEFAULT)) {
+    for candidate in folders.map(|folder| folder.join(default)) {
         if candidate.is_dir() {
             return Ok(candidate);
         }
@@ -41,7 +53,7 @@ pub fn find(args: &ModelArgs) -> Result<PathBuf> {
     )))
 }
 
-/// Reads and checks the model in a folder.
+/// Reads and checks the model in a folder. Says on stderr what is taken for a missing `preprocessor_config.json`.
 pub fn load(folder: &Path) -> Result<Model> {
     let approx = folder.join("approx");
     let approx = if approx.is_dir() {
@@ -58,9 +70,17 @@ pub fn load(folder: &Path) -> Result<Model> {
         tokenizer_json: read_optional(&folder.join("tokenizer.json"))?,
         vocab_txt: read_optional(&folder.join("vocab.txt"))?,
         tokenizer_config: read_optional(&folder.join("tokenizer_config.json"))?,
+        preprocessor_config: read_optional(&folder.join("preprocessor_config.json"))?,
         approx,
     };
-    Model::from_bytes(files).map_err(|error| Failure::Error(format!("{}: {error}", folder.display())))
+    let model = Model::from_bytes(files).map_err(|error| Failure::Error(format!("{}: {error}", folder.display())))?;
+    if model.preprocessor().is_some_and(Preprocessor::is_default) {
+        note(&format!(
+            "no preprocessor_config.json in {}: images are resized to the model's size (bilinear), with mean and deviation 0.5",
+            folder.display()
+        ));
+    }
+    Ok(model)
 }
 
 pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {

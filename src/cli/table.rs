@@ -26,6 +26,22 @@ pub enum Expected {
     Value(f64),
 }
 
+impl Expected {
+    pub fn label(self) -> Option<usize> {
+        match self {
+            Self::Label(label) => Some(label),
+            Self::Value(_) => None,
+        }
+    }
+
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Self::Label(_) => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
 /// A labelled input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -43,8 +59,7 @@ struct Columns {
 }
 
 /// Reads the rows that `args` ask for; every error names the file and its line.
-pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
-    let path = args.data.as_path();
+pub fn read(args: &EvalArgs, path: &Path, config: &Config) -> Result<Vec<Row>> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if bytes.trim_ascii().is_empty() {
@@ -67,7 +82,7 @@ pub fn read(args: &EvalArgs, config: &Config) -> Result<Vec<Row>> {
         let header = reader.headers().map_err(|error| bad(path, 1, &error.to_string()))?;
         header.iter().map(str::to_owned).collect()
     };
-    let columns = columns(args, &header)?;
+    let columns = columns(args, path, &header)?;
     let mut rows = Vec::new();
     for record in reader.records().take(args.limit.map_or(usize::MAX, |limit| limit as usize)) {
         let record =
@@ -110,8 +125,8 @@ pub fn bad(path: &Path, line: u64, what: &str) -> Failure {
     Failure::Error(format!("{}, line {line}: {what}", path.display()))
 }
 
-fn columns(args: &EvalArgs, header: &[String]) -> Result<Columns> {
-    let path = args.data.display();
+fn columns(args: &EvalArgs, path: &Path, header: &[String]) -> Result<Columns> {
+    let path = path.display();
     let find = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
     let named = |name: &String| -> Result<usize> {
         if let Some(column) = find(name) {

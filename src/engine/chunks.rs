@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::{Error, Result};
-use crate::models::Config;
+use crate::models::{Config, InputConfig};
 use crate::pruning::Prune;
 use crate::tensor::row_stride;
 
@@ -22,7 +22,11 @@ pub struct ChunkLimits {
 /// # Errors
 /// [`Error::TooLarge`] when one sample alone does not fit a binding.
 pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &ChunkLimits) -> Result<Vec<Range<usize>>> {
-    let widest = row_stride(config.intermediate_size).max(3 * config.heads().stride()) as u64;
+    let input_width = match &config.input {
+        InputConfig::Text(_) => config.hidden_size,
+        InputConfig::Image(image) => image.patch_values(),
+    };
+    let widest = row_stride(config.intermediate_size.max(input_width)).max(3 * config.heads().stride()) as u64;
     let size = config.encoder_size();
     let mut chunks: Vec<Range<usize>> = Vec::new();
     let (mut rows_bytes, mut maps_bytes, mut multiply_adds) = (0, 0, 0);

@@ -1,4 +1,4 @@
-//! One request from input to report: tokenize, split into chunks, find the tokens to keep, run the pruned model.
+//! One request from input to report: make tokens, split into chunks, find the tokens to keep, run the pruned model.
 
 mod chunks;
 mod report;
@@ -101,9 +101,8 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
-        let tokenizer = self.model.tokenizer();
         let tokens: Vec<Tokens> =
-            inputs.iter().enumerate().map(|(index, input)| tokenizer.encode(index, input)).collect::<Result<_>>()?;
+            inputs.iter().enumerate().map(|(index, input)| self.model.prepare(index, input)).collect::<Result<_>>()?;
         match &mut self.session {
             Device::Cpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
             #[cfg(feature = "gpu")]

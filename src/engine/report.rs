@@ -2,7 +2,7 @@
 
 use super::request::Classification;
 use crate::backend::ChunkLayout;
-use crate::models::{Model, Task, Tokens};
+use crate::models::{InputConfig, Model, Task, Tokens};
 use crate::pruning::{Flops, Prune};
 
 /// What was read back of a chunk.
@@ -28,8 +28,12 @@ pub fn report(
     words: &ChunkWords,
 ) -> Vec<Classification> {
     let (mut first_row, mut first_map_value) = (0, 0);
+    let grid = match &model.config().input {
+        InputConfig::Text(_) => None,
+        InputConfig::Image(image) => Some(image.grid()),
+    };
     let sample = |(sample, tokens): (usize, Tokens)| {
-        let num_tokens = tokens.input_ids.len();
+        let num_tokens = tokens.len();
         let num_layers = layout.num_layers;
         let kept: Vec<Vec<u32>> = match &words.kept {
             None => vec![(0..num_tokens as u32).collect(); num_layers + 1],
@@ -64,6 +68,10 @@ pub fn report(
             (0..scored_layers).map(map).collect()
         });
         let counts: Vec<usize> = kept.iter().map(Vec::len).collect();
+        let (input_ids, tokens, truncated) = match tokens {
+            Tokens::Text(text) => (text.input_ids, text.tokens, text.truncated),
+            Tokens::Patches { .. } => (Vec::new(), Vec::new(), false),
+        };
         first_row += num_tokens;
         first_map_value += num_tokens * num_tokens;
         Classification {
@@ -71,9 +79,10 @@ pub fn report(
             retention: counts.iter().sum::<usize>() as f64 / (counts.len() * num_tokens) as f64,
             label: model.config().labels[label_index].clone(),
             label_index,
-            tokens: tokens.tokens,
-            input_ids: tokens.input_ids,
-            truncated: tokens.truncated,
+            tokens,
+            input_ids,
+            truncated,
+            grid,
             logits,
             probs,
             kept,
@@ -95,8 +104,8 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 fn flops(model: &Model, prune: &Prune, num_tokens: usize, kept: &[usize]) -> Flops {
     let main = model.config().encoder_size();
     let pruned = match prune {
-        Prune::Forward(_) => main.forward(num_tokens, kept),
-        _ => main.pruned(num_tokens, kept),
+        Prune::Forward(_) => main.forward(kept),
+        _ => main.pruned(kept),
     };
     let approx = match prune {
         Prune::Dense | Prune::Forward(_) => 0,

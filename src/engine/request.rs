@@ -14,10 +14,12 @@ pub struct Outputs {
 /// The result for one input of T tokens, by a model of L layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classification {
-    /// The wordpieces, `[CLS]` first; `[T]`.
+    /// The wordpieces, `[CLS]` first; `[T]`, empty for an image.
     pub tokens: Vec<String>,
-    /// Their ids; `[T]`.
+    /// Their ids; `[T]`, empty for an image.
     pub input_ids: Vec<u32>,
+    /// Rows and columns of an image's patches: position 0 is `[CLS]`, position 1 + row · columns + column a patch.
+    pub grid: Option<[usize; 2]>,
     /// The classifier's outputs; `[num_labels]`.
     pub logits: Vec<f32>,
     /// Softmax of the logits; empty for a regression model.
@@ -57,6 +59,7 @@ pub enum BackendKind {
 /// How to choose the device of an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackendOptions {
+    /// Which kind of device.
     pub kind: BackendKind,
     /// Take the first adapter whose name contains this (case ignored). Software adapters count then, for `Auto` too.
     pub adapter: Option<String>,

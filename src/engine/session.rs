@@ -104,7 +104,7 @@ impl<B: Backend> Session<B> {
         pause: &Pause,
     ) -> Result<Vec<Classification>> {
         check_rule(model, prune)?;
-        let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.input_ids.len()).collect();
+        let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         check_lengths(prune, &lengths)?;
         Picks::new(prune, &lengths, model.config().num_hidden_layers)?;
         let mut results = Vec::with_capacity(tokens.len());
@@ -126,7 +126,7 @@ impl<B: Backend> Session<B> {
         pause: &Pause,
     ) -> Result<Vec<Classification>> {
         let num_layers = model.config().num_hidden_layers;
-        let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.input_ids.len()).collect();
+        let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         let picks = Picks::new(prune, &lengths, num_layers)?;
         let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &picks.k);
         let mut scratch = self.scratch_for(Capacity::new(&layout, *prune != Prune::Dense))?;
@@ -179,6 +179,7 @@ impl<B: Backend> Session<B> {
         let constants = &model.config().prune;
         backend.begin_chunk(index, layout, words)?;
         backend.write_matrix(&mut workspace.embeddings, &model.main().embed(tokens)?)?;
+        workspace.write_patches(backend, tokens)?;
         let top_k = BackTrackingRule::TopK { impact_weight: constants.topk_impact_weight };
         let rule = match prune {
             Prune::Dense => {
@@ -202,6 +203,7 @@ impl<B: Backend> Session<B> {
                     return Err(needs(prune, "an ApproxNet"));
                 };
                 backend.write_matrix(&mut workspace.embeddings, &network.embed(tokens)?)?;
+                workspace.write_patches(backend, tokens)?;
                 let (kind, rule) = match prune {
                     Prune::Concrete => (
                         MapKind::MeanPhi,
@@ -273,7 +275,7 @@ fn write_forward_ends<B: Backend>(
     layout: &ChunkLayout,
     tokens: &[Tokens],
 ) -> Result<()> {
-    let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.input_ids.len()).collect();
+    let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
     let counts: Vec<u32> = lengths.iter().map(|&length| length as u32).collect();
     backend.write_index(index, layout.counts(0), &counts)?;
     let positions: Vec<u32> = lengths.iter().flat_map(|&length| 0..length as u32).collect();

@@ -14,6 +14,7 @@ fn tiny_bert() -> Model {
         tokenizer_json: Some(read("tokenizer.json")),
         vocab_txt: None,
         tokenizer_config: None,
+        preprocessor_config: None,
         approx: Some(crate::models::ApproxFiles {
             config: read("approx/config.json"),
             weights: Box::new(read("approx/model.safetensors")),
@@ -37,7 +38,7 @@ async fn check_rows<B: Backend>(backend: B, prune: &str) {
     let pause: Pause = Box::new(|| Box::pin(async {}));
     let texts: Vec<String> = [41, 17, 90].map(text).to_vec();
     let tokens = || -> Vec<Tokens> {
-        texts.iter().enumerate().map(|(i, text)| model.tokenizer().encode(i, &Input::Text(text)).unwrap()).collect()
+        texts.iter().enumerate().map(|(i, text)| model.prepare(i, &Input::Text(text)).unwrap()).collect()
     };
     let mut session = Session::new(backend, &model, None).await.unwrap();
     session.classify(&model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();

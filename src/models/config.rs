@@ -12,8 +12,59 @@ use crate::tensor::Heads;
 /// The model families that this crate computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
-    /// `BertForSequenceClassification`
+    /// `BertForSequenceClassification`: texts; layers normalise after attention and MLP.
     Bert,
+    /// `ViTForImageClassification`, DeiT among them: images; layers normalise before attention and MLP.
+    Vit,
+}
+
+/// What a model reads, and its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputConfig {
+    /// Wordpieces.
+    Text(TextConfig),
+    /// Patches of an image.
+    Image(ImageConfig),
+}
+
+/// The sizes of a text model's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextConfig {
+    /// Wordpieces that the model knows.
+    pub vocab_size: usize,
+    /// Tokens of an input at most.
+    pub max_position_embeddings: usize,
+    /// 2 where the model tells a first text from a second.
+    pub type_vocab_size: usize,
+}
+
+/// Red, green and blue.
+pub(crate) const NUM_CHANNELS: usize = 3;
+
+/// The sizes of an image model's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// Height and width in pixels.
+    pub image_size: [usize; 2],
+    /// Height and width of a patch; divides the image's.
+    pub patch_size: usize,
+}
+
+impl ImageConfig {
+    /// Rows and columns of patches.
+    pub fn grid(&self) -> [usize; 2] {
+        self.image_size.map(|size| size / self.patch_size)
+    }
+
+    /// T: the patches and `[CLS]`.
+    pub fn num_tokens(&self) -> usize {
+        1 + self.grid()[0] * self.grid()[1]
+    }
+
+    /// Values of a patch: channels · height · width.
+    pub fn patch_values(&self) -> usize {
+        NUM_CHANNELS * self.patch_size * self.patch_size
+    }
 }
 
 /// What the classifier's outputs mean.
@@ -28,28 +79,40 @@ pub enum Task {
 /// The constants of the pruning rules (METHOD), from the key `sttabt`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneConfig {
+    /// τ of Rule 2.
     pub concrete_temperature: f32,
+    /// Rule 2 keeps the tokens whose soft mask is at least this.
     pub concrete_hard_threshold: f32,
+    /// q of Rule 1: how much the score of the layer above counts.
     pub topk_impact_weight: f32,
+    /// q of Rule 2.
     pub concrete_impact_weight: f32,
+    /// The rule for callers who name none.
     pub default_prune: Option<Prune>,
 }
 
 /// A network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// The model family.
     pub architecture: Architecture,
+    /// What it reads.
+    pub input: InputConfig,
+    /// Width of a hidden state.
     pub hidden_size: usize,
+    /// Width inside the MLP.
     pub intermediate_size: usize,
+    /// L
     pub num_hidden_layers: usize,
+    /// H; divides `hidden_size`.
     pub num_attention_heads: usize,
+    /// Added to variances.
     pub layer_norm_eps: f32,
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    pub type_vocab_size: usize,
+    /// What the outputs mean.
     pub task: Task,
     /// The names of the labels; `[num_labels]`.
     pub labels: Vec<String>,
+    /// Constants of the pruning rules.
     pub prune: PruneConfig,
 }
 
@@ -64,7 +127,10 @@ impl Config {
         let fields = Fields { file, path: "", object: &object };
         let architecture = architecture(&fields)?;
         fields.require("hidden_act", "activation", "gelu")?;
-        fields.require("position_embedding_type", "position embedding", "absolute")?;
+        let input = match architecture {
+            Architecture::Bert => InputConfig::Text(text_config(&fields)?),
+            Architecture::Vit => InputConfig::Image(image_config(&fields)?),
+        };
         let hidden_size = fields.size("hidden_size", 1..=1 << 16)?;
         let num_attention_heads = fields.size("num_attention_heads", 1..=1 << 12)?;
         if !hidden_size.is_multiple_of(num_attention_heads) {
@@ -88,14 +154,12 @@ impl Config {
         };
         Ok(Self {
             architecture,
+            input,
             hidden_size,
             intermediate_size: fields.size("intermediate_size", 1..=1 << 18)?,
             num_hidden_layers: fields.size("num_hidden_layers", 1..=256)?,
             num_attention_heads,
             layer_norm_eps: fields.number("layer_norm_eps", 1e-12, 1e-30..=0.1)? as f32,
-            vocab_size: fields.size("vocab_size", 1..=1 << 24)?,
-            max_position_embeddings: fields.size("max_position_embeddings", 3..=1 << 20)?,
-            type_vocab_size: fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
             task,
             labels,
             prune: prune_config(&fields)?,
@@ -109,39 +173,83 @@ impl Config {
 
     /// The sizes that FLOPs depend on.
     pub fn encoder_size(&self) -> EncoderSize {
-        let pooler = self.hidden_size * self.hidden_size;
+        let (embedding, pooler) = match &self.input {
+            InputConfig::Text(_) => (0, self.hidden_size * self.hidden_size),
+            InputConfig::Image(image) => (image.patch_values() * self.hidden_size, 0),
+        };
         EncoderSize {
             num_hidden_layers: self.num_hidden_layers,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
-            embedding: 0,
+            embedding,
             head: pooler + self.hidden_size * self.labels.len(),
         }
     }
 }
 
+fn text_config(fields: &Fields<'_>) -> Result<TextConfig> {
+    fields.require("position_embedding_type", "position embedding", "absolute")?;
+    Ok(TextConfig {
+        vocab_size: fields.size("vocab_size", 1..=1 << 24)?,
+        max_position_embeddings: fields.size("max_position_embeddings", 3..=1 << 20)?,
+        type_vocab_size: fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
+    })
+}
+
+fn image_config(fields: &Fields<'_>) -> Result<ImageConfig> {
+    let num_channels = fields.size_or("num_channels", NUM_CHANNELS, 1..=1 << 10)?;
+    if num_channels != NUM_CHANNELS {
+        return Err(fields.error("num_channels", num_channels, "3 (red, green, blue)"));
+    }
+    if fields.object.get("qkv_bias") == Some(&Value::Bool(false)) {
+        return Err(fields.error("qkv_bias", false, "true"));
+    }
+    let image_size = match fields.object.get("image_size") {
+        Some(Value::Array(sizes)) => match sizes.as_slice() {
+            [height, width] => {
+                [fields.size_of("image_size", height, 1..=1 << 14)?, fields.size_of("image_size", width, 1..=1 << 14)?]
+            }
+            _ => return Err(fields.error("image_size", Value::from(sizes.clone()), "a size, or [height, width]")),
+        },
+        _ => [fields.size("image_size", 1..=1 << 14)?; 2],
+    };
+    let patch_size = fields.size("patch_size", 1..=1 << 10)?;
+    if !image_size.iter().all(|size| size.is_multiple_of(patch_size)) {
+        let expected = format!("a divisor of `image_size`, {} x {}", image_size[0], image_size[1]);
+        return Err(fields.error("patch_size", patch_size, &expected));
+    }
+    Ok(ImageConfig { image_size, patch_size })
+}
+
 fn architecture(fields: &Fields<'_>) -> Result<Architecture> {
-    const SUPPORTED: &str = "BertForSequenceClassification";
+    const BERT: &str = "BertForSequenceClassification";
+    const VIT: &str = "ViTForImageClassification";
     let named = match fields.object.get("architectures") {
         Some(Value::Array(names)) => names.first().and_then(Value::as_str),
         _ => None,
     };
-    match (named, fields.text("model_type")?) {
-        (Some(SUPPORTED), None | Some("bert")) | (None, Some("bert")) => {}
-        (Some(SUPPORTED), Some(model_type)) => {
+    let architecture = match (named, fields.text("model_type")?) {
+        (Some(BERT), None | Some("bert")) | (None, Some("bert")) => Architecture::Bert,
+        (Some(VIT), None | Some("vit")) | (None, Some("vit")) => Architecture::Vit,
+        (Some(BERT), Some(model_type)) => {
             return Err(fields.error("model_type", model_type, "bert as in `architectures`"));
         }
+        (Some(VIT), Some(model_type)) => {
+            return Err(fields.error("model_type", model_type, "vit as in `architectures`"));
+        }
         (named, model_type) => {
+            // timm's config.json has neither, but names the model.
+            let found = named.or(model_type).or(fields.text("architecture")?).unwrap_or("(none)");
             return Err(Error::Unsupported {
                 what: "architecture",
-                found: shortened(named.or(model_type).unwrap_or("(none)")),
-                supported: SUPPORTED,
+                found: shortened(found),
+                supported: "BertForSequenceClassification, ViTForImageClassification",
             });
         }
-    }
+    };
     match fields.object.get("is_decoder") {
         Some(Value::Bool(true)) => Err(fields.error("is_decoder", true, "false")),
-        _ => Ok(Architecture::Bert),
+        _ => Ok(architecture),
     }
 }
 
@@ -229,8 +337,13 @@ impl Fields<'_> {
     }
 
     pub fn size(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+        let expected = || format!("an integer from {} to {}", range.start(), range.end());
+        let value = self.object.get(key).ok_or_else(|| self.error(key, "missing", &expected()))?;
+        self.size_of(key, value, range)
+    }
+
+    pub fn size_of(&self, key: &str, value: &Value, range: RangeInclusive<usize>) -> Result<usize> {
         let expected = format!("an integer from {} to {}", range.start(), range.end());
-        let value = self.object.get(key).ok_or_else(|| self.error(key, "missing", &expected))?;
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| range.contains(size));
         size.ok_or_else(|| self.error(key, value, &expected))
     }

@@ -1,73 +1,13 @@
 //! The transformer encoder on a device, and the one layer loop that both backends and all rules share.
 
-use super::Network;
-use super::tensors::{LayerNormTensors, LayerTensors, LinearTensors};
+use super::upload::{Embedding, Encoder, Layer, NormOrder, Pooler};
+use super::workspace::Workspace;
 use crate::backend::{
-    ALL, Activation, Attention, AttentionMap, Backend, ChunkLayout, Linear, MapKind, Rows, check, kept_level,
+    ALL, Activation, Attention, AttentionMap, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Rows, check,
+    kept_level,
 };
 use crate::error::Result;
 use crate::platform::Pause;
-use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear};
-
-/// Uploaded weights of one layer.
-struct Layer<B: Backend> {
-    /// Q, K and V stacked: features `0..s`, `s..2s` and `2s..3s` with s = `heads.stride()`.
-    query_key_value: B::Linear,
-    attention_output: B::Linear,
-    attention_norm: B::LayerNorm,
-    intermediate: B::Linear,
-    output: B::Linear,
-    output_norm: B::LayerNorm,
-}
-
-/// An uploaded network.
-pub(crate) struct Encoder<B: Backend> {
-    heads: Heads,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_labels: usize,
-    embedding_norm: B::LayerNorm,
-    layers: Vec<Layer<B>>,
-    pooler: B::Linear,
-    classifier: B::Linear,
-}
-
-/// Scratch matrices of an encoder, for up to a number of rows; every run overwrites them.
-pub(crate) struct Workspace<B: Backend> {
-    /// Word embeddings of all tokens, `[N, hidden_size]`
-    pub embeddings: B::Matrix,
-    /// `[rows of the layer, hidden_size]`
-    pub hidden_states: B::Matrix,
-    /// The hidden states of the rows that go on, `[query rows, hidden_size]`
-    residual: B::Matrix,
-    /// Q, K, V side by side, `[key rows, 3 · heads.stride()]`
-    qkv: B::Matrix,
-    /// `[query rows, heads.stride()]`
-    query: B::Matrix,
-    /// `[query rows, heads.stride()]`
-    context: B::Matrix,
-    /// `[query rows, hidden_size]`
-    projected: B::Matrix,
-    /// `[query rows, hidden_size]`
-    attention_output: B::Matrix,
-    /// `[query rows, intermediate_size]`
-    intermediate: B::Matrix,
-    /// Statistics of each row's scores, `[rows, 2 · num_heads]`
-    stats: B::Matrix,
-    /// `[samples, hidden_size]`
-    pooled: B::Matrix,
-    /// `[samples, num_labels]`
-    pub logits: B::Matrix,
-}
-
-#[cfg(test)]
-impl<B: Backend> Workspace<B> {
-    /// What the layers write: first those that start with K_0, then those of K_1.
-    pub fn layer_buffers_mut(&mut self) -> Vec<&mut B::Matrix> {
-        let Self { hidden_states, residual, qkv, query, context, projected, attention_output, intermediate, .. } = self;
-        vec![hidden_states, residual, qkv, query, context, projected, attention_output, intermediate]
-    }
-}
 
 /// Where a pass leaves the hidden states of each sample's `[CLS]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,52 +26,6 @@ pub(crate) struct MapTarget<'a, B: Backend> {
 }
 
 impl<B: Backend> Encoder<B> {
-    /// Packs and uploads a network, one tensor at a time.
-    pub fn new(backend: &mut B, network: &Network) -> Result<Self> {
-        let config = &network.config;
-        let tensors = network.tensors()?;
-        let heads = config.heads();
-        let eps = config.layer_norm_eps;
-        let layers =
-            tensors.layers.iter().enumerate().map(|(index, layer)| upload_layer(backend, index, layer, heads, eps));
-        let layers = layers.collect::<Result<_>>()?;
-        Ok(Self {
-            heads,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            num_labels: config.labels.len(),
-            layers,
-            embedding_norm: upload_norm(backend, "embeddings.LayerNorm", &tensors.embedding_norm, eps)?,
-            pooler: upload_linear(backend, "pooler", std::slice::from_ref(&tensors.pooler), HeadSide::None)?,
-            classifier: upload_linear(
-                backend,
-                "classifier",
-                std::slice::from_ref(&tensors.classifier),
-                HeadSide::None,
-            )?,
-        })
-    }
-
-    /// Scratch for `num_rows` tokens of `num_samples` samples.
-    pub fn workspace(&self, backend: &mut B, num_rows: usize, num_samples: usize) -> Result<Workspace<B>> {
-        let hidden = self.hidden_size;
-        let head_stride = self.heads.stride();
-        Ok(Workspace {
-            embeddings: backend.create_matrix("embeddings", num_rows, hidden)?,
-            hidden_states: backend.create_matrix("hidden_states", num_rows, hidden)?,
-            residual: backend.create_matrix("residual", num_rows, hidden)?,
-            qkv: backend.create_matrix("qkv", num_rows, 3 * head_stride)?,
-            query: backend.create_matrix("query", num_rows, head_stride)?,
-            context: backend.create_matrix("context", num_rows, head_stride)?,
-            projected: backend.create_matrix("projected", num_rows, hidden)?,
-            attention_output: backend.create_matrix("attention_output", num_rows, hidden)?,
-            intermediate: backend.create_matrix("intermediate", num_rows, self.intermediate_size)?,
-            stats: backend.create_matrix("stats", num_rows, 2 * self.heads.num_heads)?,
-            pooled: backend.create_matrix("pooled", num_samples, hidden)?,
-            logits: backend.create_matrix("logits", num_samples, self.num_labels)?,
-        })
-    }
-
     /// A pass over all tokens: hidden states of every layer, or only the attention maps.
     ///
     /// With `maps`, the pass ends at the last layer's map, and there are no hidden states after it.
@@ -145,12 +39,14 @@ impl<B: Backend> Encoder<B> {
         pause: &Pause,
     ) -> Result<()> {
         let all = Rows { level: ALL, bound: layout.num_tokens };
-        backend.layer_norm(&workspace.embeddings, &self.embedding_norm, index, all, &mut workspace.hidden_states)?;
+        self.embed(backend, workspace, index, all, Source::All)?;
         for (layer, weights) in self.layers.iter().enumerate() {
             let s = self.heads.stride();
             let is_last_map = maps.is_some() && layer + 1 == self.layers.len();
             let features = if is_last_map { 0..2 * s } else { 0..3 * s };
-            project(backend, &workspace.hidden_states, weights, features, index, all, &mut workspace.qkv)?;
+            let Workspace { hidden_states, projected, qkv, .. } = workspace;
+            let input = self.attention_input(backend, weights, hidden_states, index, all, projected)?;
+            project(backend, input, weights, features, index, all, qkv)?;
             if let Some(target) = &mut maps {
                 self.attention_map(backend, workspace, target, layer, index, all)?;
             }
@@ -175,9 +71,7 @@ impl<B: Backend> Encoder<B> {
         pause: &Pause,
     ) -> Result<()> {
         let rows = |layer: usize| Rows { level: kept_level(layer), bound: bounds[layer] };
-        let Workspace { embeddings, residual, hidden_states, .. } = workspace;
-        backend.gather_rows(embeddings, 0..row_width::<B>(embeddings), index, rows(0), residual)?;
-        backend.layer_norm(residual, &self.embedding_norm, index, rows(0), hidden_states)?;
+        self.embed(backend, workspace, index, rows(0), Source::Gathered)?;
         for (layer, weights) in self.layers.iter().enumerate() {
             self.kept_layer(backend, workspace, weights, index, rows(layer), rows(layer + 1))?;
             pause().await;
@@ -201,18 +95,14 @@ impl<B: Backend> Encoder<B> {
         let num_layers = self.layers.len();
         let mut target = MapTarget { kind: MapKind::MeanProbs, maps };
         backend.pack_rows(kept_level(0)..kept_level(1), index)?;
-        backend.layer_norm(
-            &workspace.embeddings,
-            &self.embedding_norm,
-            index,
-            rows(0),
-            &mut workspace.hidden_states,
-        )?;
+        self.embed(backend, workspace, index, rows(0), Source::All)?;
         for (layer, weights) in self.layers.iter().enumerate() {
             let (keys, queries) = (rows(layer), rows(layer + 1));
             if layer + 1 < num_layers {
                 let s = self.heads.stride();
-                project(backend, &workspace.hidden_states, weights, 0..3 * s, index, keys, &mut workspace.qkv)?;
+                let Workspace { hidden_states, projected, qkv, .. } = workspace;
+                let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
+                project(backend, input, weights, 0..3 * s, index, keys, qkv)?;
                 self.attention_map(backend, workspace, &mut target, layer, index, keys)?;
                 backend.forward_top_k(target.maps, layer, index, token_scores)?;
                 backend.pack_rows(kept_level(layer + 1)..kept_level(layer + 2), index)?;
@@ -249,19 +139,60 @@ impl<B: Backend> Encoder<B> {
                 (&*residual, rows)
             }
         };
-        let head = |input, linear, features, activation| Linear {
-            input,
-            linear,
-            features: 0..features,
-            activation,
-            residual: None,
-            rows,
-            output_column: 0,
-        };
-        let pooled_width = row_width::<B>(pooled);
-        backend.linear(head(cls, &self.pooler, pooled_width, Activation::Tanh), index, pooled)?;
-        let num_logits = row_width::<B>(logits);
-        backend.linear(head(pooled, &self.classifier, num_logits, Activation::Identity), index, logits)
+        match &self.pooler {
+            Pooler::Dense(dense) => {
+                backend.linear(whole(cls, dense, Activation::Tanh, None, rows, pooled), index, pooled)?;
+            }
+            Pooler::Norm(norm) => backend.layer_norm(cls, norm, index, rows, pooled)?,
+        }
+        backend.linear(whole(pooled, &self.classifier, Activation::Identity, None, rows, logits), index, logits)
+    }
+
+    /// The hidden states that enter layer 0, of all tokens or of those in K_0.
+    fn embed(
+        &self,
+        backend: &mut B,
+        workspace: &mut Workspace<B>,
+        index: &B::Index,
+        rows: Rows,
+        source: Source,
+    ) -> Result<()> {
+        let Workspace { embeddings, patches, residual, hidden_states, .. } = workspace;
+        if source == Source::Gathered {
+            backend.gather_rows(embeddings, 0..row_width::<B>(embeddings), index, rows, residual)?;
+            if let Some([all, gathered]) = patches {
+                backend.gather_rows(all, 0..row_width::<B>(all), index, rows, gathered)?;
+            }
+        }
+        let embeddings = if source == Source::Gathered { &*residual } else { &*embeddings };
+        match (&self.embedding, patches) {
+            (Embedding::Patches { projection, .. }, Some([all, gathered])) => {
+                let patches = if source == Source::Gathered { gathered } else { all };
+                let call = whole(patches, projection, Activation::Identity, Some(embeddings), rows, hidden_states);
+                backend.linear(call, index, hidden_states)
+            }
+            (Embedding::Norm(norm), _) => backend.layer_norm(embeddings, norm, index, rows, hidden_states),
+            (Embedding::Patches { .. }, None) => check(false, "embed", "patches", "missing", "a matrix"),
+        }
+    }
+
+    /// What queries, keys and values are computed from: the hidden states, or in pre-norm order those normalised.
+    fn attention_input<'w>(
+        &self,
+        backend: &mut B,
+        weights: &Layer<B>,
+        hidden_states: &'w B::Matrix,
+        index: &B::Index,
+        rows: Rows,
+        normalised: &'w mut B::Matrix,
+    ) -> Result<&'w B::Matrix> {
+        match self.norm_order {
+            NormOrder::Post => Ok(hidden_states),
+            NormOrder::Pre => {
+                backend.layer_norm(hidden_states, &weights.attention_norm, index, rows, normalised)?;
+                Ok(normalised)
+            }
+        }
     }
 
     /// A layer whose K_l and K_{l+1} are known before it starts.
@@ -275,10 +206,12 @@ impl<B: Backend> Encoder<B> {
         queries: Rows,
     ) -> Result<()> {
         let s = self.heads.stride();
-        let Workspace { hidden_states, residual, qkv, query, .. } = workspace;
-        project(backend, hidden_states, weights, s..3 * s, index, keys, qkv)?;
+        let Workspace { hidden_states, residual, qkv, query, projected, attention_output, .. } = workspace;
+        let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
+        project(backend, input, weights, s..3 * s, index, keys, qkv)?;
         backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
-        project(backend, residual, weights, 0..s, index, queries, query)?;
+        let input = self.attention_input(backend, weights, residual, index, queries, attention_output)?;
+        project(backend, input, weights, 0..s, index, queries, query)?;
         self.finish_layer(backend, workspace, weights, index, keys, queries, Source::Gathered)
     }
 
@@ -319,41 +252,68 @@ impl<B: Backend> Encoder<B> {
         };
         let call = Attention { query, qkv, heads: self.heads, query_rows: queries, key_rows: keys };
         backend.attention(call, index, context)?;
-        let hidden_width = row_width::<B>(projected);
-        let linear = |input, linear, features, activation, residual| Linear {
-            input,
-            linear,
-            features: 0..features,
-            activation,
-            residual,
-            rows: queries,
-            output_column: 0,
-        };
-        backend.linear(
-            linear(context, &weights.attention_output, hidden_width, Activation::Identity, Some(residual)),
-            index,
-            projected,
-        )?;
-        backend.layer_norm(projected, &weights.attention_norm, index, queries, attention_output)?;
-        let intermediate_width = row_width::<B>(intermediate);
-        backend.linear(
-            linear(attention_output, &weights.intermediate, intermediate_width, Activation::Gelu, None),
-            index,
-            intermediate,
-        )?;
-        backend.linear(
-            linear(intermediate, &weights.output, hidden_width, Activation::Identity, Some(attention_output)),
-            index,
-            projected,
-        )?;
-        backend.layer_norm(projected, &weights.output_norm, index, queries, hidden_states)
+        match self.norm_order {
+            NormOrder::Post => {
+                let project =
+                    whole(context, &weights.attention_output, Activation::Identity, Some(residual), queries, projected);
+                backend.linear(project, index, projected)?;
+                backend.layer_norm(projected, &weights.attention_norm, index, queries, attention_output)?;
+                let up = whole(attention_output, &weights.intermediate, Activation::Gelu, None, queries, intermediate);
+                backend.linear(up, index, intermediate)?;
+                let down = whole(
+                    intermediate,
+                    &weights.output,
+                    Activation::Identity,
+                    Some(attention_output),
+                    queries,
+                    projected,
+                );
+                backend.linear(down, index, projected)?;
+                backend.layer_norm(projected, &weights.mlp_norm, index, queries, hidden_states)
+            }
+            NormOrder::Pre => {
+                let project = whole(
+                    context,
+                    &weights.attention_output,
+                    Activation::Identity,
+                    Some(residual),
+                    queries,
+                    attention_output,
+                );
+                backend.linear(project, index, attention_output)?;
+                backend.layer_norm(attention_output, &weights.mlp_norm, index, queries, projected)?;
+                let up = whole(projected, &weights.intermediate, Activation::Gelu, None, queries, intermediate);
+                backend.linear(up, index, intermediate)?;
+                let down = whole(
+                    intermediate,
+                    &weights.output,
+                    Activation::Identity,
+                    Some(attention_output),
+                    queries,
+                    hidden_states,
+                );
+                backend.linear(down, index, hidden_states)
+            }
+        }
     }
 }
 
-/// Where the query rows of a layer are.
-#[derive(Debug, Clone, Copy)]
+/// All features of a linear layer, into all columns of `output`.
+fn whole<'a, B: Backend>(
+    input: &'a B::Matrix,
+    linear: &'a B::Linear,
+    activation: Activation,
+    residual: Option<&'a B::Matrix>,
+    rows: Rows,
+    output: &B::Matrix,
+) -> Linear<'a, B> {
+    Linear { input, linear, features: 0..output.stride(), activation, residual, rows, output_column: 0 }
+}
+
+/// Where the rows of a step are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// Every row goes on: queries in `qkv`, the residual in `hidden_states`.
+    /// Every row goes on: embeddings as written, queries in `qkv`, the residual in `hidden_states`.
     All,
     /// Gathered into `query` and `residual`.
     Gathered,
@@ -361,7 +321,6 @@ enum Source {
 
 /// Columns of a matrix with padding.
 fn row_width<B: Backend>(matrix: &B::Matrix) -> usize {
-    use crate::backend::MatrixShape;
     matrix.stride()
 }
 
@@ -386,55 +345,4 @@ fn project<B: Backend>(
         output_column,
     };
     backend.linear(call, index, output)
-}
-
-fn upload_linear<B: Backend>(
-    backend: &mut B,
-    label: &str,
-    parts: &[LinearTensors<'_>],
-    heads: HeadSide,
-) -> Result<B::Linear> {
-    let packed = PackedLinear::stack(parts, heads)?;
-    backend.create_linear(label, &packed)
-}
-
-fn upload_norm<B: Backend>(
-    backend: &mut B,
-    label: &str,
-    (weight, bias): &LayerNormTensors<'_>,
-    eps: f32,
-) -> Result<B::LayerNorm> {
-    check(
-        weight.shape == bias.shape,
-        "layer_norm",
-        "bias",
-        format!("{:?}", bias.shape),
-        format!("{:?}", weight.shape),
-    )?;
-    backend.create_layer_norm(label, &PackedLayerNorm::new(weight, bias, eps))
-}
-
-fn upload_layer<B: Backend>(
-    backend: &mut B,
-    index: usize,
-    layer: &LayerTensors<'_>,
-    heads: Heads,
-    eps: f32,
-) -> Result<Layer<B>> {
-    let label = |name: &str| format!("layer.{index}.{name}");
-    let qkv = [layer.query.clone(), layer.key.clone(), layer.value.clone()];
-    let one = std::slice::from_ref;
-    Ok(Layer {
-        query_key_value: upload_linear(backend, &label("query_key_value"), &qkv, HeadSide::Output(heads))?,
-        attention_output: upload_linear(
-            backend,
-            &label("attention_output"),
-            one(&layer.attention_output),
-            HeadSide::Input(heads),
-        )?,
-        attention_norm: upload_norm(backend, &label("attention_norm"), &layer.attention_norm, eps)?,
-        intermediate: upload_linear(backend, &label("intermediate"), one(&layer.intermediate), HeadSide::None)?,
-        output: upload_linear(backend, &label("output"), one(&layer.output), HeadSide::None)?,
-        output_norm: upload_norm(backend, &label("output_norm"), &layer.output_norm, eps)?,
-    })
 }

@@ -1,4 +1,6 @@
-//! What a model classifies.
+//! What a model classifies, as callers give it and as the network sees it.
+
+use super::picture::Picture;
 
 /// One input of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -7,4 +9,38 @@ pub enum Input<'a> {
     Text(&'a str),
     /// Two texts, separated by the model's separator.
     Pair(&'a str, &'a str),
+    /// An image of any size.
+    Image(&'a Picture),
+}
+
+/// One input as the network sees it: T rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tokens {
+    /// Wordpieces.
+    Text(TextTokens),
+    /// `[T, row_stride(patch_values)]`, see [`super::vit::patch_rows`].
+    Patches { rows: Vec<f32>, num_tokens: usize },
+}
+
+impl Tokens {
+    /// T
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.input_ids.len(),
+            Self::Patches { num_tokens, .. } => *num_tokens,
+        }
+    }
+}
+
+/// The tokens of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextTokens {
+    /// `[T]`
+    pub input_ids: Vec<u32>,
+    /// 0 for the first text, 1 for the second; `[T]`.
+    pub token_type_ids: Vec<u32>,
+    /// `[T]`
+    pub tokens: Vec<String>,
+    /// Whether the end was cut off.
+    pub truncated: bool,
 }

@@ -8,22 +8,28 @@ mod picture;
 mod preprocessor;
 mod tensors;
 mod tokenizer;
+mod upload;
+mod vit;
 mod weights;
+mod workspace;
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pruning::Prune;
 
-pub use config::{Architecture, Config, PruneConfig, Task};
-pub(crate) use encoder::{Encoder, HeadRows, MapTarget, Workspace};
+pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
+pub(crate) use encoder::{HeadRows, MapTarget};
 pub use input::Input;
+pub(crate) use input::Tokens;
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
-use tokenizer::Limits;
-pub(crate) use tokenizer::{Tokenizer, Tokens};
+use tensors::{EmbeddingTensors, Names, NetworkTensors};
+use tokenizer::Tokenizer;
+pub(crate) use upload::Encoder;
 pub use weights::Bytes;
 use weights::Weights;
+pub(crate) use workspace::Workspace;
 
 /// The bytes of a model folder as it is downloaded; the core opens no files.
 pub struct ModelFiles {
@@ -37,6 +43,8 @@ pub struct ModelFiles {
     pub vocab_txt: Option<Vec<u8>>,
     /// `tokenizer_config.json`, read with `vocab_txt` alone.
     pub tokenizer_config: Option<Vec<u8>>,
+    /// `preprocessor_config.json` of an image model; see [`Preprocessor`] for what holds without it.
+    pub preprocessor_config: Option<Vec<u8>>,
     /// The folder `approx/`.
     pub approx: Option<ApproxFiles>,
 }
@@ -65,29 +73,62 @@ impl Network {
         Ok(network)
     }
 
-    pub fn tensors(&self) -> Result<tensors::NetworkTensors<'_>> {
-        bert::tensors(&self.config, &self.weights)
+    pub fn tensors(&self) -> Result<NetworkTensors<'_>> {
+        match &self.config.input {
+            InputConfig::Text(text) => bert::tensors(&self.config, text, &self.weights),
+            InputConfig::Image(image) => vit::tensors(&self.config, image, &self.weights),
+        }
     }
 
-    /// The embeddings of many inputs, one after another, `[Σ T, row_stride(hidden_size)]`.
+    /// The learned thresholds `p_logit`, one per layer; `None` when the file has none.
+    fn p_logits(&self) -> Result<Option<Vec<f32>>> {
+        let prefix = match self.config.architecture {
+            Architecture::Bert => bert::PREFIX,
+            Architecture::Vit => vit::PREFIX,
+        };
+        Names { weights: &self.weights, prefix }.p_logits(self.config.num_hidden_layers)
+    }
+
+    /// The embedding rows of many inputs, one after another, `[Σ T, row_stride(hidden_size)]`.
     pub fn embed(&self, inputs: &[Tokens]) -> Result<Vec<f32>> {
-        let tensors = self.tensors()?;
+        let embeddings = self.tensors()?.embeddings;
+        let hidden_size = self.config.hidden_size;
         let mut rows = Vec::new();
         for input in inputs {
-            bert::embed(&tensors, self.config.hidden_size, &input.input_ids, &input.token_type_ids, &mut rows);
+            match (&embeddings, input) {
+                (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => bert::embed(
+                    (words, positions, token_types),
+                    hidden_size,
+                    &text.input_ids,
+                    &text.token_type_ids,
+                    &mut rows,
+                ),
+                (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { num_tokens, .. }) => {
+                    vit::embed((cls, positions, &projection.1), hidden_size, *num_tokens, &mut rows);
+                }
+                // `Model::prepare` gives a model what it reads.
+                (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
+                | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
+            }
         }
         Ok(rows)
     }
+}
+
+/// What turns an input into tokens.
+enum Reader {
+    Text(Tokenizer),
+    Image(ImageConfig, Preprocessor),
 }
 
 struct ModelData {
     main: Network,
     approx: Option<Network>,
     p_logits: Option<Vec<f32>>,
-    tokenizer: Tokenizer,
+    reader: Reader,
 }
 
-/// A classifier on the host, with its tokenizer and, if it has them, ApproxNet and learned thresholds.
+/// A classifier on the host, with its tokenizer or image preprocessor and, if it has them, ApproxNet and learned thresholds.
 ///
 /// Cheap to clone. An [`Engine`](crate::Engine) uploads it to a device; after a lost device, make another engine from it.
 #[derive(Clone)]
@@ -105,6 +146,7 @@ impl Model {
     ///     tokenizer_json: Some(read("tokenizer.json")),
     ///     vocab_txt: None,
     ///     tokenizer_config: None,
+    ///     preprocessor_config: None,
     ///     approx: None,
     /// })?;
     /// assert_eq!(model.config().num_hidden_layers, 4);
@@ -124,21 +166,46 @@ impl Model {
             }
             None => None,
         };
-        let p_logits = bert::p_logits(&main.config, &main.weights)?;
-        let limits = Limits {
-            max_tokens: main.config.max_position_embeddings,
-            vocab_size: main.config.vocab_size,
-            type_vocab_size: main.config.type_vocab_size,
-        };
-        let tokenizer = match (files.tokenizer_json, files.vocab_txt) {
-            (Some(json), _) => Tokenizer::from_tokenizer_json(&json, limits)?,
-            (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), limits)?,
-            (None, None) => {
-                let reason = "missing, and no vocab.txt either: a text model needs one of them".to_owned();
-                return Err(Error::File { file: "tokenizer.json".to_owned(), reason });
+        let p_logits = main.p_logits()?;
+        let reader = match main.config.input {
+            InputConfig::Text(text) => Reader::Text(match (files.tokenizer_json, files.vocab_txt) {
+                (Some(json), _) => Tokenizer::from_tokenizer_json(&json, text)?,
+                (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), text)?,
+                (None, None) => {
+                    let reason = "missing, and no vocab.txt either: a text model needs one of them".to_owned();
+                    return Err(Error::File { file: "tokenizer.json".to_owned(), reason });
+                }
+            }),
+            InputConfig::Image(image) => {
+                Reader::Image(image, Preprocessor::from_json(files.preprocessor_config.as_deref(), image.image_size)?)
             }
         };
-        Ok(Self(Arc::new(ModelData { main, approx, p_logits, tokenizer })))
+        Ok(Self(Arc::new(ModelData { main, approx, p_logits, reader })))
+    }
+
+    /// The tokens of an input. `index` is its place in the batch, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when a text is empty, or the input is not what the model reads.
+    pub(crate) fn prepare(&self, index: usize, input: &Input<'_>) -> Result<Tokens> {
+        match (&self.0.reader, input) {
+            (Reader::Text(tokenizer), input) => tokenizer.encode(index, input).map(Tokens::Text),
+            (Reader::Image(image, preprocessor), Input::Image(picture)) => {
+                let rows = vit::patch_rows(image, &preprocessor.pixel_values(picture)?);
+                Ok(Tokens::Patches { rows, num_tokens: image.num_tokens() })
+            }
+            (Reader::Image(..), Input::Text(_) | Input::Pair(..)) => {
+                Err(Error::Input { index, reason: "a text, but the model classifies images".to_owned() })
+            }
+        }
+    }
+
+    /// How images become the pixels that the network sees; `None` for a text model.
+    pub fn preprocessor(&self) -> Option<&Preprocessor> {
+        match &self.0.reader {
+            Reader::Text(_) => None,
+            Reader::Image(_, preprocessor) => Some(preprocessor),
+        }
     }
 
     /// The main network's `config.json`.
@@ -182,9 +249,9 @@ impl Model {
         self.0.approx.as_ref().map(|approx| approx.weights.num_values())
     }
 
-    /// The number format of the encoder's weights: `f32`, `f16` or `bf16`.
+    /// The number format of the weights: `f32`, `f16` or `bf16`.
     pub fn weights_dtype(&self) -> &'static str {
-        self.0.main.tensors().map_or("unknown", |tensors| tensors.pooler.0.dtype.name())
+        self.0.main.tensors().map_or("unknown", |tensors| tensors.classifier.0.dtype.name())
     }
 
     pub(crate) fn main(&self) -> &Network {
@@ -194,21 +261,34 @@ impl Model {
     pub(crate) fn approx(&self) -> Option<&Network> {
         self.0.approx.as_ref()
     }
-
-    pub(crate) fn tokenizer(&self) -> &Tokenizer {
-        &self.0.tokenizer
-    }
 }
 
-/// ApproxNet predicts the main network's attention: layers, heads, vocabulary and positions are the same.
+/// ApproxNet predicts the main network's attention: it has the same layers and heads, and reads the same input.
 fn check_approx(main: &Config, approx: &Config) -> Result<()> {
-    let pairs = [
+    let mut pairs = vec![
         ("num_hidden_layers", approx.num_hidden_layers, main.num_hidden_layers),
         ("num_attention_heads", approx.num_attention_heads, main.num_attention_heads),
-        ("vocab_size", approx.vocab_size, main.vocab_size),
-        ("max_position_embeddings", approx.max_position_embeddings, main.max_position_embeddings),
-        ("type_vocab_size", approx.type_vocab_size, main.type_vocab_size),
     ];
+    match (&approx.input, &main.input) {
+        (InputConfig::Text(approx), InputConfig::Text(main)) => pairs.extend([
+            ("vocab_size", approx.vocab_size, main.vocab_size),
+            ("max_position_embeddings", approx.max_position_embeddings, main.max_position_embeddings),
+            ("type_vocab_size", approx.type_vocab_size, main.type_vocab_size),
+        ]),
+        (InputConfig::Image(approx), InputConfig::Image(main)) => pairs.extend([
+            ("image_size", approx.image_size[0], main.image_size[0]),
+            ("image_size", approx.image_size[1], main.image_size[1]),
+            ("patch_size", approx.patch_size, main.patch_size),
+        ]),
+        _ => {
+            return Err(Error::Config {
+                file: "approx/config.json".to_owned(),
+                key: "architectures".to_owned(),
+                found: format!("{:?}", approx.architecture),
+                expected: format!("{:?} as in the main model", main.architecture),
+            });
+        }
+    }
     for (key, found, expected) in pairs {
         if found != expected {
             return Err(Error::Config {

@@ -7,41 +7,22 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy};
-use tokenizers::{AddedToken, PostProcessor};
+use tokenizers::{AddedToken, EncodeInput, PostProcessor};
 
-use super::input::Input;
+use super::config::TextConfig;
+use super::input::{Input, TextTokens};
 use crate::error::{Error, Result};
-
-/// One input as the model sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tokens {
-    /// `[T]`
-    pub input_ids: Vec<u32>,
-    /// 0 for the first text, 1 for the second; `[T]`.
-    pub token_type_ids: Vec<u32>,
-    /// `[T]`
-    pub tokens: Vec<String>,
-    /// Whether the end was cut off.
-    pub truncated: bool,
-}
-
-/// What the model's embeddings can look up.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub max_tokens: usize,
-    pub vocab_size: usize,
-    pub type_vocab_size: usize,
-}
 
 /// A BERT tokenizer that truncates at the model's own limit; such settings in its file are ignored.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    limits: Limits,
+    /// What the model's embeddings can look up.
+    limits: TextConfig,
 }
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`.
-    pub fn from_tokenizer_json(json: &[u8], limits: Limits) -> Result<Self> {
+    pub fn from_tokenizer_json(json: &[u8], limits: TextConfig) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
         let mut parts: Value =
             serde_json::from_slice(json).map_err(|error| file_error(FILE, &format!("not JSON: {error}")))?;
@@ -69,7 +50,7 @@ impl Tokenizer {
     }
 
     /// Reads a `vocab.txt`, with the settings of `tokenizer_config.json` if there is one (default: lower case).
-    pub fn from_vocab_txt(vocab: &[u8], tokenizer_config: Option<&[u8]>, limits: Limits) -> Result<Self> {
+    pub fn from_vocab_txt(vocab: &[u8], tokenizer_config: Option<&[u8]>, limits: TextConfig) -> Result<Self> {
         const FILE: &str = "vocab.txt";
         let settings: Value = match tokenizer_config {
             Some(json) => serde_json::from_slice(json)
@@ -92,19 +73,22 @@ impl Tokenizer {
         Self::limited(tokenizer, FILE, limits)
     }
 
-    fn limited(mut inner: tokenizers::Tokenizer, file: &str, limits: Limits) -> Result<Self> {
+    fn limited(mut inner: tokenizers::Tokenizer, file: &str, limits: TextConfig) -> Result<Self> {
         let last = inner.get_vocab(true).into_iter().max_by(|(a, a_id), (b, b_id)| (a_id, a).cmp(&(b_id, b)));
         if let Some((token, id)) = last.filter(|&(_, id)| id as usize >= limits.vocab_size) {
             let reason = format!("token `{token}` has id {id}, expected less than `vocab_size`, {}", limits.vocab_size);
             return Err(file_error(file, &reason));
         }
         let num_special = num_special(&inner, 1);
-        if num_special >= limits.max_tokens {
-            let reason = format!("{num_special} special tokens around a text, of {} tokens at most", limits.max_tokens);
+        if num_special >= limits.max_position_embeddings {
+            let reason = format!(
+                "{num_special} special tokens around a text, of {} tokens at most",
+                limits.max_position_embeddings
+            );
             return Err(file_error(file, &reason));
         }
         let truncation = TruncationParams {
-            max_length: limits.max_tokens,
+            max_length: limits.max_position_embeddings,
             strategy: TruncationStrategy::LongestFirst,
             ..Default::default()
         };
@@ -116,13 +100,14 @@ impl Tokenizer {
     /// The tokens of an input, `[CLS]` first. `index` is its place in the batch, for messages.
     ///
     /// # Errors
-    /// [`Error::Input`] when a text holds no token, or the model has no embedding for one of its tokens.
-    pub fn encode(&self, index: usize, input: &Input<'_>) -> Result<Tokens> {
+    /// [`Error::Input`] when a text holds no token, the model has no embedding for one of its tokens, or the input is no text.
+    pub fn encode(&self, index: usize, input: &Input<'_>) -> Result<TextTokens> {
         let error = |reason: String| Error::Input { index, reason };
-        let Limits { max_tokens, vocab_size, type_vocab_size } = self.limits;
-        let names: &[&str] = match input {
-            Input::Text(_) => &["the text"],
-            Input::Pair(..) => &["the first text", "the second text"],
+        let TextConfig { max_position_embeddings: max_tokens, vocab_size, type_vocab_size } = self.limits;
+        let (names, texts): (&[&str], EncodeInput<'_>) = match *input {
+            Input::Text(text) => (&["the text"], text.into()),
+            Input::Pair(text, pair) => (&["the first text", "the second text"], (text, pair).into()),
+            Input::Image(_) => return Err(error("an image, but the model classifies texts".to_owned())),
         };
         // The crate's limit minus the special tokens would wrap around below 0.
         let num_special = num_special(&self.inner, names.len());
@@ -131,17 +116,14 @@ impl Tokenizer {
                 format!("no room for its words: {max_tokens} tokens at most, of which {num_special} are special");
             return Err(error(reason));
         }
-        let encoding = match *input {
-            Input::Text(text) => self.inner.encode(text, true),
-            Input::Pair(text, pair) => self.inner.encode((text, pair), true),
-        };
+        let encoding = self.inner.encode(texts, true);
         let encoding = encoding.map_err(|failure| error(format!("the tokenizer failed: {failure}")))?;
         for (sequence, name) in names.iter().enumerate() {
             if !encoding.get_sequence_ids().contains(&Some(sequence)) {
                 return Err(error(format!("{name} is empty, expected at least one word")));
             }
         }
-        let tokens = Tokens {
+        let tokens = TextTokens {
             input_ids: encoding.get_ids().to_vec(),
             token_type_ids: encoding.get_type_ids().to_vec(),
             tokens: encoding.get_tokens().to_vec(),

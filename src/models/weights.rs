@@ -54,11 +54,6 @@ impl Weights {
         Ok(Self { file: file.to_owned(), bytes, tensors })
     }
 
-    /// The file's name, for messages.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
@@ -85,7 +80,7 @@ impl Weights {
             file: self.file.clone(),
             reason: format!("tensor `{name}` is {found}, expected F32, F16 or BF16"),
         })?;
-        Ok(Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] })
+        Ok(Tensor { dtype, shape: entry.shape.clone(), bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] })
     }
 
     /// [`Error::NotFinite`] for the first NaN or infinity of a floating-point tensor.
@@ -95,7 +90,8 @@ impl Weights {
         for name in names {
             let entry = &self.tensors[name];
             let Ok(dtype) = entry.dtype else { continue };
-            let tensor = Tensor { dtype, shape: &entry.shape, bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] };
+            let tensor =
+                Tensor { dtype, shape: entry.shape.clone(), bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] };
             if let Some(index) = tensor.first_not_finite() {
                 let value = tensor.values_in(index, 1).next().unwrap_or(f32::NAN);
                 return Err(Error::NotFinite { file: self.file.clone(), name: name.clone(), index, value });

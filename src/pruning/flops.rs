@@ -11,8 +11,8 @@
 //! | intermediate, output | q · 2hi |
 //!
 //! An attention map over n rows costs n² · 2h more: its scores are computed for the statistics of each row, then
-//! again for the map, so that no T × T scratch is kept per head. The head reads one row: the pooler (BERT) h², the classifier
-//! h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
+//! again for the map, so that no T × T scratch is kept per head. ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
+//! The head reads one row: the pooler (BERT) h², the classifier h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
 
 use std::ops::AddAssign;
 
@@ -45,12 +45,13 @@ impl AddAssign for Flops {
 /// The sizes that FLOPs depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderSize {
+    /// L
     pub num_hidden_layers: usize,
     /// h; heads divide it evenly.
     pub hidden_size: usize,
     /// i
     pub intermediate_size: usize,
-    /// Multiply-adds per input token before the first layer (ViT's patch embedding).
+    /// Multiply-adds per row of K_0 before the first layer (ViT's patch embedding).
     pub embedding: usize,
     /// Multiply-adds of the head on `[CLS]`.
     pub head: usize,
@@ -59,13 +60,13 @@ pub struct EncoderSize {
 impl EncoderSize {
     /// FLOPs of a dense pass over `num_tokens`, with the head.
     pub fn dense(&self, num_tokens: usize) -> u64 {
-        self.pruned(num_tokens, &vec![num_tokens; self.num_hidden_layers + 1])
+        self.pruned(&vec![num_tokens; self.num_hidden_layers + 1])
     }
 
     /// FLOPs of a pass over `kept[l]` = |K_l|, l = 0 … L, with the head.
-    pub fn pruned(&self, num_tokens: usize, kept: &[usize]) -> u64 {
+    pub fn pruned(&self, kept: &[usize]) -> u64 {
         let layers: usize = kept.windows(2).map(|pair| self.key_value(pair[0]) + self.rest(pair[0], pair[1])).sum();
-        2 * (layers + self.embedding * num_tokens + self.head) as u64
+        2 * (layers + self.embedding * kept[0] + self.head) as u64
     }
 
     /// FLOPs of a dense pass over `num_tokens` that ends at the last layer's attention map (ApproxNet; the oracle's own pass).
@@ -77,12 +78,12 @@ impl EncoderSize {
     }
 
     /// FLOPs of the forward rule over `kept[l]`: the queries of layers before the last are computed for all of K_l, and their map.
-    pub fn forward(&self, num_tokens: usize, kept: &[usize]) -> u64 {
+    pub fn forward(&self, kept: &[usize]) -> u64 {
         let scoring: usize = kept[..kept.len() - 1]
             .windows(2)
             .map(|pair| (pair[0] - pair[1]) * self.hidden_size * self.hidden_size + self.map(pair[0]))
             .sum();
-        self.pruned(num_tokens, kept) + 2 * scoring as u64
+        self.pruned(kept) + 2 * scoring as u64
     }
 
     fn key_value(&self, n: usize) -> usize {

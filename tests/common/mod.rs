@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sttabt::{
-    ApproxFiles, BackendKind, BackendOptions, Classification, Engine, Input, Model, ModelFiles, Outputs, Prune,
+    ApproxFiles, BackendKind, BackendOptions, Classification, Engine, Input, InputConfig, Model, ModelFiles, Outputs,
+    Picture, Prune,
 };
 
 pub fn root() -> PathBuf {
@@ -31,6 +32,7 @@ pub fn model_files(folder: &Path) -> ModelFiles {
         tokenizer_json: optional("tokenizer.json"),
         vocab_txt: optional("vocab.txt"),
         tokenizer_config: optional("tokenizer_config.json"),
+        preprocessor_config: optional("preprocessor_config.json"),
         approx: folder.join("approx").is_dir().then(|| ApproxFiles {
             config: read(&folder.join("approx/config.json")),
             weights: Box::new(read(&folder.join("approx/model.safetensors"))),
@@ -48,6 +50,29 @@ pub fn tiny_bert() -> Model {
 
 pub fn sst2_minilm() -> Model {
     load(&root().join("models/sst2-minilm"))
+}
+
+pub fn tiny_vit() -> Model {
+    load(&fixture("tiny-vit"))
+}
+
+/// The weights of `models/deit-tiny`, with the fixture's preprocessor: its images have the model's size already.
+pub fn deit_tiny() -> Model {
+    let mut files = model_files(&root().join("models/deit-tiny"));
+    files.preprocessor_config = Some(read(&fixture("deit-tiny").join("preprocessor_config.json")));
+    Model::from_bytes(files).unwrap_or_else(|error| panic!("deit-tiny: {error}"))
+}
+
+/// The longest input of a text model.
+pub fn max_tokens(model: &Model) -> usize {
+    match &model.config().input {
+        InputConfig::Text(text) => text.max_position_embeddings,
+        InputConfig::Image(_) => panic!("an image model"),
+    }
+}
+
+pub fn picture(path: &Path) -> Picture {
+    Picture::decode(&path.display().to_string(), &read(path)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Both backends; no GPU adapter is a failure that lists what was found.
@@ -70,17 +95,37 @@ pub fn classify_with(
     pollster::block_on(engine.classify(inputs, prune, outputs)).unwrap_or_else(|error| panic!("{prune}: {error}"))
 }
 
-/// `cases.json` of a fixture.
-pub fn cases(name: &str) -> Vec<Value> {
-    let cases: Value = serde_json::from_slice(&read(&fixture(name).join("cases.json"))).expect("cases.json");
+/// `cases.json` of a fixture's folder.
+pub fn cases(folder: &Path) -> Vec<Value> {
+    let cases: Value = serde_json::from_slice(&read(&folder.join("cases.json"))).expect("cases.json");
     cases["cases"].as_array().expect("cases").clone()
 }
 
-pub fn input(case: &Value) -> Input<'_> {
-    let text = case["input"]["text"].as_str().expect("text");
-    match case["input"]["text_pair"].as_str() {
-        Some(pair) => Input::Pair(text, pair),
-        None => Input::Text(text),
+/// The input of a fixture's case.
+pub enum CaseInput<'a> {
+    Text(&'a str),
+    Pair(&'a str, &'a str),
+    Image(Picture),
+}
+
+impl<'a> CaseInput<'a> {
+    /// Images are files in `folder`.
+    pub fn new(folder: &Path, case: &'a Value) -> Self {
+        let input = &case["input"];
+        match (input["text"].as_str(), input["text_pair"].as_str(), input["image"].as_str()) {
+            (Some(text), None, None) => Self::Text(text),
+            (Some(text), Some(pair), None) => Self::Pair(text, pair),
+            (None, None, Some(image)) => Self::Image(picture(&folder.join(image))),
+            _ => panic!("input {input}"),
+        }
+    }
+
+    pub fn get(&self) -> Input<'_> {
+        match self {
+            Self::Text(text) => Input::Text(text),
+            Self::Pair(text, pair) => Input::Pair(text, pair),
+            Self::Image(picture) => Input::Image(picture),
+        }
     }
 }
 

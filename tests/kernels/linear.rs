@@ -90,8 +90,8 @@ impl LinearCase {
         let tensors: Vec<(Tensor<'_>, Tensor<'_>)> = bytes
             .iter()
             .map(|(weight, bias)| {
-                let weight = Tensor { dtype, shape: &weight_shape, bytes: weight };
-                (weight, Tensor { dtype: DType::F32, shape: &weight_shape[..1], bytes: bias })
+                let weight = Tensor { dtype, shape: weight_shape.to_vec(), bytes: weight };
+                (weight, Tensor { dtype: DType::F32, shape: weight_shape[..1].to_vec(), bytes: bias })
             })
             .collect();
         PackedLinear::stack(&tensors, HeadSide::None)

@@ -110,6 +110,7 @@ impl CpuIndex {
 pub struct CpuBackend {}
 
 impl CpuBackend {
+    /// A backend without state.
     pub fn new() -> Self {
         Self::default()
     }

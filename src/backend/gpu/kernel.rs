@@ -7,7 +7,9 @@ use super::buffers::GpuBuffer;
 /// How a kernel uses a storage buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// `var<storage, read>`
     Read,
+    /// `var<storage, read_write>`
     ReadWrite,
 }
 
@@ -18,7 +20,9 @@ pub struct Shader {
     pub name: &'static str,
     /// The whole WGSL, shared helpers included.
     pub source: &'static str,
+    /// The storage buffers.
     pub bindings: &'static [Access],
+    /// Size of `Params`.
     pub params_bytes: usize,
     /// Name and offset of every field of `Params`.
     pub params_fields: &'static [(&'static str, usize)],

@@ -1,0 +1,93 @@
+//! The paper's figure: an image, and one panel per layer with removed patches darkened and the kept region outlined.
+
+use std::path::Path;
+
+use image::{ImageFormat, Rgb, RgbImage};
+use sttabt::{Classification, Picture};
+
+use super::{Failure, Result};
+
+/// Pixels between panels and around them.
+const MARGIN: u32 = 6;
+const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
+/// An orange that people with any colour vision tell from most photographs.
+const OUTLINE: Rgb<u8> = Rgb([255, 176, 0]);
+/// What is left of a removed patch's brightness, in 256ths.
+const DARKENED: u16 = 64;
+
+/// Draws a row of panels per image: the image as the model sees it, then K_0 to K_{L−1}.
+pub fn draw(rows: &[(&Picture, &Classification)]) -> Option<RgbImage> {
+    let (first, result) = rows.first()?;
+    let (width, height) = (first.width() as u32, first.height() as u32);
+    let num_panels = result.kept.len() as u32;
+    let canvas = (MARGIN + num_panels * (width + MARGIN), MARGIN + rows.len() as u32 * (height + MARGIN));
+    let mut canvas = RgbImage::from_pixel(canvas.0, canvas.1, BACKGROUND);
+    for (row, (picture, result)) in rows.iter().enumerate() {
+        let image = RgbImage::from_raw(width, height, picture.rgb().to_vec())?;
+        let grid = result.grid?;
+        let top = MARGIN + row as u32 * (height + MARGIN);
+        let place = |panel: u32| i64::from(MARGIN + panel * (width + MARGIN));
+        image::imageops::replace(&mut canvas, &image, place(0), i64::from(top));
+        for (layer, kept) in result.kept[..result.kept.len() - 1].iter().enumerate() {
+            image::imageops::replace(&mut canvas, &panel(&image, grid, kept), place(layer as u32 + 1), i64::from(top));
+        }
+    }
+    Some(canvas)
+}
+
+/// One layer's panel; `kept` are token positions, patches from 1.
+fn panel(image: &RgbImage, [grid_height, grid_width]: [usize; 2], kept: &[u32]) -> RgbImage {
+    let (patch_width, patch_height) = (image.width() / grid_width as u32, image.height() / grid_height as u32);
+    let is_kept = |row: i64, column: i64| {
+        let inside = (0..grid_height as i64).contains(&row) && (0..grid_width as i64).contains(&column);
+        inside && kept.binary_search(&(1 + row as u32 * grid_width as u32 + column as u32)).is_ok()
+    };
+    // A line of one pixel on small patches, two on the usual 16.
+    let line = (patch_width.min(patch_height) / 8).max(1);
+    let mut panel = image.clone();
+    for (x, y, pixel) in panel.enumerate_pixels_mut() {
+        let (row, column) = (i64::from(y / patch_height), i64::from(x / patch_width));
+        let (dx, dy) = (x % patch_width, y % patch_height);
+        if !is_kept(row, column) {
+            pixel.0 = pixel.0.map(|value| (u16::from(value) * DARKENED / 256) as u8);
+        } else if (dx < line && !is_kept(row, column - 1))
+            || (dx >= patch_width - line && !is_kept(row, column + 1))
+            || (dy < line && !is_kept(row - 1, column))
+            || (dy >= patch_height - line && !is_kept(row + 1, column))
+        {
+            *pixel = OUTLINE;
+        }
+    }
+    panel
+}
+
+/// Writes a PNG: beside its place first, so that a failure leaves nothing half-written.
+pub fn save(figure: &RgbImage, path: &Path) -> Result<()> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Error(format!("cannot write {}: {error}", path.display()));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    figure.write_to(&mut bytes, ImageFormat::Png).map_err(|error| failed(&error))?;
+    let beside = path.with_extension(format!("{}.partial", std::process::id()));
+    let written = std::fs::write(&beside, bytes.into_inner()).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        // Nothing to do if it is not there.
+        let _ = std::fs::remove_file(&beside);
+        failed(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Patches of 8 pixels, two by two; the upper left one is kept.
+    #[test]
+    fn removed_patches_are_dark_and_the_kept_region_has_a_border() {
+        let image = RgbImage::from_pixel(16, 16, Rgb([200, 100, 40]));
+        let panel = panel(&image, [2, 2], &[0, 1]);
+        assert_eq!(*panel.get_pixel(3, 3), Rgb([200, 100, 40]), "inside");
+        assert_eq!(*panel.get_pixel(7, 3), OUTLINE, "its right border");
+        assert_eq!(*panel.get_pixel(3, 7), OUTLINE, "its lower border");
+        assert_eq!(*panel.get_pixel(8, 3), Rgb([50, 25, 10]), "a removed neighbour");
+        assert_eq!(*panel.get_pixel(15, 15), Rgb([50, 25, 10]), "the far corner");
+    }
+}

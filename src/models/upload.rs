@@ -1,0 +1,162 @@
+//! A network on a device: its weights, packed and uploaded one tensor at a time.
+
+use super::config::Config;
+use super::tensors::{EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, PoolerTensors};
+use super::{Architecture, Network};
+use crate::backend::{Backend, check};
+use crate::error::Result;
+use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear};
+
+/// Uploaded weights of one layer.
+pub struct Layer<B: Backend> {
+    /// Q, K and V stacked: features `0..s`, `s..2s` and `2s..3s` with s = `heads.stride()`.
+    pub query_key_value: B::Linear,
+    pub attention_output: B::Linear,
+    pub attention_norm: B::LayerNorm,
+    pub intermediate: B::Linear,
+    pub output: B::Linear,
+    pub mlp_norm: B::LayerNorm,
+}
+
+/// Where a layer normalises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormOrder {
+    /// After the residual sums of attention and MLP (BERT).
+    Post,
+    /// Before attention and MLP (ViT).
+    Pre,
+}
+
+/// The first hidden states, from what the host wrote.
+pub enum Embedding<B: Backend> {
+    /// Embeddings, normalised (BERT).
+    Norm(B::LayerNorm),
+    /// Patches, projected, plus embeddings (ViT).
+    Patches { projection: B::Linear, patch_values: usize },
+}
+
+/// From the last hidden state of `[CLS]` to what the classifier reads.
+pub enum Pooler<B: Backend> {
+    Dense(B::Linear),
+    Norm(B::LayerNorm),
+}
+
+/// An uploaded network.
+pub(crate) struct Encoder<B: Backend> {
+    pub heads: Heads,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_labels: usize,
+    pub norm_order: NormOrder,
+    pub embedding: Embedding<B>,
+    pub layers: Vec<Layer<B>>,
+    pub pooler: Pooler<B>,
+    pub classifier: B::Linear,
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Packs and uploads a network, one tensor at a time.
+    pub fn new(backend: &mut B, network: &Network) -> Result<Self> {
+        let config = &network.config;
+        let tensors = network.tensors()?;
+        let heads = config.heads();
+        let eps = config.layer_norm_eps;
+        let layers =
+            tensors.layers.iter().enumerate().map(|(index, layer)| upload_layer(backend, index, layer, heads, eps));
+        let layers = layers.collect::<Result<_>>()?;
+        Ok(Self {
+            heads,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            num_labels: config.labels.len(),
+            norm_order: match config.architecture {
+                Architecture::Bert => NormOrder::Post,
+                Architecture::Vit => NormOrder::Pre,
+            },
+            embedding: upload_embedding(backend, config, &tensors.embeddings)?,
+            layers,
+            pooler: match &tensors.pooler {
+                PoolerTensors::Dense(dense) => Pooler::Dense(upload_dense(backend, "pooler", dense)?),
+                PoolerTensors::Norm(norm) => Pooler::Norm(upload_norm(backend, "pooler", norm, eps)?),
+            },
+            classifier: upload_dense(backend, "classifier", &tensors.classifier)?,
+        })
+    }
+}
+
+fn upload_linear<B: Backend>(
+    backend: &mut B,
+    label: &str,
+    parts: &[LinearTensors<'_>],
+    heads: HeadSide,
+) -> Result<B::Linear> {
+    let packed = PackedLinear::stack(parts, heads)?;
+    backend.create_linear(label, &packed)
+}
+
+/// A linear layer without heads.
+fn upload_dense<B: Backend>(backend: &mut B, label: &str, dense: &LinearTensors<'_>) -> Result<B::Linear> {
+    upload_linear(backend, label, std::slice::from_ref(dense), HeadSide::None)
+}
+
+fn upload_embedding<B: Backend>(
+    backend: &mut B,
+    config: &Config,
+    embeddings: &EmbeddingTensors<'_>,
+) -> Result<Embedding<B>> {
+    match embeddings {
+        EmbeddingTensors::Text { norm, .. } => {
+            Ok(Embedding::Norm(upload_norm(backend, "embeddings.LayerNorm", norm, config.layer_norm_eps)?))
+        }
+        EmbeddingTensors::Image { projection, .. } => {
+            let mut packed = PackedLinear::stack(std::slice::from_ref(projection), HeadSide::None)?;
+            // The bias is in the embedding rows, which `[CLS]` has too; see `vit::embed`.
+            packed.bias.fill(0.0);
+            Ok(Embedding::Patches {
+                projection: backend.create_linear("embeddings.projection", &packed)?,
+                patch_values: packed.in_features,
+            })
+        }
+    }
+}
+
+fn upload_norm<B: Backend>(
+    backend: &mut B,
+    label: &str,
+    (weight, bias): &LayerNormTensors<'_>,
+    eps: f32,
+) -> Result<B::LayerNorm> {
+    check(
+        weight.shape == bias.shape,
+        "layer_norm",
+        "bias",
+        format!("{:?}", bias.shape),
+        format!("{:?}", weight.shape),
+    )?;
+    backend.create_layer_norm(label, &PackedLayerNorm::new(weight, bias, eps))
+}
+
+fn upload_layer<B: Backend>(
+    backend: &mut B,
+    index: usize,
+    layer: &LayerTensors<'_>,
+    heads: Heads,
+    eps: f32,
+) -> Result<Layer<B>> {
+    let label = |name: &str| format!("layer.{index}.{name}");
+    let qkv = [layer.query.clone(), layer.key.clone(), layer.value.clone()];
+    let one = std::slice::from_ref;
+    Ok(Layer {
+        query_key_value: upload_linear(backend, &label("query_key_value"), &qkv, HeadSide::Output(heads))?,
+        attention_output: upload_linear(
+            backend,
+            &label("attention_output"),
+            one(&layer.attention_output),
+            HeadSide::Input(heads),
+        )?,
+        attention_norm: upload_norm(backend, &label("attention_norm"), &layer.attention_norm, eps)?,
+        intermediate: upload_linear(backend, &label("intermediate"), one(&layer.intermediate), HeadSide::None)?,
+        output: upload_linear(backend, &label("output"), one(&layer.output), HeadSide::None)?,
+        mlp_norm: upload_norm(backend, &label("mlp_norm"), &layer.mlp_norm, eps)?,
+    })
+}

@@ -1,0 +1,138 @@
+//! ViT and DeiT: where their tensors are in a Hugging Face or timm file, and their embeddings.
+
+use super::config::{Config, ImageConfig, NUM_CHANNELS};
+use super::tensors::{EmbeddingTensors, LayerTensors, LinearTensors, Names, NetworkTensors, PoolerTensors};
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::tensor::{Tensor, row_stride};
+
+/// The base model's part of a name.
+pub const PREFIX: &str = "vit.";
+/// The second token of a distilled DeiT, whose head this crate does not compute.
+const DISTILLATION: [&str; 4] = [
+    "dist_token",
+    "deit.embeddings.distillation_token",
+    "vit.embeddings.distillation_token",
+    "embeddings.distillation_token",
+];
+
+/// All tensors of a `ViTForImageClassification`, their shapes checked; timm's names are known by `pos_embed`.
+pub fn tensors<'a>(config: &Config, image: &ImageConfig, weights: &'a Weights) -> Result<NetworkTensors<'a>> {
+    if let Some(found) = DISTILLATION.iter().find(|name| weights.contains(name)) {
+        return Err(Error::Unsupported {
+            what: "distilled DeiT: tensor",
+            found: (*found).to_owned(),
+            supported: "ViT and DeiT with the one token [CLS]",
+        });
+    }
+    let names = Names { weights, prefix: PREFIX };
+    if weights.contains("pos_embed") { timm(config, image, &names) } else { hugging_face(config, image, &names) }
+}
+
+fn hugging_face<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> Result<NetworkTensors<'a>> {
+    let hidden = config.hidden_size;
+    let layers = (0..config.num_hidden_layers).map(|layer| {
+        let layer = format!("encoder.layer.{layer}");
+        Ok(LayerTensors {
+            query: names.linear(&format!("{layer}.attention.attention.query"), hidden, hidden)?,
+            key: names.linear(&format!("{layer}.attention.attention.key"), hidden, hidden)?,
+            value: names.linear(&format!("{layer}.attention.attention.value"), hidden, hidden)?,
+            attention_output: names.linear(&format!("{layer}.attention.output.dense"), hidden, hidden)?,
+            attention_norm: names.layer_norm(&format!("{layer}.layernorm_before"), hidden)?,
+            intermediate: names.linear(&format!("{layer}.intermediate.dense"), hidden, config.intermediate_size)?,
+            output: names.linear(&format!("{layer}.output.dense"), config.intermediate_size, hidden)?,
+            mlp_norm: names.layer_norm(&format!("{layer}.layernorm_after"), hidden)?,
+        })
+    });
+    let embedding_names =
+        ["embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection"];
+    Ok(NetworkTensors {
+        embeddings: embeddings(hidden, image, names, embedding_names)?,
+        layers: layers.collect::<Result<_>>()?,
+        pooler: PoolerTensors::Norm(names.layer_norm("layernorm", hidden)?),
+        classifier: names.linear("classifier", hidden, config.labels.len())?,
+    })
+}
+
+fn timm<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> Result<NetworkTensors<'a>> {
+    let hidden = config.hidden_size;
+    let layers = (0..config.num_hidden_layers).map(|layer| {
+        let layer = format!("blocks.{layer}");
+        let fused = names.linear(&format!("{layer}.attn.qkv"), hidden, 3 * hidden)?;
+        let part = |part: usize| -> LinearTensors<'a> {
+            (fused.0.rows(part * hidden, hidden), fused.1.rows(part * hidden, hidden))
+        };
+        Ok(LayerTensors {
+            query: part(0),
+            key: part(1),
+            value: part(2),
+            attention_output: names.linear(&format!("{layer}.attn.proj"), hidden, hidden)?,
+            attention_norm: names.layer_norm(&format!("{layer}.norm1"), hidden)?,
+            intermediate: names.linear(&format!("{layer}.mlp.fc1"), hidden, config.intermediate_size)?,
+            output: names.linear(&format!("{layer}.mlp.fc2"), config.intermediate_size, hidden)?,
+            mlp_norm: names.layer_norm(&format!("{layer}.norm2"), hidden)?,
+        })
+    });
+    Ok(NetworkTensors {
+        embeddings: embeddings(hidden, image, names, ["cls_token", "pos_embed", "patch_embed.proj"])?,
+        layers: layers.collect::<Result<_>>()?,
+        pooler: PoolerTensors::Norm(names.layer_norm("norm", hidden)?),
+        classifier: names.linear("head", hidden, config.labels.len())?,
+    })
+}
+
+/// `[CLS]`, positions and the patch projection, as matrices.
+fn embeddings<'a>(
+    hidden: usize,
+    image: &ImageConfig,
+    names: &Names<'a>,
+    [cls, positions, projection]: [&str; 3],
+) -> Result<EmbeddingTensors<'a>> {
+    let (num_tokens, size) = (image.num_tokens(), image.patch_size);
+    let weight = names.tensor(&format!("{projection}.weight"), &[hidden, NUM_CHANNELS, size, size])?;
+    Ok(EmbeddingTensors::Image {
+        cls: names.tensor(cls, &[1, 1, hidden])?.with_shape(&[hidden]),
+        positions: names.tensor(positions, &[1, num_tokens, hidden])?.with_shape(&[num_tokens, hidden]),
+        projection: (
+            weight.with_shape(&[hidden, image.patch_values()]),
+            names.tensor(&format!("{projection}.bias"), &[hidden])?,
+        ),
+    })
+}
+
+/// Appends what is added to the projected patches of one image, `[T, row_stride(hidden_size)]`: the row of the position, and `[CLS]`
+/// itself or the projection's bias. (The bias is here, because the patch of `[CLS]` is zero and must stay it.)
+pub fn embed(
+    (cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>),
+    hidden_size: usize,
+    num_tokens: usize,
+    rows: &mut Vec<f32>,
+) {
+    for position in 0..num_tokens {
+        let start = rows.len();
+        rows.resize(start + row_stride(hidden_size), 0.0);
+        let row = &mut rows[start..start + hidden_size];
+        let first = if position == 0 { cls } else { bias };
+        first.add_row_to(0, row);
+        positions.add_row_to(position, row);
+    }
+}
+
+/// Rows of patches out of an image's pixels, `[T, row_stride(patch_values)]`, the first (`[CLS]`) zero.
+///
+/// `pixel_values` is `[3, height, width]`; a patch has channel, row and column in that order, as the projection's weight has.
+pub fn patch_rows(image: &ImageConfig, pixel_values: &[f32]) -> Vec<f32> {
+    let (stride, size) = (row_stride(image.patch_values()), image.patch_size);
+    let [height, width] = image.image_size;
+    let [grid_height, grid_width] = image.grid();
+    let mut rows = vec![0.0; image.num_tokens() * stride];
+    for patch in 0..grid_height * grid_width {
+        let (top, left) = (patch / grid_width * size, patch % grid_width * size);
+        let row = &mut rows[(1 + patch) * stride..][..image.patch_values()];
+        for (line, values) in row.chunks_exact_mut(size).enumerate() {
+            let (channel, y) = (line / size, top + line % size);
+            values.copy_from_slice(&pixel_values[(channel * height + y) * width + left..][..size]);
+        }
+    }
+    rows
+}

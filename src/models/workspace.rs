@@ -1,0 +1,87 @@
+//! The scratch memory of an encoder.
+
+use super::Tokens;
+use super::upload::{Embedding, Encoder};
+use crate::backend::Backend;
+use crate::error::Result;
+
+/// Scratch matrices of an encoder, for up to a number of rows; every run overwrites them.
+pub(crate) struct Workspace<B: Backend> {
+    /// Embedding rows of all tokens, from the host, `[N, hidden_size]`
+    pub embeddings: B::Matrix,
+    /// An image model's patches of all tokens, from the host, and gathered, both `[N, patch_values]`
+    pub patches: Option<[B::Matrix; 2]>,
+    /// `[rows of the layer, hidden_size]`
+    pub hidden_states: B::Matrix,
+    /// The hidden states of the rows that go on, `[query rows, hidden_size]`
+    pub residual: B::Matrix,
+    /// Q, K, V side by side, `[key rows, 3 · heads.stride()]`
+    pub qkv: B::Matrix,
+    /// `[query rows, heads.stride()]`
+    pub query: B::Matrix,
+    /// `[query rows, heads.stride()]`
+    pub context: B::Matrix,
+    /// `[query rows, hidden_size]`
+    pub projected: B::Matrix,
+    /// `[query rows, hidden_size]`
+    pub attention_output: B::Matrix,
+    /// `[query rows, intermediate_size]`
+    pub intermediate: B::Matrix,
+    /// Statistics of each row's scores, `[rows, 2 · num_heads]`
+    pub stats: B::Matrix,
+    /// `[samples, hidden_size]`
+    pub pooled: B::Matrix,
+    /// `[samples, num_labels]`
+    pub logits: B::Matrix,
+}
+
+impl<B: Backend> Workspace<B> {
+    /// Writes the patches of images, one after another; texts have none.
+    pub fn write_patches(&mut self, backend: &mut B, tokens: &[Tokens]) -> Result<()> {
+        let Some([patches, _]) = &mut self.patches else { return Ok(()) };
+        let rows = |tokens: &Tokens| match tokens {
+            Tokens::Patches { rows, .. } => rows.clone(),
+            Tokens::Text(_) => Vec::new(),
+        };
+        backend.write_matrix(patches, &tokens.iter().flat_map(rows).collect::<Vec<f32>>())
+    }
+}
+
+#[cfg(test)]
+impl<B: Backend> Workspace<B> {
+    /// What the layers write: first those that start with K_0, then those of K_1.
+    pub fn layer_buffers_mut(&mut self) -> Vec<&mut B::Matrix> {
+        let Self { hidden_states, residual, qkv, query, context, projected, attention_output, intermediate, .. } = self;
+        vec![hidden_states, residual, qkv, query, context, projected, attention_output, intermediate]
+    }
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Scratch for `num_rows` tokens of `num_samples` samples.
+    pub fn workspace(&self, backend: &mut B, num_rows: usize, num_samples: usize) -> Result<Workspace<B>> {
+        let hidden = self.hidden_size;
+        let head_stride = self.heads.stride();
+        let patches = match &self.embedding {
+            Embedding::Norm(_) => None,
+            Embedding::Patches { patch_values, .. } => Some([
+                backend.create_matrix("patches", num_rows, *patch_values)?,
+                backend.create_matrix("gathered_patches", num_rows, *patch_values)?,
+            ]),
+        };
+        Ok(Workspace {
+            patches,
+            embeddings: backend.create_matrix("embeddings", num_rows, hidden)?,
+            hidden_states: backend.create_matrix("hidden_states", num_rows, hidden)?,
+            residual: backend.create_matrix("residual", num_rows, hidden)?,
+            qkv: backend.create_matrix("qkv", num_rows, 3 * head_stride)?,
+            query: backend.create_matrix("query", num_rows, head_stride)?,
+            context: backend.create_matrix("context", num_rows, head_stride)?,
+            projected: backend.create_matrix("projected", num_rows, hidden)?,
+            attention_output: backend.create_matrix("attention_output", num_rows, hidden)?,
+            intermediate: backend.create_matrix("intermediate", num_rows, self.intermediate_size)?,
+            stats: backend.create_matrix("stats", num_rows, 2 * self.heads.num_heads)?,
+            pooled: backend.create_matrix("pooled", num_samples, hidden)?,
+            logits: backend.create_matrix("logits", num_samples, self.num_labels)?,
+        })
+    }
+}
