@@ -3,7 +3,7 @@
 mod common;
 
 use common::edit::*;
-use common::{BACKENDS, classify, engine, tiny_bert};
+use common::{BACKENDS, classify, engine, max_tokens, tiny_bert};
 use serde_json::json;
 use sttabt::{BackendKind, Classification, Input, Model, Outputs, Prune};
 

@@ -6,6 +6,7 @@ mod command;
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use command::*;
 use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
@@ -269,7 +270,13 @@ fn without_a_model_it_says_where_it_looked() {
     std::fs::copy(env!("CARGO_BIN_EXE_sttabt"), &program).expect("a copy");
     let mut command = std::process::Command::new(&program);
     command.args(["classify", "--backend", "cpu", "w7"]).current_dir(&work).env_remove("STTABT_MODEL");
-    let ended = run(command);
+    // Another test's process may still hold the copy open for writing, between its fork and its exec.
+    let ended = loop {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break Ended::from(output.expect("the copy starts")),
+        }
+    };
     let folder = folder.canonicalize().expect("the folder");
     let mut places: Vec<_> =
         work.canonicalize().expect("the folder").ancestors().map(|path| path.join("models/sst2-minilm")).collect();

@@ -25,8 +25,8 @@ fn is_accepted(expression: &str) -> bool {
     let mode = ParseMode { allow_slash_as_or_operator: true, ..ParseMode::STRICT };
     Expression::parse_mode(expression, mode).is_ok_and(|expression| {
         expression.evaluate(|requirement| {
-            let accepted = |id: &&str| requirement.license.id() == spdx::license_id(id);
-            requirement.license.id().is_some() && ACCEPTED.iter().any(|id| accepted(&id))
+            let id = requirement.license.id();
+            id.is_some() && ACCEPTED.iter().any(|accepted| id == spdx::license_id(accepted))
         })
     })
 }

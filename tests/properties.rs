@@ -75,8 +75,11 @@ fn kept_sets_are_nested_sorted_and_hold_cls() {
     }
 }
 
+/// Logits, kept sets and token scores.
+type Bits<'a> = (Vec<u32>, &'a [Vec<u32>], Option<Vec<Vec<u32>>>);
+
 /// Everything but the tokens' names, bit for bit.
-fn bits(result: &Classification) -> (Vec<u32>, &[Vec<u32>], Option<Vec<Vec<u32>>>) {
+fn bits(result: &Classification) -> Bits<'_> {
     let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     let scores = result.token_scores.as_ref().map(|scores| scores.iter().map(|layer| words(layer)).collect());
     (words(&result.logits), &result.kept, scores)

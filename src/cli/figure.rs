@@ -15,21 +15,24 @@ const OUTLINE: Rgb<u8> = Rgb([255, 176, 0]);
 /// What is left of a removed patch's brightness, in 256ths.
 const DARKENED: u16 = 64;
 
-/// Draws a row of panels per image: the image as the model sees it, then K_0 to K_{L−1}.
-pub fn draw(rows: &[(&Picture, &Classification)]) -> Option<RgbImage> {
-    let (first, result) = rows.first()?;
+/// Draws the panels of each image: the image as the model sees it, then K_0 to K_{L−1}. One image fills two rows, several have a row
+/// each.
+pub fn draw(images: &[(&Picture, &Classification)]) -> Option<RgbImage> {
+    let (first, result) = images.first()?;
     let (width, height) = (first.width() as u32, first.height() as u32);
-    let num_panels = result.kept.len() as u32;
-    let canvas = (MARGIN + num_panels * (width + MARGIN), MARGIN + rows.len() as u32 * (height + MARGIN));
-    let mut canvas = RgbImage::from_pixel(canvas.0, canvas.1, BACKGROUND);
-    for (row, (picture, result)) in rows.iter().enumerate() {
+    let num_panels = result.kept.len();
+    let per_row = if images.len() == 1 { num_panels.div_ceil(2) } else { num_panels };
+    let num_rows = (images.len() * num_panels).div_ceil(per_row) as u32;
+    let size = (MARGIN + per_row as u32 * (width + MARGIN), MARGIN + num_rows * (height + MARGIN));
+    let mut canvas = RgbImage::from_pixel(size.0, size.1, BACKGROUND);
+    for (index, (picture, result)) in images.iter().enumerate() {
         let image = RgbImage::from_raw(width, height, picture.rgb().to_vec())?;
         let grid = result.grid?;
-        let top = MARGIN + row as u32 * (height + MARGIN);
-        let place = |panel: u32| i64::from(MARGIN + panel * (width + MARGIN));
-        image::imageops::replace(&mut canvas, &image, place(0), i64::from(top));
-        for (layer, kept) in result.kept[..result.kept.len() - 1].iter().enumerate() {
-            image::imageops::replace(&mut canvas, &panel(&image, grid, kept), place(layer as u32 + 1), i64::from(top));
+        let layers = result.kept[..result.kept.len() - 1].iter().map(|kept| panel(&image, grid, kept));
+        for (place, panel) in std::iter::once(image.clone()).chain(layers).enumerate() {
+            let place = index * num_panels + place;
+            let at = |step: usize, size: u32| i64::from(MARGIN) + step as i64 * i64::from(size + MARGIN);
+            image::imageops::replace(&mut canvas, &panel, at(place % per_row, width), at(place / per_row, height));
         }
     }
     Some(canvas)

@@ -65,6 +65,7 @@ impl Capacity {
 
 impl<B: Backend> Session<B> {
     /// Uploads the networks, and waits until the device has taken them.
+    #[cfg(any(feature = "gpu", test))]
     pub async fn new(backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
         let mut session = Self::new_now(backend, model, max_buffer_bytes)?;
         session.backend.read(&[]).await?;

@@ -117,7 +117,7 @@ impl Network {
 
 /// What turns an input into tokens.
 enum Reader {
-    Text(Tokenizer),
+    Text(Box<Tokenizer>),
     Image(ImageConfig, Preprocessor),
 }
 
@@ -168,14 +168,14 @@ impl Model {
         };
         let p_logits = main.p_logits()?;
         let reader = match main.config.input {
-            InputConfig::Text(text) => Reader::Text(match (files.tokenizer_json, files.vocab_txt) {
+            InputConfig::Text(text) => Reader::Text(Box::new(match (files.tokenizer_json, files.vocab_txt) {
                 (Some(json), _) => Tokenizer::from_tokenizer_json(&json, text)?,
                 (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), text)?,
                 (None, None) => {
                     let reason = "missing, and no vocab.txt either: a text model needs one of them".to_owned();
                     return Err(Error::File { file: "tokenizer.json".to_owned(), reason });
                 }
-            }),
+            })),
             InputConfig::Image(image) => {
                 Reader::Image(image, Preprocessor::from_json(files.preprocessor_config.as_deref(), image.image_size)?)
             }

@@ -73,6 +73,9 @@ pub const COUNT_ROWS: &str = if cfg!(feature = "count-rows") {
 /// Values of `override` declarations.
 pub type Constants = [(&'static str, f64)];
 
+/// What tells one pipeline from another: the shader, and its constants as bits.
+type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
+
 struct KernelLayout {
     module: wgpu::ShaderModule,
     bind_group_layout: wgpu::BindGroupLayout,
@@ -83,7 +86,7 @@ struct KernelLayout {
 #[derive(Default)]
 pub struct Kernels {
     layouts: HashMap<&'static str, KernelLayout>,
-    pipelines: HashMap<(&'static str, Vec<(&'static str, u64)>), wgpu::ComputePipeline>,
+    pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
     bind_groups: HashMap<(&'static str, Vec<u64>), wgpu::BindGroup>,
 }
 

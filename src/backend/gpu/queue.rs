@@ -33,6 +33,9 @@ pub struct Dispatch<'a> {
     pub multiply_adds: usize,
 }
 
+/// A buffer, the first byte and the number of bytes to read back.
+type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
+
 /// A device with its recording.
 pub struct Recorder {
     pub open: OpenDevice,
@@ -148,7 +151,7 @@ impl Recorder {
     }
 
     /// Submits what is recorded, and copies into the staging buffer after it.
-    fn submit(&mut self, copies: Option<(&wgpu::Buffer, &[(&wgpu::Buffer, u64, u64)])>) {
+    fn submit(&mut self, copies: Option<(&wgpu::Buffer, &[Copy<'_>])>) {
         // The queue orders this write after the submits before it, so every submit uses the buffer from its start.
         self.open.queue.write_buffer(&self.params, 0, &self.staged);
         let mut encoder =
@@ -181,7 +184,7 @@ impl Recorder {
     ///
     /// # Errors
     /// What the device reported since the last call: [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
-    pub async fn read(&mut self, copies: &[(&wgpu::Buffer, u64, u64)]) -> Result<Vec<u32>> {
+    pub async fn read(&mut self, copies: &[Copy<'_>]) -> Result<Vec<u32>> {
         let total: u64 = copies.iter().map(|(_, _, bytes)| bytes).sum();
         if total == 0 {
             self.submit(None);
