@@ -21,7 +21,11 @@ fn the_file() {
         ),
         ("a list", bytes(b"[]"), "config.json: expected a JSON object"),
         ("null", bytes(b"null"), "config.json: expected a JSON object"),
-        ("no key", bytes(b"{}"), "architecture `(none)` is not supported; supported: BertForSequenceClassification"),
+        (
+            "no key",
+            bytes(b"{}"),
+            "architecture `(none)` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
+        ),
         (
             "ApproxNet's is not JSON",
             Box::new(|files| files.approx.as_mut().expect("ApproxNet").config = b"?".to_vec()),
@@ -147,12 +151,12 @@ fn what_is_not_computed() {
         (
             "another model",
             config("architectures", json!(["RobertaForSequenceClassification"])),
-            "architecture `RobertaForSequenceClassification` is not supported; supported: BertForSequenceClassification",
+            "architecture `RobertaForSequenceClassification` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
         ),
         (
             "another head",
             config("architectures", json!(["BertForMaskedLM"])),
-            "architecture `BertForMaskedLM` is not supported; supported: BertForSequenceClassification",
+            "architecture `BertForMaskedLM` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
         ),
         (
             "another type",
@@ -161,8 +165,8 @@ fn what_is_not_computed() {
         ),
         (
             "type only",
-            all(vec![without_config("architectures"), config("model_type", json!("vit"))]),
-            "architecture `vit` is not supported; supported: BertForSequenceClassification",
+            all(vec![without_config("architectures"), config("model_type", json!("roberta"))]),
+            "architecture `roberta` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
         ),
         ("a number for a type", config("model_type", json!(7)), "config.json: `model_type` is 7, expected a string"),
         ("decoder", config("is_decoder", json!(true)), "config.json: `is_decoder` is true, expected false"),

@@ -138,7 +138,7 @@ fn texts_from_files_and_standard_input() {
             "empty file",
             &["--file", "FILE"],
             b"",
-            "2 error: nothing to classify: give a TEXT, `-` or --file (see sttabt classify --help)",
+            "2 error: nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)",
         ),
         (
             "control characters alone",
@@ -168,7 +168,7 @@ fn texts_from_files_and_standard_input() {
 fn arguments_that_make_no_sense() {
     const RANGE: &str = "is out of range, expected 0 < ratio <= 1";
     let rows: [(&[&str], String); 16] = [
-        (&[], "2 error: nothing to classify: give a TEXT, `-` or --file (see sttabt classify --help)".to_owned()),
+        (&[], "2 error: nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)".to_owned()),
         (&["--pair", "w7"], "2 error: --pair takes texts two by two, and there are 1".to_owned()),
         (&["--pair", "w7", "w8", "w9"], "2 error: --pair takes texts two by two, and there are 3".to_owned()),
         (&["--pair", "w7", "-"], "2 error: with --pair, `-` stands alone: its lines hold both texts".to_owned()),

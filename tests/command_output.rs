@@ -75,7 +75,7 @@ fn info_lists_adapters_and_the_model() {
         about,
         "  Bert, 4 layers, hidden size 48, 4 heads, intermediate size 96\n\
          \x20 weights    91.0 k as f32\n\
-         \x20 input      up to 160 tokens, vocabulary of 97\n\
+         \x20 input      texts of up to 160 tokens, vocabulary of 97\n\
          \x20 output     LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4\n\
          \x20 ApproxNet  26.5 k, hidden size 24 (reduction factor 2)\n\
          \x20 p_logit    -1.748 -0.598 -0.282 0.242\n\
@@ -112,9 +112,9 @@ fn help_and_version() {
         (&["--version"], concat!("sttabt ", env!("CARGO_PKG_VERSION"), "\n")),
         (
             &["classify", "--help"],
-            "Classify texts, and show which tokens survive each layer\n\nUsage: sttabt classify [OPTIONS] [TEXT]...\n",
+            "Classify texts or images, and show which tokens or patches survive each layer\n\nUsage: sttabt classify [OPTIONS] [TEXT]...\n",
         ),
-        (&["eval", "--help"], "Measure rules on a labelled data set\n\nUsage: sttabt eval [OPTIONS] <DATA.tsv>\n"),
+        (&["eval", "--help"], "Measure rules on a labelled data set\n\nUsage: sttabt eval [OPTIONS] [DATA.tsv]\n"),
         (&["info", "--help"], "List the GPU adapters, and what a model folder holds\n\nUsage: sttabt info [OPTIONS]\n"),
     ] {
         let stdout = run(sttabt(args.iter().copied())).quiet();

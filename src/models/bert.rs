@@ -36,7 +36,7 @@ pub fn tensors<'a>(config: &Config, text: &TextConfig, weights: &'a Weights) -> 
         },
         layers: layers.collect::<Result<_>>()?,
         pooler: PoolerTensors::Dense(names.linear("pooler.dense", hidden, hidden)?),
-        classifier: names.linear("classifier", hidden, config.labels.len())?,
+        classifier: names.classifier(hidden, config.labels.len())?,
     })
 }
 

@@ -69,6 +69,11 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
+    /// The classifier is no part of the base model: its name has no prefix.
+    pub fn classifier(&self, hidden_size: usize, num_labels: usize) -> Result<LinearTensors<'a>> {
+        Names { weights: self.weights, prefix: "" }.linear("classifier", hidden_size, num_labels)
+    }
+
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
         self.weights.tensor(&[&format!("{}{name}", self.prefix), name], shape)
     }

@@ -25,8 +25,11 @@ pub fn tensors<'a>(config: &Config, image: &ImageConfig, weights: &'a Weights) -
             supported: "ViT and DeiT with the one token [CLS]",
         });
     }
-    let names = Names { weights, prefix: PREFIX };
-    if weights.contains("pos_embed") { timm(config, image, &names) } else { hugging_face(config, image, &names) }
+    if weights.contains("pos_embed") {
+        timm(config, image, &Names { weights, prefix: "" })
+    } else {
+        hugging_face(config, image, &Names { weights, prefix: PREFIX })
+    }
 }
 
 fn hugging_face<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> Result<NetworkTensors<'a>> {
@@ -50,7 +53,7 @@ fn hugging_face<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> 
         embeddings: embeddings(hidden, image, names, embedding_names)?,
         layers: layers.collect::<Result<_>>()?,
         pooler: PoolerTensors::Norm(names.layer_norm("layernorm", hidden)?),
-        classifier: names.linear("classifier", hidden, config.labels.len())?,
+        classifier: names.classifier(hidden, config.labels.len())?,
     })
 }
 
