@@ -34,7 +34,7 @@
 //! [`backend`] → [`Classification`]. The paper's algorithm itself is
 //! [`backend::cpu::back_tracking`] and its shader twin.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding and resizing of pictures),
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP),
 //! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
 //! `default-features = false, features = ["gpu", "threads", "image"]`.
 

@@ -102,8 +102,8 @@ impl Preprocessor {
     /// The picture that the model sees: resized and cropped, `image_size` large.
     ///
     /// # Errors
-    /// [`Error::Input`] with index 0: resizing would need more than [`Picture::MAX_PIXELS`], or this build lacks the feature
-    /// `image` and the picture has not the right size.
+    /// [`Error::Input`] with index 0: resizing would need more than [`Picture::MAX_PIXELS`], or nothing resizes a picture that
+    /// has not the right size.
     pub fn resized(&self, picture: &Picture) -> Result<Picture> {
         let error = |reason| Error::Input { index: 0, reason };
         let size = [picture.height(), picture.width()];

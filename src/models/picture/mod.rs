@@ -1,10 +1,9 @@
-//! A picture in memory, and the one place that knows whether this build can decode and resize.
+//! A picture in memory, and the one place that knows whether this build can decode files.
 
 #[cfg(feature = "image")]
 mod decode;
 #[cfg(feature = "image")]
 mod jpeg;
-#[cfg(feature = "image")]
 mod resize;
 
 use crate::error::{Error, Result};
@@ -96,14 +95,7 @@ impl Picture {
                 Self::MAX_PIXELS
             ));
         }
-        #[cfg(feature = "image")]
-        return resize::resize(self, width, height, filter);
-        #[cfg(not(feature = "image"))]
-        Err(format!(
-            "the picture is {} × {} pixels; this build does not resize it to {width} × {height} ({filter:?}): \
-             the Cargo feature `image` is off",
-            self.width, self.height
-        ))
+        Ok(resize::resize(self, width, height, filter))
     }
 
     /// The middle of the picture, black where it is too small: `center_crop` of Hugging Face's `image_transforms`.
