@@ -192,7 +192,10 @@ fn bad_files_say_why() {
         file[at..at + bytes.len()].copy_from_slice(bytes);
         file
     };
-    let frame = file("grey.jpg").windows(2).position(|marker| marker == [0xff, 0xc0]).expect("frame header") + 5;
+    let frame = |name: &str| file(name).windows(2).position(|marker| marker == [0xff, 0xc0]).expect("frame header") + 5;
+    let webp_chunk = |name: &str, kind: &[u8]| file(name).windows(4).position(|id| id == kind).expect("chunk") + 8;
+    let vp8 = webp_chunk("orientation-7.webp", b"VP8 ");
+    let vp8l = webp_chunk("animated.webp", b"VP8L");
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], "the file is empty"),
         ("text", b"a picture".to_vec(), "not a PNG, JPEG or WebP image"),
@@ -216,12 +219,31 @@ fn bad_files_say_why() {
         ("png", file("odd.png")[..20].to_vec(), "truncated PNG image"),
         ("png", file("odd.png")[..2_000].to_vec(), "truncated PNG image"),
         ("png", with("odd.png", 24, &[3]), "broken PNG image: "),
-        ("jpeg", with("grey.jpg", frame, &[0xff; 4]), "65535 × 65535 = 4294836225 pixels; the limit is 67108864"),
-        ("jpeg", with("grey.jpg", frame + 2, &[0; 2]), "broken JPEG image: "),
+        (
+            "jpeg",
+            with("grey.jpg", frame("grey.jpg"), &[0xff; 4]),
+            "65535 × 65535 = 4294836225 pixels; the limit is 67108864",
+        ),
+        ("jpeg", with("grey.jpg", frame("grey.jpg") + 2, &[0; 2]), "broken JPEG image: "),
+        (
+            "jpeg",
+            with("cmyk.jpg", frame("cmyk.jpg") + 6, &[0x22]),
+            "JPEG image with an unsupported feature: the subsampling of a CMYK image",
+        ),
         ("jpeg", file("edges-420.jpg")[..1_000].to_vec(), "truncated JPEG image"),
         ("jpeg", file("progressive-422.jpg")[..1_200].to_vec(), "truncated JPEG image"),
         ("webp", file("lossy.webp")[..10].to_vec(), "truncated WebP image"),
         ("webp", file("lossy.webp")[..500].to_vec(), "truncated WebP image"),
+        (
+            "webp",
+            with("orientation-7.webp", vp8 + 6, &[0xff; 4]),
+            "16383 × 16383 = 268402689 pixels; the limit is 67108864",
+        ),
+        (
+            "webp",
+            with("animated.webp", vp8l + 1, &[0xff; 4]),
+            "16384 × 16384 = 268435456 pixels; the limit is 67108864",
+        ),
         ("webp", with("lossless.webp", 12, b"VP8?"), "broken WebP image: "),
     ];
     for (name, bytes, expected) in cases {

@@ -84,11 +84,34 @@ fn is_riff(bytes: &[u8]) -> bool {
 
 fn webp(bytes: &[u8]) -> Result<Picture, String> {
     let length = bytes.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
-    if length.is_none_or(|length| (bytes.len() as u64) < u64::from(length) + 8) {
+    if bytes.len() < 12 || length.is_none_or(|length| (bytes.len() as u64) < u64::from(length) + 8) {
         return Err("truncated WebP image".to_owned());
     }
+    check_frames(&bytes[12..], true)?;
     let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|error| reason("WebP", &error))?;
     pixels("WebP", decoder)
+}
+
+/// The bitstreams' own sizes, in `chunks` and in the animation's frames: the container's header may promise less.
+fn check_frames(mut chunks: &[u8], is_outermost: bool) -> Result<(), String> {
+    while let Some((&[a, b, c, d, size @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let size = u32::from_le_bytes(size) as usize;
+        let body = rest.get(..size).unwrap_or(rest);
+        match (&[a, b, c, d], body) {
+            (b"VP8 ", &[_, _, _, _, _, _, width_low, width_high, height_low, height_high, ..]) => {
+                let side = |low, high| u64::from(u16::from_le_bytes([low, high]) & 0x3fff);
+                check_size(side(width_low, width_high), side(height_low, height_high))?;
+            }
+            (b"VP8L", &[_, first, second, third, fourth, ..]) => {
+                let sides = u32::from_le_bytes([first, second, third, fourth]);
+                check_size(u64::from(sides & 0x3fff) + 1, u64::from((sides >> 14) & 0x3fff) + 1)?;
+            }
+            (b"ANMF", frame) if is_outermost => check_frames(frame.get(16..).unwrap_or_default(), false)?,
+            _ => {}
+        }
+        chunks = rest.get(size.saturating_add(size % 2)..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 fn pixels(format: &str, mut decoder: impl ImageDecoder) -> Result<Picture, String> {

@@ -1,7 +1,7 @@
 //! JPEG as Pillow's libjpeg-turbo decodes it, bit for bit.
 
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use super::Picture;
 use super::decode::{check_size, orientation, oriented};
@@ -26,11 +26,23 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         return Err(reason(JpegError::UnexpectedEof));
     }
     let is_cmyk = header.components.len() == 4;
+    if is_cmyk && !has_plain_sampling(&header.components) {
+        return Err(reason(JpegError::Unsupported("the subsampling of a CMYK image".to_owned())));
+    }
     let orientation = orientation(decoder.exif_data(), decoder.xmp_data());
     decoder.set_output_format(if is_cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb });
     let pixels = decoder.decode_image().map_err(reason)?.data;
     let rgb = if is_cmyk { rgb_of_cmyk(&pixels) } else { pixels };
     oriented(width, height, rgb, orientation.unwrap_or(Orientation::NoTransforms))
+}
+
+/// Whether the first and last of four planes are whole and the others are alike; the decoder indexes them as if they were.
+fn has_plain_sampling(components: &[ComponentInfo]) -> bool {
+    let sampling: Vec<[u8; 2]> =
+        components.iter().map(|plane| [plane.horizontal_sampling, plane.vertical_sampling]).collect();
+    sampling[0] == sampling[3]
+        && sampling[1] == sampling[2]
+        && sampling[0].iter().zip(sampling[1]).all(|(&whole, part)| part > 0 && whole % part == 0)
 }
 
 /// Whether the marker "end of image" is there; without it lines, or scans that sharpen the picture, may be missing.

@@ -3,6 +3,7 @@
 //! A convolution over all pixels under the filter, which widens when the picture shrinks: rows first, then columns, in fixed
 //! point, rounded and clipped to 8 bits after each.
 
+use std::borrow::Cow;
 use std::f64::consts::PI;
 
 use super::{Filter, Picture};
@@ -19,13 +20,14 @@ struct Taps {
 
 pub(super) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
     let Some(kernel) = Kernel::of(filter) else { return nearest(picture, width, height) };
-    let mut rgb = picture.rgb.clone();
+    let mut rgb = Cow::Borrowed(&picture.rgb);
     if width != picture.width {
-        rgb = resize_rows(&rgb, picture.width, &kernel.taps(picture.width, width));
+        rgb = Cow::Owned(resize_rows(&rgb, picture.width, &kernel.taps(picture.width, width)));
     }
     if height != picture.height {
-        rgb = resize_columns(&rgb, 3 * width, &kernel.taps(picture.height, height));
+        rgb = Cow::Owned(resize_columns(&rgb, 3 * width, &kernel.taps(picture.height, height)));
     }
+    let rgb = rgb.into_owned();
     Picture { width, height, rgb }
 }
 
