@@ -5,8 +5,6 @@
 mod command;
 mod common;
 
-use std::collections::BTreeSet;
-
 use command::*;
 use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
 use common::{classify, engine, tiny_bert};
@@ -41,14 +39,12 @@ fn json_has_exactly_its_shape() {
         file(&scratch("eval_json"), "data.tsv", table("sentence\tlabel", 2, |text, label| format!("{text}\t{label}")));
     let rules = "dense,topk:0.9,0.7,0.5,0.3,concrete,oracle:0.5,forward:0.5";
     let report = run(tiny("eval", &["--json", "--prune", rules, &data])).json();
-    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
-    let set = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<String>>();
-    assert_eq!(keys(&report), set("results"));
+    assert_eq!(keys(&report), names("results"));
     let results = report["results"].as_array().expect("results");
-    let names: Vec<&str> = results.iter().map(|result| result["prune"].as_str().expect("rule")).collect();
-    assert_eq!(names, ["dense", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.5", "forward:0.5"]);
+    let rules: Vec<&str> = results.iter().map(|result| result["prune"].as_str().expect("rule")).collect();
+    assert_eq!(rules, ["dense", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.5", "forward:0.5"]);
     for result in results {
-        assert_eq!(keys(result), set("prune metrics agreement retention gflops gflops_dense ms samples"));
+        assert_eq!(keys(result), names("prune metrics agreement retention gflops gflops_dense ms samples"));
         assert_eq!(result["samples"], 6);
         for (name, value) in result.as_object().expect("an object") {
             let positive = value.as_f64().is_none_or(|number| number > 0.0 && number.is_finite());

@@ -83,6 +83,9 @@ fn info_lists_adapters_and_the_model() {
     );
     let stdout = run(without_drivers(sttabt(["info", "--model", &model]))).quiet();
     assert!(stdout.starts_with("no GPU adapter found; sttabt computes on the CPU\n\nmodel "), "{stdout}");
+    let stdout = run(sttabt(["info", "--model", &path(&common::fixture("tiny-vit"))])).quiet();
+    assert!(stdout.contains("\n  Vit, 4 layers, hidden size 48, 4 heads, intermediate size 96\n"), "{stdout}");
+    assert!(stdout.contains("\n  input      images of 48 x 48 pixels in patches of 8, 37 tokens\n"), "{stdout}");
     // A bare model: what is missing is said.
     let folder = scratch("info_bare");
     let mut files = tiny_files();

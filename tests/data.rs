@@ -1,13 +1,16 @@
 //! Labelled data: the accuracies and retentions that the authors' code gives. Run by `./test --data DIR`, which sets
-//! `STTABT_DATA`; DIR holds `glue/SST-2/dev.tsv`.
+//! `STTABT_DATA`; DIR holds `glue/SST-2/dev.tsv` and `imagenette-val/`, and beside it is `fixtures/deit-tiny/`.
 
 mod common;
+mod parity_cases;
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use common::*;
+use parity_cases::check_cases;
 use serde_json::Value;
+use sttabt::{Input, Model, Picture};
 
 fn data(path: &str) -> PathBuf {
     let folder = std::env::var_os("STTABT_DATA").expect("STTABT_DATA names the folder of the data sets");
@@ -37,42 +40,90 @@ fn number(value: &Value) -> f64 {
     value.as_f64().expect("number")
 }
 
-#[test]
-fn sst2_accuracies_are_the_authors() {
-    let file = data("glue/SST-2/dev.tsv");
+/// `eval` on one backend against a fixture's `eval.json`: metrics by their names here and there, and how far they and the retention
+/// may be off.
+fn check_eval(
+    (backend, data): (&str, &[&str]),
+    (fixture_name, samples): (&str, usize),
+    metrics: &[(&str, &str)],
+    (metric_tolerance, retention_tolerance): (f64, f64),
+) {
     let rules = ["dense", "topk:0.5", "concrete"];
-    let file = file.to_str().expect("UTF-8");
-    let results = eval(&["--backend", "gpu", "--prune", &rules.join(","), file]);
-    let expected = expected("sst2-minilm");
+    let results = eval(&[&["--backend", backend, "--prune", &rules.join(",")], data].concat());
+    let expected = expected(fixture_name);
     assert_eq!(results.len(), rules.len());
     for (result, rule) in results.iter().zip(rules) {
-        assert_eq!(result["prune"], rule);
-        assert_eq!(result["samples"], 872);
-        let accuracy = number(&result["metrics"]["accuracy"]);
-        let retention = number(&result["retention"]);
-        println!("{rule}: accuracy {accuracy:.5}, retention {retention:.5}");
-        assert!((accuracy - number(&expected[rule]["accuracy"])).abs() <= 0.0025, "{rule}: accuracy {accuracy}");
-        let authors = number(&expected[rule]["mean_retention"]);
-        assert!((retention - authors).abs() <= 0.0025, "{rule}: retention {retention}, expected {authors}");
+        assert_eq!((&result["prune"], &result["samples"]), (&Value::from(rule), &Value::from(samples)));
+        let retention = ("retention", number(&result["retention"]), "mean_retention", retention_tolerance);
+        let found =
+            metrics.iter().map(|(ours, theirs)| (*ours, number(&result["metrics"][ours]), *theirs, metric_tolerance));
+        for (name, found, theirs, tolerance) in found.chain([retention]) {
+            let authors = number(&expected[rule][theirs]);
+            println!("{rule}: {name} {found:.5}, the authors' {authors:.5}");
+            assert!((found - authors).abs() <= tolerance, "{rule}: {name} {found}, expected {authors}");
+        }
     }
 }
 
-/// Row by row: the same kept sets and labels on both backends.
+#[test]
+fn sst2_accuracies_are_the_authors() {
+    let file = data("glue/SST-2/dev.tsv");
+    let file = file.to_str().expect("UTF-8");
+    check_eval(("gpu", &[file]), ("sst2-minilm", 872), &[("accuracy", "accuracy")], (0.0025, 0.0025));
+}
+
+/// On the CPU, which is faster than a software GPU; the next test compares the two.
+#[test]
+fn imagenette_accuracies_are_the_authors() {
+    let folder = data("imagenette-val");
+    let folder = folder.to_str().expect("UTF-8");
+    let metrics = [("top1", "accuracy"), ("top5", "top5"), ("agreement", "agreement_with_dense")];
+    check_eval(("cpu", &["--images", folder]), ("deit-tiny", 300), &metrics, (0.01, 0.005));
+}
+
+/// The same kept sets and labels on both backends, input by input.
+fn check_twin(model: &Model, inputs: &[Input<'_>], names: &[String]) {
+    let [mut cpu, mut gpu] = BACKENDS.map(|kind| engine(model, kind));
+    for rule in ["dense", "topk:0.5", "concrete"] {
+        let prune = rule.parse().expect("rule");
+        let (on_cpu, on_gpu) = (classify(&mut cpu, inputs, &prune), classify(&mut gpu, inputs, &prune));
+        for (row, (a, b)) in on_cpu.iter().zip(&on_gpu).enumerate() {
+            assert_eq!(a.kept, b.kept, "{rule}, row {row}: {}", names[row]);
+            assert_eq!(a.label, b.label, "{rule}, row {row}: {}", names[row]);
+            assert!(distance(&a.logits, &b.logits, 0.0) < 1e-3, "{rule}, row {row}: {:?} {:?}", a.logits, b.logits);
+        }
+    }
+}
+
 #[test]
 fn the_twin_agrees_on_sst2_row_by_row() {
     let text = String::from_utf8(read(&data("glue/SST-2/dev.tsv"))).expect("UTF-8");
-    let texts: Vec<&str> = text.lines().skip(1).take(128).filter_map(|line| line.split('\t').next()).collect();
+    let texts: Vec<String> =
+        text.lines().skip(1).take(128).filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
     assert_eq!(texts.len(), 128);
-    let inputs: Vec<sttabt::Input<'_>> = texts.iter().map(|text| sttabt::Input::Text(text)).collect();
-    let model = sst2_minilm();
-    let [mut cpu, mut gpu] = BACKENDS.map(|kind| engine(&model, kind));
-    for rule in ["dense", "topk:0.5", "concrete"] {
-        let prune = rule.parse().expect("rule");
-        let (on_cpu, on_gpu) = (classify(&mut cpu, &inputs, &prune), classify(&mut gpu, &inputs, &prune));
-        for (row, (a, b)) in on_cpu.iter().zip(&on_gpu).enumerate() {
-            assert_eq!(a.kept, b.kept, "{rule}, row {row}: {}", texts[row]);
-            assert_eq!(a.label, b.label, "{rule}, row {row}: {}", texts[row]);
-            assert!(distance(&a.logits, &b.logits, 0.0) < 1e-3, "{rule}, row {row}: {:?} {:?}", a.logits, b.logits);
-        }
+    check_twin(&sst2_minilm(), &texts.iter().map(|text| Input::Text(text)).collect::<Vec<_>>(), &texts);
+}
+
+/// Every tenth image.
+#[test]
+fn the_twin_agrees_on_imagenette_image_by_image() {
+    let folder = data("imagenette-val");
+    let labels = String::from_utf8(read(&folder.join("labels.tsv"))).expect("UTF-8");
+    let files: Vec<String> =
+        labels.lines().step_by(10).filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
+    assert_eq!(files.len(), 30);
+    let pictures: Vec<Picture> = files.iter().map(|file| picture(&folder.join(file))).collect();
+    let model = load(&root().join("models/deit-tiny"));
+    check_twin(&model, &pictures.iter().map(Input::Image).collect::<Vec<_>>(), &files);
+}
+
+/// The authors' cases whose photographs are not in the repository.
+#[test]
+fn imagenette_cases_agree() {
+    let folder = data("../fixtures/deit-tiny");
+    for kind in BACKENDS {
+        check_cases(&folder, &deit_tiny(), 32, kind, |input| {
+            input["image"].as_str().is_some_and(|image| image.starts_with("imagenette-"))
+        });
     }
 }

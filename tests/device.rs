@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use sttabt::{BackendKind, BackendOptions, Engine, Error, Input, Outputs};
+use sttabt::{BackendKind, BackendOptions, Engine, Error, Input, Outputs, Picture};
 
-const RULES: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
 const TEXTS: [&str; 3] = ["w51 w41 w11 w19 w70", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21"];
+
+fn pictures() -> [Picture; 3] {
+    [1, 2, 3].map(|index| picture(&fixture("tiny-vit").join(format!("image{index}.png"))))
+}
 
 fn gpu_engine() -> Engine {
     engine(&tiny_bert(), BackendKind::Gpu)
@@ -20,12 +23,15 @@ fn gpu_engine() -> Engine {
 
 #[test]
 fn a_chunk_is_mapped_once() {
-    let mut engine = gpu_engine();
-    let inputs = TEXTS.map(Input::Text);
-    for rule in RULES {
+    check_maps(gpu_engine(), &TEXTS.map(Input::Text));
+    check_maps(engine(&tiny_vit(), BackendKind::Gpu), &pictures().each_ref().map(Input::Image));
+}
+
+fn check_maps(mut engine: Engine, inputs: &[Input<'_>]) {
+    for rule in EACH_RULE {
         let before = engine.gpu().expect("GPU").counters();
         let outputs = Outputs { token_scores: true, attention_maps: true };
-        classify_with(&mut engine, &inputs, &rule.parse().expect("rule"), &outputs);
+        classify_with(&mut engine, inputs, &rule.parse().expect("rule"), &outputs);
         let after = engine.gpu().expect("GPU").counters();
         assert_eq!(after.maps - before.maps, 1, "{rule}");
         assert_eq!(after.submits - before.submits, 1, "{rule}: so little work fits one submit");
@@ -46,18 +52,24 @@ fn each_chunk_of_a_large_batch_is_mapped_once() {
     assert_eq!(after.maps - before.maps, 3);
 }
 
+/// Other texts, other lengths, other pictures, another number of inputs: the same capacity.
 #[test]
 fn a_familiar_size_allocates_nothing() {
-    let mut engine = gpu_engine();
+    let others = [Input::Text("w22 w23 w24 w25"), Input::Text("w7 w8")];
+    check_allocations(gpu_engine(), &TEXTS.map(Input::Text), &others);
+    let pictures = pictures();
+    let pictures = pictures.each_ref().map(Input::Image);
+    check_allocations(engine(&tiny_vit(), BackendKind::Gpu), &pictures[..2], &pictures[2..]);
+}
+
+fn check_allocations(mut engine: Engine, inputs: &[Input<'_>], others: &[Input<'_>]) {
     // Twice: the scratch memory grows while the first round asks for more, and what was bound to the smaller one is gone.
-    for rule in RULES.iter().chain(&RULES) {
-        classify(&mut engine, &TEXTS.map(Input::Text), &rule.parse().expect("rule"));
+    for rule in EACH_RULE.iter().chain(&EACH_RULE) {
+        classify(&mut engine, inputs, &rule.parse().expect("rule"));
     }
     let before = engine.gpu().expect("GPU").counters();
-    // Other texts, other lengths, another number of inputs: the same capacity.
-    for rule in RULES {
-        let inputs = [Input::Text("w22 w23 w24 w25"), Input::Text("w7 w8")];
-        classify(&mut engine, &inputs, &rule.parse().expect("rule"));
+    for rule in EACH_RULE {
+        classify(&mut engine, others, &rule.parse().expect("rule"));
     }
     let after = engine.gpu().expect("GPU").counters();
     assert!(after.dispatches > before.dispatches);
@@ -87,7 +99,7 @@ fn a_lost_device_is_an_error_and_a_new_engine_answers() {
 fn a_cancelled_run_leaves_nothing_behind() {
     for kind in BACKENDS {
         let mut engine = engine(&tiny_bert(), kind);
-        for rule in RULES {
+        for rule in EACH_RULE {
             let prune = rule.parse().expect("rule");
             let expected = classify(&mut engine, &TEXTS.map(Input::Text), &prune);
             // The second pause never ends, and the run is dropped there.

@@ -22,25 +22,32 @@ fn check(model: &Model, inputs: &[Input<'_>], rules: &[&str]) {
     }
 }
 
+const RULES: [&str; 7] =
+    ["dense", "topk:0.5", "topk:0.9,0.6,0.4,0.1", "concrete", "oracle:0.4", "forward:0.6", "forward:0.9,0.5,0.3,0.1"];
+
 #[test]
 fn kernels_count_what_the_report_says() {
     let texts = ["w51 w41 w11 w19 w70 w33", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21 w22 w23 w24 w25 w26 w27"];
     let mut inputs = texts.map(Input::Text).to_vec();
     inputs.push(Input::Pair(texts[0], texts[2]));
-    let rules = [
-        "dense",
-        "topk:0.5",
-        "topk:0.9,0.6,0.4,0.1",
-        "concrete",
-        "oracle:0.4",
-        "forward:0.6",
-        "forward:0.9,0.5,0.3,0.1",
-    ];
-    check(&tiny_bert(), &inputs, &rules);
+    check(&tiny_bert(), &inputs, &RULES);
+}
+
+/// The projection of patches is counted for K_0 alone.
+#[test]
+fn kernels_count_what_the_report_says_of_images() {
+    let pictures = [0, 1, 2].map(|index| picture(&fixture("tiny-vit").join(format!("image{index}.png"))));
+    check(&tiny_vit(), &pictures.each_ref().map(Input::Image), &RULES);
 }
 
 #[test]
 fn kernels_count_what_the_report_says_of_a_real_model() {
     let text = Input::Text("a gripping, funny film that never loses its way, though it does lose its plot");
     check(&sst2_minilm(), &[text], &["dense", "topk:0.3", "concrete", "oracle:0.3", "forward:0.3"]);
+}
+
+#[test]
+fn kernels_count_what_the_report_says_of_a_real_image_model() {
+    let picture = picture(&fixture("deit-tiny").join("chelsea-224.png"));
+    check(&deit_tiny(), &[Input::Image(&picture)], &["dense", "topk:0.3", "concrete", "oracle:0.3", "forward:0.3"]);
 }

@@ -3,12 +3,10 @@
 mod common;
 
 use common::edit::*;
-use common::{BACKENDS, classify, distance, engine, tiny_bert};
+use common::{BACKENDS, EACH_RULE, classify, distance, engine, tiny_bert, under_each_rule};
 use safetensors::Dtype;
 use serde_json::json;
 use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Prune, Task};
-
-const RULES: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
 
 const INPUTS: [Input<'static>; 4] = [
     Input::Text("w51 w41 w11 w19 w70 w88 w12 w13 w14 w15"),
@@ -18,38 +16,27 @@ const INPUTS: [Input<'static>; 4] = [
 ];
 
 fn results(model: &Model, kind: BackendKind) -> Vec<Classification> {
-    let mut engine = engine(model, kind);
-    RULES.iter().flat_map(|rule| classify(&mut engine, &INPUTS, &rule.parse().expect("rule"))).collect()
+    under_each_rule(model, &INPUTS, kind)
 }
 
 fn variant(what: &str, edit: impl Fn(&mut ModelFiles)) -> Model {
-    edited(edit).unwrap_or_else(|error| panic!("{what}: {error}"))
+    variant_of(tiny_files(), what, edit)
 }
 
 #[test]
 fn variants_that_change_nothing() {
     let original = results(&tiny_bert(), BackendKind::Cpu);
-    let rename = |files: &mut ModelFiles, name: fn(&str) -> String| {
-        edit_all_tensors(files, |tensors| {
-            *tensors = std::mem::take(tensors).into_iter().map(|(old, tensor)| (name(&old), tensor)).collect();
-        });
-    };
     let limits = |json: &mut serde_json::Value| {
         json["truncation"] = json!({"direction": "Left", "max_length": 4, "strategy": "OnlyFirst", "stride": 0});
         json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
             "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"});
     };
     let rows: Vec<(&str, Edit)> = vec![
-        (
-            "names without bert.",
-            Box::new(move |files| rename(files, |name| name.trim_start_matches("bert.").to_owned())),
-        ),
+        ("names without bert.", rename(|name| name.trim_start_matches("bert.").to_owned())),
         (
             "gamma and beta",
-            Box::new(move |files| {
-                rename(files, |name| {
-                    name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-                });
+            rename(|name| {
+                name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
             }),
         ),
         (
@@ -88,7 +75,7 @@ fn variants_that_change_nothing() {
     for (what, edit) in rows {
         let found = results(&variant(what, edit), BackendKind::Cpu);
         for (index, (found, original)) in found.iter().zip(&original).enumerate() {
-            assert_eq!(found, original, "{what}: {}, input {}", RULES[index / INPUTS.len()], index % INPUTS.len());
+            assert_eq!(found, original, "{what}: {}, input {}", EACH_RULE[index / INPUTS.len()], index % INPUTS.len());
         }
     }
 }
@@ -118,24 +105,24 @@ fn special_tokens_that_the_vocabulary_lacks() {
 fn half_precision_weights() {
     type Round = fn(&mut HostTensor);
     let formats: [(&str, Round); 2] = [("f16", HostTensor::round_to_f16), ("bf16", HostTensor::round_to_bf16)];
-    let thresholds_stay = |name: &str| !name.ends_with("p_logit");
-    for (name, round) in formats {
-        let half = variant(name, |files| {
-            edit_all_tensors(files, |tensors| {
-                tensors.iter_mut().filter(|(name, _)| thresholds_stay(name)).for_each(|(_, tensor)| round(tensor));
-            });
-        });
-        let widened = variant(name, |files| {
-            edit_all_tensors(files, |tensors| {
-                for (_, tensor) in tensors.iter_mut().filter(|(name, _)| thresholds_stay(name)) {
+    let picture = Random(7).picture(48, 48);
+    let families: [(fn() -> ModelFiles, &[Input<'_>]); 2] =
+        [(tiny_files, &INPUTS), (tiny_vit_files, &[Input::Image(&picture)])];
+    for ((files, inputs), (name, round)) in families.iter().flat_map(|family| formats.map(|format| (family, format))) {
+        let rounded = |finish: fn(&mut HostTensor)| {
+            let edit = all_tensors(move |tensors| {
+                for (_, tensor) in tensors.iter_mut().filter(|(name, _)| !name.ends_with("p_logit")) {
                     round(tensor);
-                    *tensor = HostTensor::f32(&tensor.shape, &tensor.widened());
+                    finish(tensor);
                 }
             });
-        });
+            variant_of(files(), name, edit)
+        };
+        let half = rounded(|_| {});
+        let widened = rounded(|tensor| *tensor = HostTensor::f32(&tensor.shape, &tensor.widened()));
         assert_eq!((half.weights_dtype(), widened.weights_dtype()), (name, "f32"));
         for kind in BACKENDS {
-            let (half, widened) = (results(&half, kind), results(&widened, kind));
+            let (half, widened) = [&half, &widened].map(|model| under_each_rule(model, inputs, kind)).into();
             for (half, widened) in half.iter().zip(&widened) {
                 assert_eq!(half.kept, widened.kept, "{name} on {kind:?}");
                 let far = distance(&half.logits, &widened.logits, 0.0);
@@ -143,8 +130,10 @@ fn half_precision_weights() {
             }
         }
         // And near the original: the formats round to 11 and 8 bits.
-        let (half, original) = (results(&half, BackendKind::Cpu), results(&tiny_bert(), BackendKind::Cpu));
-        let far = distance(&half[0].logits, &original[0].logits, 0.0);
+        let original = Model::from_bytes(files()).expect("a model");
+        let (half, original) =
+            [&half, &original].map(|model| under_each_rule(model, inputs, BackendKind::Cpu).remove(0)).into();
+        let far = distance(&half.logits, &original.logits, 0.0);
         assert!(far > 0.0 && far < if name == "f16" { 0.02 } else { 0.2 }, "{name}: {far:e}");
     }
 }

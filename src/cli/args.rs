@@ -111,7 +111,7 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["texts", "file", "pair"])]
     pub image: Vec<PathBuf>,
     /// Write a picture: each image, and what is left of it at every layer
-    #[arg(long, value_name = "OUT.png", requires = "image")]
+    #[arg(long, value_name = "OUT.png")]
     pub save: Option<PathBuf>,
     /// Texts, each an input of its own; `-` reads standard input, one per line
     #[arg(value_name = "TEXT")]
@@ -130,7 +130,7 @@ pub struct EvalArgs {
     /// Inputs of one batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
-    /// Read the first N rows only
+    /// Measure on N inputs only: the first rows of a file, or images spread evenly over the classes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// Print one JSON object

@@ -40,6 +40,9 @@ struct Run {
 }
 
 pub fn run(args: &ClassifyArgs) -> Result<()> {
+    if args.save.is_some() && args.image.is_empty() {
+        return Err(Failure::Usage("--save draws images: it needs --image".to_owned()));
+    }
     let (inputs, kind) = match args.image.as_slice() {
         [] => (Inputs::Texts(texts(args)?), Kind::Text),
         paths => (Inputs::Images(images::files(paths)?), Kind::Images),
@@ -111,11 +114,14 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
                 writeln!(out, "{}", draw::visible(&files[index].display().to_string()))?;
                 if args.save.is_none() {
                     draw::grids(&mut out, result, grid, width)?;
+                    writeln!(out)?;
                 }
             }
-            _ => draw::layers(&mut out, result, width)?,
+            _ => {
+                draw::layers(&mut out, result, width)?;
+                writeln!(out)?;
+            }
         }
-        writeln!(out)?;
         draw::summary(&mut out, result, &answers(engine.model(), inputs, result))?;
     }
     if let Some(path) = &args.save {

@@ -52,7 +52,9 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
             writeln!(out)?;
         }
         for layer in layers.clone() {
-            write!(out, "{LABEL}{:<cell_width$}{LABEL:#}  ", title(layer))?;
+            let title = title(layer);
+            let gap = if layer + 1 < layers.end { cell_width + 2 - title.len() } else { 0 };
+            write!(out, "{LABEL}{title}{LABEL:#}{:gap$}", "")?;
         }
         writeln!(out)?;
         for row in (0..rows).step_by(2) {
@@ -68,7 +70,8 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
                         (false, false) => write!(out, "{FADED}·{FADED:#}")?,
                     }
                 }
-                write!(out, "{:1$}  ", "", cell_width - columns)?;
+                let gap = if layer + 1 < layers.end { cell_width + 2 - columns } else { 0 };
+                write!(out, "{:gap$}", "")?;
             }
             writeln!(out)?;
         }

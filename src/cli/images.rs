@@ -82,7 +82,11 @@ fn label(name: &str, config: &Config) -> std::result::Result<usize, String> {
     let named: Vec<usize> = (0..labels.len()).filter(|&label| labels[label].eq_ignore_ascii_case(name)).collect();
     match (named.as_slice(), name.parse::<usize>()) {
         ([label], _) => return Ok(*label),
-        ([_, _, ..], _) => return Err(format!("labels {named:?} are all called `{name}`; name the folder by index")),
+        ([first, others @ ..], _) if !others.is_empty() => {
+            let others: Vec<String> = others.iter().map(|label| format!(" and {label}")).collect();
+            let message = format!("labels {first}{} are called `{name}`; name the folder by index", others.join(""));
+            return Err(message);
+        }
         ([], Ok(label)) if label < labels.len() => return Ok(label),
         _ => {}
     }
@@ -92,8 +96,11 @@ fn label(name: &str, config: &Config) -> std::result::Result<usize, String> {
     {
         return Ok(label);
     }
-    let ids = if labels.len() == IMAGENET_WNIDS.lines().count() { " or an ImageNet id" } else { "" };
-    Err(format!("class `{name}`, expected 0 to {}, one of the model's labels{ids}", labels.len() - 1))
+    let ids = if labels.len() == IMAGENET_WNIDS.lines().count() { ", an ImageNet id" } else { "" };
+    Err(format!(
+        "no class `{name}`, expected an index from 0 to {}{ids} or one of the model's labels",
+        labels.len() - 1
+    ))
 }
 
 #[cfg(test)]

@@ -3,18 +3,37 @@
 use super::*;
 use crate::backend::cpu::CpuBackend;
 use crate::engine::request::Outputs;
-use crate::models::{Input, ModelFiles};
+use crate::models::{Input, ModelFiles, Picture};
 
-fn tiny_bert() -> Model {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-bert");
+/// What a model of the fixtures reads: three texts of different lengths, or three pictures.
+enum Samples {
+    Texts([String; 3]),
+    Pictures([Picture; 3]),
+}
+
+fn tiny_bert() -> (Model, Samples) {
+    let text = |num_words: usize| (0..num_words).map(|word| format!("w{} ", 5 + word * 7 % 90)).collect();
+    (model("tiny-bert"), Samples::Texts([41, 17, 90].map(text)))
+}
+
+fn tiny_vit() -> (Model, Samples) {
+    let picture = |step: usize| {
+        let rgb = (0..48 * 48 * 3).map(|value| (value * value / 7 * step) as u8).collect();
+        Picture::from_rgb(48, 48, rgb).unwrap()
+    };
+    (model("tiny-vit"), Samples::Pictures([1, 3, 11].map(picture)))
+}
+
+fn model(name: &str) -> Model {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
     Model::from_bytes(ModelFiles {
         config: read("config.json"),
         weights: Box::new(read("model.safetensors")),
-        tokenizer_json: Some(read("tokenizer.json")),
+        tokenizer_json: std::fs::read(folder.join("tokenizer.json")).ok(),
         vocab_txt: None,
         tokenizer_config: None,
-        preprocessor_config: None,
+        preprocessor_config: std::fs::read(folder.join("preprocessor_config.json")).ok(),
         approx: Some(crate::models::ApproxFiles {
             config: read("approx/config.json"),
             weights: Box::new(read("approx/model.safetensors")),
@@ -23,25 +42,18 @@ fn tiny_bert() -> Model {
     .unwrap()
 }
 
-fn text(num_words: usize) -> String {
-    (0..num_words).map(|word| format!("w{} ", 5 + word * 7 % 90)).collect()
-}
-
-fn scratch_rows(results: &[Classification]) -> usize {
-    results.iter().map(|result| result.tokens.len()).sum()
-}
-
 /// Fills every layer buffer with NaN, runs, and looks for the first row that is still all NaN.
-async fn check_rows<B: Backend>(backend: B, prune: &str) {
-    let model = tiny_bert();
+async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples), prune: &str) {
     let prune: Prune = prune.parse().unwrap();
     let pause: Pause = Box::new(|| Box::pin(async {}));
-    let texts: Vec<String> = [41, 17, 90].map(text).to_vec();
-    let tokens = || -> Vec<Tokens> {
-        texts.iter().enumerate().map(|(i, text)| model.prepare(i, &Input::Text(text)).unwrap()).collect()
+    let inputs: Vec<Input<'_>> = match samples {
+        Samples::Texts(texts) => texts.iter().map(|text| Input::Text(text)).collect(),
+        Samples::Pictures(pictures) => pictures.iter().map(Input::Image).collect(),
     };
-    let mut session = Session::new(backend, &model, None).await.unwrap();
-    session.classify(&model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
+    let tokens =
+        || -> Vec<Tokens> { inputs.iter().enumerate().map(|(i, input)| model.prepare(i, input).unwrap()).collect() };
+    let mut session = Session::new(backend, model, None).await.unwrap();
+    session.classify(model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
 
     let scratch = session.scratch.as_mut().unwrap();
     let workspace = &mut scratch.main;
@@ -49,10 +61,13 @@ async fn check_rows<B: Backend>(backend: B, prune: &str) {
         let poison = vec![f32::NAN; matrix.num_rows() * matrix.stride()];
         session.backend.write_matrix(matrix, &poison).unwrap();
     }
-    let results = session.classify(&model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
+    let results = session.classify(model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
     let num_kept = |layer: usize| results.iter().map(|result| result.kept[layer].len()).sum::<usize>();
-    assert!(num_kept(1) < scratch_rows(&results), "{prune} removes no rows before layer 1");
+    assert!(num_kept(1) < tokens().iter().map(Tokens::len).sum(), "{prune} removes no rows before layer 1");
 
+    // The forward rule gathers nothing before layer 0, which has all tokens.
+    let gathers_first = !matches!(prune, Prune::Forward(_));
+    let is_image = matches!(samples, Samples::Pictures(_));
     let workspace = &mut session.scratch.as_mut().unwrap().main;
     for (place, matrix) in workspace.layer_buffers_mut().into_iter().enumerate() {
         let (num_rows, stride) = (matrix.num_rows(), matrix.stride());
@@ -60,21 +75,26 @@ async fn check_rows<B: Backend>(backend: B, prune: &str) {
         let is_untouched =
             |row: usize| words[row * stride..][..stride].iter().all(|&bits| f32::from_bits(bits).is_nan());
         let num_written = (0..num_rows).rev().find(|&row| !is_untouched(row)).map_or(0, |row| row + 1);
-        // Hidden states, their gathered rows and Q, K, V hold K_0 at first; everything else only ever holds K_1 or less.
         let expected = match place {
+            // Hidden states, their gathered rows and Q, K, V hold K_0 at first; everything else only ever holds K_1 or less.
             0 | 2 => num_kept(0),
-            // The forward rule gathers nothing before layer 0, which has all tokens.
-            1 if !matches!(prune, Prune::Forward(_)) => num_kept(0),
+            1 if gathers_first => num_kept(0),
+            // What is normalised before attention is all of K_0.
+            5 if is_image => num_kept(0),
+            // Gathered patches become hidden states once, before layer 0.
+            8 => num_kept(0) * usize::from(gathers_first),
             _ => num_kept(1),
         };
         assert_eq!(num_written, expected, "{prune}: rows written of layer buffer {place}");
     }
 }
 
+const RULES: [&str; 3] = ["topk:0.3", "topk:0.9,0.6,0.4,0.1", "forward:0.5"];
+
 #[test]
 fn rows_beyond_the_kept_ones_are_never_written_on_the_cpu() {
-    for prune in ["topk:0.3", "topk:0.9,0.6,0.4,0.1", "forward:0.5"] {
-        pollster::block_on(check_rows(CpuBackend::new(), prune));
+    for (subject, prune) in [tiny_bert(), tiny_vit()].iter().flat_map(|subject| RULES.map(|rule| (subject, rule))) {
+        pollster::block_on(check_rows(CpuBackend::new(), subject, prune));
     }
 }
 
@@ -82,10 +102,10 @@ fn rows_beyond_the_kept_ones_are_never_written_on_the_cpu() {
 #[test]
 fn rows_beyond_the_kept_ones_are_never_written_on_the_gpu() {
     use crate::backend::gpu::{GpuBackend, GpuOptions};
-    for prune in ["topk:0.3", "topk:0.9,0.6,0.4,0.1", "forward:0.5"] {
+    for (subject, prune) in [tiny_bert(), tiny_vit()].iter().flat_map(|subject| RULES.map(|rule| (subject, rule))) {
         pollster::block_on(async {
             let options = GpuOptions { adapter: None, allow_software: true };
-            check_rows(GpuBackend::new(&options).await.unwrap(), prune).await;
+            check_rows(GpuBackend::new(&options).await.unwrap(), subject, prune).await;
         });
     }
 }

@@ -49,10 +49,23 @@ impl<B: Backend> Workspace<B> {
 
 #[cfg(test)]
 impl<B: Backend> Workspace<B> {
-    /// What the layers write: first those that start with K_0, then those of K_1.
+    /// What the layers write: first those that start with K_0, then those of K_1; last an image model's gathered patches.
     pub fn layer_buffers_mut(&mut self) -> Vec<&mut B::Matrix> {
-        let Self { hidden_states, residual, qkv, query, context, projected, attention_output, intermediate, .. } = self;
-        vec![hidden_states, residual, qkv, query, context, projected, attention_output, intermediate]
+        let Self {
+            patches,
+            hidden_states,
+            residual,
+            qkv,
+            query,
+            context,
+            projected,
+            attention_output,
+            intermediate,
+            ..
+        } = self;
+        let mut buffers = vec![hidden_states, residual, qkv, query, context, projected, attention_output, intermediate];
+        buffers.extend(patches.iter_mut().map(|[_, gathered]| gathered));
+        buffers
     }
 }
 

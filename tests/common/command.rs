@@ -1,11 +1,13 @@
 //! Running the command as a process.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sttabt::Classification;
 
 use super::common::fixture;
 
@@ -61,9 +63,75 @@ pub fn sttabt<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
 
 /// A subcommand on tiny-bert and the CPU, with further arguments.
 pub fn tiny<'a>(subcommand: &'a str, args: &[&'a str]) -> Command {
-    let mut command = sttabt([subcommand, "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"]);
+    with_model("tests/fixtures/tiny-bert", subcommand, args)
+}
+
+/// The same on tiny-vit.
+pub fn tiny_images<'a>(subcommand: &'a str, args: &[&'a str]) -> Command {
+    with_model("tests/fixtures/tiny-vit", subcommand, args)
+}
+
+/// A subcommand on a model and the CPU; the working directory is the repository's.
+pub fn with_model<'a>(model: &'a str, subcommand: &'a str, args: &[&'a str]) -> Command {
+    let mut command = sttabt([subcommand, "--backend", "cpu", "--model", model]);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
     command
+}
+
+pub fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+/// The names in a line.
+pub fn names(line: &str) -> BTreeSet<&str> {
+    line.split(' ').collect()
+}
+
+pub fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+/// What `classify --json` says of a model with 4 layers and 5 labels: the same for texts and images, but for the keys of the input.
+pub fn check_report(report: &Value, (model, rule): (&str, &str), input_keys: &str, lengths: &[usize]) {
+    assert_eq!(keys(report), names("model backend adapter prune results"));
+    assert_eq!(
+        (&report["model"], &report["backend"], &report["adapter"], &report["prune"]),
+        (&json!(model), &json!("cpu"), &json!("CPU"), &json!(rule))
+    );
+    let results = report["results"].as_array().expect("results");
+    assert_eq!(results.len(), lengths.len());
+    for (result, &num_tokens) in results.iter().zip(lengths) {
+        let rest = format!("{input_keys} logits probs label kept retention flops truncated ms");
+        assert_eq!(keys(result), names(&rest));
+        assert_eq!(keys(&result["flops"]), names("dense pruned approx total"));
+        assert_eq!((numbers(&result["logits"]).len(), numbers(&result["probs"]).len()), (5, 5));
+        assert!((numbers(&result["probs"]).iter().sum::<f64>() - 1.0).abs() < 1e-6);
+        assert_eq!(result["truncated"], false);
+        let kept: Vec<Vec<f64>> = result["kept"].as_array().expect("kept").iter().map(numbers).collect();
+        assert_eq!(kept.len(), 5, "K_0 to K_4");
+        let all: Vec<f64> = (0..num_tokens).map(|token| token as f64).collect();
+        match rule {
+            "dense" => assert!(kept.iter().all(|kept| *kept == all)),
+            _ => assert_eq!(kept[4], [0.0]),
+        }
+        let mean = kept.iter().map(Vec::len).sum::<usize>() as f64 / (5 * num_tokens) as f64;
+        assert!((result["retention"].as_f64().expect("retention") - mean).abs() < 1e-12);
+        let flops = |name: &str| result["flops"][name].as_u64().expect("an integer");
+        assert_eq!(flops("pruned") + flops("approx"), flops("total"));
+        assert!(flops("dense") > 0 && result["ms"].as_f64().is_some_and(|ms| ms > 0.0));
+    }
+}
+
+/// Logits, kept sets and labels of `classify --json` are those that the library computes.
+pub fn check_results(report: &Value, computed: &[Classification]) {
+    let results = report["results"].as_array().expect("results");
+    assert_eq!(results.len(), computed.len());
+    for (printed, computed) in results.iter().zip(computed) {
+        let logits: Vec<f32> = numbers(&printed["logits"]).iter().map(|&logit| logit as f32).collect();
+        assert_eq!(logits, computed.logits);
+        assert_eq!(printed["kept"], json!(computed.kept));
+        assert_eq!(printed["label"], json!(computed.label));
+    }
 }
 
 pub fn run(mut command: Command) -> Ended {

@@ -1,11 +1,11 @@
-//! Breaking a model: edits to the files of tiny-bert in memory.
+//! Breaking a model: edits to the files of tiny-bert or tiny-vit in memory.
 
 use std::collections::BTreeMap;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use sttabt::{Error, Model, ModelFiles};
+use sttabt::{Error, Model, ModelFiles, Picture};
 
 use super::{fixture, model_files};
 
@@ -13,14 +13,27 @@ pub fn tiny_files() -> ModelFiles {
     model_files(&fixture("tiny-bert"))
 }
 
+pub fn tiny_vit_files() -> ModelFiles {
+    model_files(&fixture("tiny-vit"))
+}
+
 /// What is done to the files.
 pub type Edit = Box<dyn Fn(&mut ModelFiles)>;
 
 /// Tiny-bert after an edit.
 pub fn edited(edit: impl Fn(&mut ModelFiles)) -> Result<Model, Error> {
-    let mut files = tiny_files();
+    edited_of(tiny_files(), edit)
+}
+
+/// A model after an edit.
+pub fn edited_of(mut files: ModelFiles, edit: impl Fn(&mut ModelFiles)) -> Result<Model, Error> {
     edit(&mut files);
     Model::from_bytes(files)
+}
+
+/// A model after an edit that must leave it whole.
+pub fn variant_of(files: ModelFiles, what: &str, edit: impl Fn(&mut ModelFiles)) -> Model {
+    edited_of(files, edit).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
 pub struct HostTensor {
@@ -169,6 +182,61 @@ pub fn weights(edit: impl Fn(Vec<u8>) -> Vec<u8> + 'static) -> Edit {
     Box::new(move |files| files.weights = Box::new(edit((*files.weights).as_ref().to_vec())))
 }
 
+/// Both networks' `config.json`.
+pub fn both_configs(key: &'static str, value: Value) -> Edit {
+    all(vec![config(key, value.clone()), approx_config(key, value)])
+}
+
+/// Both networks' tensors.
+pub fn all_tensors(edit: impl Fn(&mut Tensors) + 'static) -> Edit {
+    Box::new(move |files| edit_all_tensors(files, &edit))
+}
+
+/// Another name for every tensor of both networks.
+pub fn rename(name: fn(&str) -> String) -> Edit {
+    all_tensors(move |tensors| {
+        *tensors = std::mem::take(tensors).into_iter().map(|(old, tensor)| (name(&old), tensor)).collect();
+    })
+}
+
+/// Hugging Face's names of a ViT, and timm's, where one tensor becomes one.
+const TIMM: [(&str, &str); 12] = [
+    ("vit.embeddings.cls_token", "cls_token"),
+    ("vit.embeddings.position_embeddings", "pos_embed"),
+    ("vit.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("vit.encoder.layer.", "blocks."),
+    ("attention.attention.query", "attn.qkv"),
+    ("attention.output.dense", "attn.proj"),
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+    ("vit.layernorm", "norm"),
+    ("classifier", "head"),
+];
+
+/// Both networks of tiny-vit under timm's names: query, key and value are one tensor. The thresholds are ours and keep their name.
+pub fn timm_names() -> Edit {
+    all_tensors(|tensors| {
+        let (thresholds, mut rest): (Tensors, Tensors) =
+            std::mem::take(tensors).into_iter().partition(|(name, _)| name.ends_with("p_logit"));
+        for query in rest.keys().filter(|name| name.contains(".query.")).cloned().collect::<Vec<_>>() {
+            for part in ["key", "value"] {
+                let part = rest.remove(&query.replace("query", part)).expect("key and value");
+                let fused = rest.get_mut(&query).expect("query");
+                fused.shape[0] += part.shape[0];
+                fused.bytes.extend(part.bytes);
+            }
+        }
+        let timm = |name: String| TIMM.iter().fold(name, |name, (old, new)| name.replace(old, new));
+        *tensors = rest.into_iter().map(|(name, tensor)| (timm(name), tensor)).chain(thresholds).collect();
+    })
+}
+
+pub fn preprocessor(edit: impl Fn(&mut Value) + 'static) -> Edit {
+    Box::new(move |files| edit_json(files.preprocessor_config.as_mut().expect("preprocessor_config.json"), &edit))
+}
+
 pub fn tokenizer(edit: impl Fn(&mut Value) + 'static) -> Edit {
     Box::new(move |files| edit_json(files.tokenizer_json.as_mut().expect("tokenizer.json"), &edit))
 }
@@ -190,14 +258,27 @@ pub fn all(edits: Vec<Edit>) -> Edit {
 /// What is broken, how, and what the error says.
 pub type Row = (&'static str, Edit, &'static str);
 
-/// Each edit gives its error; all rows are tried.
+/// Each edit of tiny-bert gives its error; all rows are tried.
 pub fn check_edits(rows: Vec<Row>) {
-    check_rows(rows.into_iter().map(|(what, edit, expected)| (what.to_owned(), outcome(edit), expected.to_owned())));
+    check_edits_of(tiny_files, rows);
+}
+
+/// Each edit of a model gives its error; all rows are tried.
+pub fn check_edits_of(files: fn() -> ModelFiles, rows: Vec<Row>) {
+    check_rows(
+        rows.into_iter()
+            .map(|(what, edit, expected)| (what.to_owned(), outcome_of(files(), edit), expected.to_owned())),
+    );
 }
 
 /// The error of reading tiny-bert after an edit, or `no error`.
 pub fn outcome(edit: Edit) -> String {
-    edited(edit).map_or_else(|error| error.to_string(), |_| "no error".to_owned())
+    outcome_of(tiny_files(), edit)
+}
+
+/// The error of reading a model after an edit, or `no error`.
+pub fn outcome_of(files: ModelFiles, edit: Edit) -> String {
+    edited_of(files, edit).map_or_else(|error| error.to_string(), |_| "no error".to_owned())
 }
 
 /// A small generator of repeatable numbers (xorshift).
@@ -209,6 +290,17 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % limit as u64) as usize
+    }
+
+    /// A text of tiny-bert's words.
+    pub fn text(&mut self, num_words: usize) -> String {
+        (0..num_words).map(|_| format!("w{} ", 5 + self.below(92))).collect()
+    }
+
+    /// A picture of noise.
+    pub fn picture(&mut self, width: usize, height: usize) -> Picture {
+        let rgb = (0..width * height * 3).map(|_| self.below(256) as u8).collect();
+        Picture::from_rgb(width, height, rgb).expect("a picture")
     }
 }
 
@@ -239,6 +331,7 @@ pub fn save(files: &ModelFiles, folder: &std::path::Path) {
         ("tokenizer.json", &files.tokenizer_json),
         ("vocab.txt", &files.vocab_txt),
         ("tokenizer_config.json", &files.tokenizer_config),
+        ("preprocessor_config.json", &files.preprocessor_config),
     ];
     for (name, bytes) in texts {
         bytes.iter().for_each(|bytes| write(name, bytes));

@@ -63,6 +63,20 @@ pub fn deit_tiny() -> Model {
     Model::from_bytes(files).unwrap_or_else(|error| panic!("deit-tiny: {error}"))
 }
 
+/// A rule of each kind.
+pub const EACH_RULE: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
+
+/// The inputs under all of [`EACH_RULE`], one rule after another.
+pub fn under_each_rule(model: &Model, inputs: &[Input<'_>], kind: BackendKind) -> Vec<Classification> {
+    let mut engine = engine(model, kind);
+    EACH_RULE.iter().flat_map(|rule| classify(&mut engine, inputs, &rule.parse().expect("rule"))).collect()
+}
+
+/// T
+pub fn num_tokens(result: &Classification) -> usize {
+    result.grid.map_or(result.tokens.len(), |[rows, columns]| 1 + rows * columns)
+}
+
 /// The longest input of a text model.
 pub fn max_tokens(model: &Model) -> usize {
     match &model.config().input {

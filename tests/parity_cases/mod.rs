@@ -1,4 +1,5 @@
 //! Comparing one model with the numbers of one `cases.json`.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::path::Path;
 
@@ -58,12 +59,23 @@ fn disagreement(engine: &mut Engine, fixture: &str, input: Input<'_>, case: &Val
 
 /// Every run of every case in `cases.json` of a folder, on one backend.
 pub fn check_fixture(folder: &Path, model: &Model, min_runs: usize, kind: BackendKind) {
+    check_cases(folder, model, min_runs, kind, |_| true);
+}
+
+/// Every run of some cases, chosen by their input.
+pub fn check_cases(
+    folder: &Path,
+    model: &Model,
+    min_runs: usize,
+    kind: BackendKind,
+    is_chosen: impl Fn(&Value) -> bool,
+) {
     let name = folder.file_name().and_then(|name| name.to_str()).expect("a folder");
     let mut engine = engine(model, kind);
     println!("{name} on {:?}", engine.backend());
     let mut failures = Vec::new();
     let mut num_runs = 0;
-    for (index, case) in cases(folder).iter().enumerate() {
+    for (index, case) in cases(folder).iter().enumerate().filter(|(_, case)| is_chosen(&case["input"])) {
         let input = CaseInput::new(folder, case);
         for run in case["runs"].as_array().expect("runs") {
             num_runs += 1;

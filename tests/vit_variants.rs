@@ -1,0 +1,195 @@
+//! Image models as the world writes them: timm's names, other shapes, and more tokens.
+
+mod common;
+
+use common::edit::*;
+use common::*;
+use serde_json::json;
+use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor};
+
+fn pictures() -> Vec<Picture> {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    [(48, 48), (31, 77), (96, 5)].map(|(width, height)| random.picture(width, height)).to_vec()
+}
+
+fn results(model: &Model, kind: BackendKind) -> Vec<Classification> {
+    under_each_rule(model, &pictures().iter().map(Input::Image).collect::<Vec<_>>(), kind)
+}
+
+fn variant(what: &str, edit: impl Fn(&mut ModelFiles)) -> Model {
+    variant_of(tiny_vit_files(), what, edit)
+}
+
+#[test]
+fn variants_that_change_nothing() {
+    let rows: Vec<(&str, Edit)> = vec![
+        ("timm's names", timm_names()),
+        ("names without vit.", rename(|name| name.trim_start_matches("vit.").to_owned())),
+        (
+            "a pooler that is not used",
+            tensors(|tensors| drop(tensors.insert("vit.pooler.dense.bias".into(), HostTensor::f32(&[48], &[9.0; 48])))),
+        ),
+        ("no model_type", without_config("model_type")),
+        ("no architectures", without_config("architectures")),
+        ("no channels named", without_config("num_channels")),
+        ("no qkv_bias", without_config("qkv_bias")),
+        ("image_size as a list", both_configs("image_size", json!([48, 48]))),
+        ("the preprocessor's defaults", Box::new(|files| files.preprocessor_config = Some(b"{}".to_vec()))),
+        ("no preprocessor", Box::new(|files| files.preprocessor_config = None)),
+    ];
+    let models: Vec<(&str, Model)> = rows.into_iter().map(|(what, edit)| (what, variant(what, edit))).collect();
+    for kind in BACKENDS {
+        let original = results(&tiny_vit(), kind);
+        for (what, model) in &models {
+            let is_default = model.preprocessor().is_some_and(Preprocessor::is_default);
+            assert_eq!(is_default, *what == "no preprocessor", "{what}");
+            assert!(results(model, kind) == original, "{what} on {kind:?}");
+        }
+    }
+}
+
+/// Tiny-vit on images of another shape with 32 patches.
+fn reshaped(height: usize, width: usize) -> Model {
+    variant(
+        "another shape",
+        all(vec![
+            both_configs("image_size", json!([height, width])),
+            preprocessor(move |json| json["size"] = json!({"height": height, "width": width})),
+            all_tensors(|tensors| {
+                let positions = tensors.get_mut("vit.embeddings.position_embeddings").expect("positions");
+                positions.bytes.truncate(positions.bytes.len() / 37 * 33);
+                positions.shape[1] = 33;
+            }),
+        ]),
+    )
+}
+
+/// Patches of 8 x 8 pixels from a strip, laid out row by row.
+fn laid_out(strip: &Picture, height: usize, width: usize) -> Picture {
+    let mut rgb = Vec::with_capacity(height * width * 3);
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        let patch = y / 8 * (width / 8) + x / 8;
+        let pixel = 3 * (y % 8 * strip.width() + patch * 8 + x % 8);
+        rgb.extend(&strip.rgb()[pixel..pixel + 3]);
+    }
+    Picture::from_rgb(width, height, rgb).expect("a picture")
+}
+
+/// `[height, width]`, and patches in rows from left to right: the same 32 patches in any shape are the same tokens.
+#[test]
+fn rectangular_images() {
+    let strip = Random(99).picture(256, 8);
+    for kind in BACKENDS {
+        let expected = under_each_rule(&reshaped(8, 256), &[Input::Image(&strip)], kind);
+        for (height, width) in [(32, 64), (64, 32), (16, 128), (256, 8)] {
+            let picture = laid_out(&strip, height, width);
+            let found = under_each_rule(&reshaped(height, width), &[Input::Image(&picture)], kind);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.grid, Some([height / 8, width / 8]));
+                assert_eq!((&found.logits, &found.kept), (&expected.logits, &expected.kept), "{height} x {width}");
+            }
+        }
+        // A square picture is stretched to the shape of the model.
+        let square = under_each_rule(&reshaped(32, 64), &[Input::Image(&pictures()[0])], kind);
+        assert!(square.iter().all(|result| result.grid == Some([4, 8]) && num_tokens(result) == 33));
+    }
+}
+
+/// A network of two narrow layers on square images, with weights of noise.
+fn noise_network(image_size: usize, hidden_size: usize, random: &mut Random) -> (Vec<u8>, Vec<u8>) {
+    let (patch_size, hidden, num_tokens) = (16, hidden_size, 1 + (image_size / 16) * (image_size / 16));
+    let config = json!({
+        "model_type": "vit", "hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": image_size, "patch_size": patch_size, "num_labels": 3,
+    });
+    let mut tensors = Tensors::new();
+    let mut add = |name: String, shape: &[usize], middle: f32, spread: f32| {
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| middle + spread * (random.below(20001) as f32 / 10000.0 - 1.0))
+            .collect();
+        tensors.insert(name, HostTensor::f32(shape, &values));
+    };
+    add("vit.embeddings.cls_token".into(), &[1, 1, hidden], 0.0, 1.0);
+    add("vit.embeddings.position_embeddings".into(), &[1, num_tokens, hidden], 0.0, 1.0);
+    let mut linear = |name: &str, shape: &[usize]| {
+        let inputs: usize = shape[1..].iter().product();
+        add(format!("{name}.weight"), shape, 0.0, 2.0 / (inputs as f32).sqrt());
+        add(format!("{name}.bias"), &shape[..1], 0.0, 0.1);
+    };
+    linear("vit.embeddings.patch_embeddings.projection", &[hidden, 3, patch_size, patch_size]);
+    linear("classifier", &[3, hidden]);
+    for layer in 0..2 {
+        for part in ["attention.attention.query", "attention.attention.key", "attention.attention.value"] {
+            linear(&format!("vit.encoder.layer.{layer}.{part}"), &[hidden, hidden]);
+        }
+        linear(&format!("vit.encoder.layer.{layer}.attention.output.dense"), &[hidden, hidden]);
+        linear(&format!("vit.encoder.layer.{layer}.intermediate.dense"), &[2 * hidden, hidden]);
+        linear(&format!("vit.encoder.layer.{layer}.output.dense"), &[hidden, 2 * hidden]);
+    }
+    let norms =
+        (0..2).flat_map(|layer| ["before", "after"].map(|at| format!("vit.encoder.layer.{layer}.layernorm_{at}")));
+    for name in norms.chain(["vit.layernorm".to_owned()]) {
+        add(format!("{name}.weight"), &[hidden], 1.0, 0.1);
+        add(format!("{name}.bias"), &[hidden], 0.0, 0.1);
+    }
+    (serde_json::to_vec(&config).expect("JSON"), write_weights(&tensors))
+}
+
+fn noise_model(image_size: usize) -> Model {
+    let mut random = Random(image_size as u64);
+    let (config, weights) = noise_network(image_size, 16, &mut random);
+    let (approx_config, approx_weights) = noise_network(image_size, 8, &mut random);
+    let mut files = tiny_vit_files();
+    files.config = config;
+    files.weights = Box::new(weights);
+    files.preprocessor_config = None;
+    let approx = files.approx.as_mut().expect("ApproxNet");
+    approx.config = approx_config;
+    approx.weights = Box::new(approx_weights);
+    Model::from_bytes(files).expect("a model")
+}
+
+/// Longer than the sequences that most kernels meet: 384 and 512 pixels in patches of 16.
+#[test]
+fn many_tokens() {
+    for (image_size, expected) in [(384, 577), (512, 1025)] {
+        let model = noise_model(image_size);
+        let picture = Random(3).picture(image_size, image_size);
+        let [mut cpu, mut gpu] = BACKENDS.map(|kind| engine(&model, kind));
+        for rule in ["dense", "topk:0.5"] {
+            let [on_cpu, on_gpu] = [&mut cpu, &mut gpu]
+                .map(|engine| classify(engine, &[Input::Image(&picture)], &rule.parse().expect("rule")).remove(0));
+            assert_eq!(num_tokens(&on_cpu), expected);
+            assert_eq!(on_cpu.kept, on_gpu.kept, "{rule}, {expected} tokens");
+            let far = distance(&on_cpu.logits, &on_gpu.logits, 0.0);
+            assert!(far < 1e-4, "{rule}, {expected} tokens: {far:e}");
+            let spread = on_cpu.logits.iter().map(|logit| logit.abs()).fold(0.0, f32::max);
+            assert!(spread > 0.1, "{:?} would agree with anything", on_cpu.logits);
+        }
+    }
+}
+
+/// The back-tracking kernels hold 1280 tokens; 576 pixels make 1297.
+#[test]
+fn too_many_tokens_to_prune() {
+    let model = noise_model(576);
+    let picture = Random(3).picture(576, 576);
+    let inputs = [Input::Image(&picture)];
+    let [on_cpu, on_gpu] = BACKENDS.map(|kind| {
+        let mut engine = engine(&model, kind);
+        for rule in ["topk:0.5", "oracle:0.5", "forward:0.5"] {
+            let prune = rule.parse().expect("rule");
+            let error =
+                pollster::block_on(engine.classify(&inputs, &prune, &Outputs::default())).expect_err("too many");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "rule `{rule}` needs inputs of at most 1280 tokens, input 1 has 1297; `dense` has no such limit"
+                )
+            );
+        }
+        classify(&mut engine, &inputs, &"dense".parse().expect("rule")).remove(0)
+    });
+    assert_eq!(num_tokens(&on_cpu), 1297);
+    assert!(distance(&on_cpu.logits, &on_gpu.logits, 0.0) < 1e-4);
+}
