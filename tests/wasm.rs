@@ -1,7 +1,7 @@
 //! The core in WebAssembly: one fixture on the CPU twin, under Node.
 #![cfg(target_arch = "wasm32")]
 
-use sttabt::{ApproxFiles, BackendKind, Engine, Input, Model, ModelFiles, Outputs, Prune};
+use sttabt::{ApproxFiles, BackendKind, EncoderSize, Engine, Input, Model, ModelFiles, Outputs, Prune};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 macro_rules! fixture {
@@ -50,4 +50,19 @@ async fn tiny_bert_agrees_in_webassembly() {
         num_runs += 1;
     }
     assert!(num_runs >= 5, "only {num_runs} runs");
+}
+
+/// FLOPs are counted in 64 bits where `usize` has 32: BERT-large over 512 tokens.
+#[wasm_bindgen_test]
+fn flops_of_a_large_model_do_not_overflow() {
+    let (h, i, n, layers) = (1024u64, 4096u64, 512u64, 24u64);
+    let size = EncoderSize {
+        num_hidden_layers: layers as usize,
+        hidden_size: h as usize,
+        intermediate_size: i as usize,
+        embedding: 0,
+        head: 0,
+    };
+    assert_eq!(size.dense(512), 2 * layers * (n * (4 * h * h + 2 * h * i) + 2 * n * n * h));
+    assert!(size.dense(512) > u64::from(u32::MAX));
 }

@@ -22,7 +22,7 @@ pub use layout::{ALL, ChunkLayout, kept_level};
 
 /// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
 pub const MAX_PRUNED_TOKENS: usize = 1280;
-/// Added inside logarithms and quotients of Rule 2 (METHOD: EPS).
+/// Added inside logarithms and quotients of Rule 2.
 pub const CONCRETE_EPS: f32 = 1e-7;
 /// Added to the normaliser of Rule 1.
 pub const TOP_K_EPS: f32 = 1e-8;

@@ -32,7 +32,7 @@ pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &Chunk
     let (mut rows_bytes, mut maps_bytes, mut multiply_adds) = (0, 0, 0);
     for (sample, &length) in lengths.iter().enumerate() {
         let rows = 4 * widest * length as u64;
-        let maps = if with_maps { 4 * (config.num_hidden_layers * length * length) as u64 } else { 0 };
+        let maps = if with_maps { 4 * config.num_hidden_layers as u64 * length as u64 * length as u64 } else { 0 };
         for (what, needed) in [("the rows", rows), ("the attention maps", maps)] {
             if needed > limits.max_binding_bytes {
                 let what = format!("input {}: {what} of its {length} tokens", sample + 1);

@@ -76,7 +76,7 @@ pub enum Task {
     Regression,
 }
 
-/// The constants of the pruning rules (METHOD), from the key `sttabt`.
+/// The constants of the pruning rules, from the key `sttabt`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneConfig {
     /// τ of Rule 2.

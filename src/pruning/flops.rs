@@ -65,37 +65,44 @@ impl EncoderSize {
 
     /// FLOPs of a pass over `kept[l]` = |K_l|, l = 0 … L, with the head.
     pub fn pruned(&self, kept: &[usize]) -> u64 {
-        let layers: usize = kept.windows(2).map(|pair| self.key_value(pair[0]) + self.rest(pair[0], pair[1])).sum();
-        2 * (layers + self.embedding * kept[0] + self.head) as u64
+        let layers: u64 = kept.windows(2).map(|pair| self.key_value(pair[0]) + self.rest(pair[0], pair[1])).sum();
+        2 * (layers + self.embed(kept[0]) + self.head as u64)
     }
 
     /// FLOPs of a dense pass over `num_tokens` that ends at the last layer's attention map (ApproxNet; the oracle's own pass).
     pub fn maps(&self, num_tokens: usize) -> u64 {
-        let (n, h) = (num_tokens, self.hidden_size);
+        let n = num_tokens;
         let inner = self.key_value(n) + self.rest(n, n) + self.map(n);
-        let last = 2 * n * h * h + self.map(n);
-        2 * (self.embedding * n + inner * (self.num_hidden_layers - 1) + last) as u64
+        let last = 2 * self.square(n) + self.map(n);
+        2 * (self.embed(n) + inner * (self.num_hidden_layers as u64 - 1) + last)
     }
 
     /// FLOPs of the forward rule over `kept[l]`: the queries of layers before the last are computed for all of K_l, and their map.
     pub fn forward(&self, kept: &[usize]) -> u64 {
-        let scoring: usize = kept[..kept.len() - 1]
-            .windows(2)
-            .map(|pair| (pair[0] - pair[1]) * self.hidden_size * self.hidden_size + self.map(pair[0]))
-            .sum();
-        self.pruned(kept) + 2 * scoring as u64
+        let scoring: u64 =
+            kept[..kept.len() - 1].windows(2).map(|pair| self.square(pair[0] - pair[1]) + self.map(pair[0])).sum();
+        self.pruned(kept) + 2 * scoring
     }
 
-    fn key_value(&self, n: usize) -> usize {
-        2 * n * self.hidden_size * self.hidden_size
+    fn embed(&self, n: usize) -> u64 {
+        self.embedding as u64 * n as u64
     }
 
-    fn rest(&self, n: usize, q: usize) -> usize {
-        let h = self.hidden_size;
-        q * (2 * h * h + 2 * n * h + 2 * h * self.intermediate_size)
+    /// A product of n rows with a square matrix. In 64 bits, as all here: `usize` has 32 in WebAssembly.
+    fn square(&self, n: usize) -> u64 {
+        n as u64 * self.hidden_size as u64 * self.hidden_size as u64
     }
 
-    fn map(&self, n: usize) -> usize {
-        2 * n * n * self.hidden_size
+    fn key_value(&self, n: usize) -> u64 {
+        2 * self.square(n)
+    }
+
+    fn rest(&self, n: usize, q: usize) -> u64 {
+        let attention_and_mlp = 2 * n as u64 + 2 * self.intermediate_size as u64;
+        2 * self.square(q) + q as u64 * self.hidden_size as u64 * attention_and_mlp
+    }
+
+    fn map(&self, n: usize) -> u64 {
+        2 * n as u64 * n as u64 * self.hidden_size as u64
     }
 }

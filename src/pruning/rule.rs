@@ -66,7 +66,7 @@ impl Ratios {
     }
 }
 
-/// Which tokens to keep, and how to find them (METHOD: Rules 1 and 2, comparison modes).
+/// Which tokens to keep, and how to find them (paper, section 3; the comparison modes are in the README).
 ///
 /// ```
 /// use sttabt::Prune;

@@ -29,7 +29,7 @@ pub fn sigmoid(x: f32) -> f32 {
     if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
 }
 
-/// log(x + EPS) − log(1 − x + EPS) (METHOD, Rule 2).
+/// log(x + EPS) − log(1 − x + EPS) (Rule 2).
 pub fn logit(x: f32) -> f32 {
     use crate::backend::CONCRETE_EPS;
     (x + CONCRETE_EPS).ln() - (1.0 - x + CONCRETE_EPS).ln()

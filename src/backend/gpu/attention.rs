@@ -57,7 +57,7 @@ pub fn dispatch(
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.query.buffer, &call.qkv.buffer, &index.buffer, &output.buffer],
         num_workgroups: (call.query_rows.bound * heads.num_heads).div_ceil(64),
-        multiply_adds: 2 * call.query_rows.bound * layout.max_tokens * heads.width(),
+        multiply_adds: 2 * call.query_rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())
 }

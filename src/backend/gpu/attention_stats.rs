@@ -64,7 +64,7 @@ pub fn dispatch(
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.qkv.buffer, &index.buffer, &stats.buffer],
         num_workgroups: (call.rows.bound * heads.num_heads).div_ceil(64),
-        multiply_adds: call.rows.bound * layout.max_tokens * heads.width(),
+        multiply_adds: call.rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())
 }

@@ -81,7 +81,7 @@ pub fn dispatch(
         buffers: &[&call.maps.buffer, &call.thresholds.buffer, &index.buffer, &token_scores.buffer],
         num_workgroups: layout.num_samples,
         // Scores, ranks and places each look at T² pairs.
-        multiply_adds: 3 * num_values,
+        multiply_adds: 3 * num_values as u64,
     });
     Ok(())
 }

@@ -61,7 +61,7 @@ pub fn dispatch(
         params: bytemuck::bytes_of(&params),
         buffers: &[&maps.buffer, &index.buffer, &token_scores.buffer],
         num_workgroups: layout.num_samples,
-        multiply_adds: 3 * layout.num_map_values,
+        multiply_adds: 3 * layout.num_map_values as u64,
     });
     Ok(())
 }

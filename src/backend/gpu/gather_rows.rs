@@ -53,7 +53,7 @@ pub fn dispatch(
         params: bytemuck::bytes_of(&params),
         buffers: &[&input.buffer, &index.buffer, &output.buffer],
         num_workgroups: (rows.bound * columns.len() / 4).div_ceil(64),
-        multiply_adds: rows.bound * columns.len(),
+        multiply_adds: rows.bound as u64 * columns.len() as u64,
     });
     Ok(())
 }

@@ -41,7 +41,7 @@ pub fn dispatch(
         params: bytemuck::bytes_of(&params),
         buffers: &[&input.buffer, &layer_norm.weight, &index.buffer, &output.buffer],
         num_workgroups: rows.bound.div_ceil(64),
-        multiply_adds: rows.bound * 4 * input.stride(),
+        multiply_adds: rows.bound as u64 * 4 * input.stride() as u64,
     });
     Ok(())
 }

@@ -84,7 +84,7 @@ pub fn dispatch(
             &output.buffer,
         ],
         num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * features.len() / 4).div_ceil(64),
-        multiply_adds: call.rows.bound * multiply_adds_per_row,
+        multiply_adds: call.rows.bound as u64 * multiply_adds_per_row as u64,
     });
     Ok(())
 }

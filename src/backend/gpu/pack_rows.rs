@@ -45,7 +45,7 @@ pub fn dispatch(recorder: &mut Recorder, levels: Range<usize>, index: &GpuIndex)
         params: bytemuck::bytes_of(&params),
         buffers: &[&index.buffer],
         num_workgroups: levels.len(),
-        multiply_adds: layout.num_tokens * levels.len(),
+        multiply_adds: layout.num_tokens as u64 * levels.len() as u64,
     });
     Ok(())
 }

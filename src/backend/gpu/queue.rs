@@ -30,7 +30,7 @@ pub struct Dispatch<'a> {
     /// Workgroups, folded into two dimensions when they are too many for one.
     pub num_workgroups: usize,
     /// An upper bound of the work, for cutting submits.
-    pub multiply_adds: usize,
+    pub multiply_adds: u64,
 }
 
 /// A buffer, the first byte and the number of bytes to read back.
@@ -46,8 +46,8 @@ pub struct Recorder {
     staged: Vec<u8>,
     recorded: Vec<Recorded>,
     /// Estimated work of the recorded dispatches.
-    multiply_adds: usize,
-    max_submit_multiply_adds: usize,
+    multiply_adds: u64,
+    max_submit_multiply_adds: u64,
     /// Grows; read back from at most once per chunk.
     staging: Option<wgpu::Buffer>,
     next_id: u64,
@@ -59,7 +59,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// `max_submit_multiply_adds`: work after which a submit is cut.
-    pub fn new(open: OpenDevice, max_submit_multiply_adds: usize) -> Self {
+    pub fn new(open: OpenDevice, max_submit_multiply_adds: u64) -> Self {
         let params = open.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
             size: (PARAMS_STRIDE * MAX_DISPATCHES) as u64,
@@ -282,4 +282,20 @@ fn counter(device: &wgpu::Device) -> (wgpu::Buffer, wgpu::BindGroupLayout, wgpu:
         entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
     });
     (buffer, layout, group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enough workgroups in two dimensions, with less than a row too many.
+    #[test]
+    fn many_workgroups_are_folded() {
+        for count in [1, 2, 65534, 65535, 65536, 131_071, 10_000_019, 1 << 31] {
+            let (columns, rows) = fold(count);
+            assert!(columns <= MAX_WORKGROUPS && rows <= MAX_WORKGROUPS, "{count}: {columns} × {rows}");
+            let folded = columns as usize * rows as usize;
+            assert!((count..count + rows as usize).contains(&folded), "{count}: {columns} × {rows}");
+        }
+    }
 }
