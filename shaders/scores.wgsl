@@ -8,3 +8,8 @@ fn attention_score(query_row: u32, key_row: u32, head: u32) -> f32 {
     }
     return ((sums.x + sums.y) + (sums.z + sums.w)) * params.scale;
 }
+
+// By its bits: drivers may take for granted that nothing overflows.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}

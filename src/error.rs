@@ -42,7 +42,7 @@ pub enum Error {
     RuleNeeds { rule: String, needs: String },
 
     /// The model computes NaN or infinity.
-    #[error("logits under `{rule}` are not finite: the weights overflow")]
+    #[error("numbers under `{rule}` are not finite: the weights overflow")]
     Overflow { rule: String },
 
     /// A kernel was called with sizes that do not fit together.

@@ -261,11 +261,6 @@ impl PackedLinear {
             PackedValues::F16(bits) => bits.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect(),
         }
     }
-
-    /// Multiply-adds of one row for `columns` padded outputs, padding not counted.
-    pub fn multiply_adds_per_row(&self, num_columns: usize) -> usize {
-        self.in_features * (self.out_features * num_columns / self.out_stride)
-    }
 }
 
 /// Weight and bias of a layer normalisation, padded with zeros to a multiple of [`ROW_ALIGN`].

@@ -298,18 +298,30 @@ fn oddities_of_unicode_do_not_panic() {
     }
 }
 
-/// Weights that are finite and still too large.
+/// Weights that are finite and still too large, in the model and in ApproxNet alone.
 #[test]
 fn numbers_that_overflow_are_an_error() {
-    let model = edited(|files| {
-        edit_tensors(files, |tensors| {
-            let weight = tensors.get_mut("classifier.weight").expect("classifier");
-            *weight = HostTensor::f32(&[5, 48], &[f32::MAX; 5 * 48]);
-        });
-    });
-    let model = model.expect("a model");
-    let expected = "logits under `dense` are not finite: the weights overflow";
-    assert_eq!(failure(&model, &[Input::Text("w7")], "dense"), expected);
+    let large = |name: &'static str, shape: [usize; 2]| {
+        move |tensors: &mut Tensors| {
+            let weight = tensors.get_mut(name).expect("a weight");
+            *weight = HostTensor::f32(&shape, &vec![f32::MAX; shape[0] * shape[1]]);
+        }
+    };
+    let classifier = edited(|files| edit_tensors(files, large("classifier.weight", [5, 48]))).expect("a model");
+    let query = large("bert.encoder.layer.1.attention.self.query.weight", [24, 24]);
+    let approx = edited(approx_tensors(query)).expect("a model");
+    for kind in BACKENDS {
+        for (model, rule) in [(&classifier, "dense"), (&approx, "topk:0.5"), (&approx, "concrete")] {
+            let mut engine = engine(model, kind);
+            let input = [Input::Text("w7 w8 w9")];
+            let result = pollster::block_on(engine.classify(&input, &rule.parse().expect("rule"), &Outputs::default()));
+            let error = result.expect_err(rule).to_string();
+            let expected = format!("numbers under `{rule}` are not finite: the weights overflow");
+            assert_eq!(error, expected, "{kind:?}, {rule}");
+        }
+        // Without ApproxNet nothing is wrong.
+        classify(&mut engine(&approx, kind), &[Input::Text("w7")], &Prune::Dense);
+    }
 }
 
 /// A failed request leaves the engine as it was.

@@ -104,10 +104,10 @@ fn special_tokens_that_the_vocabulary_lacks() {
 #[test]
 fn half_precision_weights() {
     type Round = fn(&mut HostTensor);
+    type Family<'a> = (fn() -> ModelFiles, &'a [Input<'a>]);
     let formats: [(&str, Round); 2] = [("f16", HostTensor::round_to_f16), ("bf16", HostTensor::round_to_bf16)];
     let picture = Random(7).picture(48, 48);
-    let families: [(fn() -> ModelFiles, &[Input<'_>]); 2] =
-        [(tiny_files, &INPUTS), (tiny_vit_files, &[Input::Image(&picture)])];
+    let families: [Family<'_>; 2] = [(tiny_files, &INPUTS), (tiny_vit_files, &[Input::Image(&picture)])];
     for ((files, inputs), (name, round)) in families.iter().flat_map(|family| formats.map(|format| (family, format))) {
         let rounded = |finish: fn(&mut HostTensor)| {
             let edit = all_tensors(move |tensors| {

@@ -66,3 +66,26 @@ fn flops_of_a_large_model_do_not_overflow() {
     assert_eq!(size.dense(512), 2 * layers * (n * (4 * h * h + 2 * h * i) + 2 * n * n * h));
     assert!(size.dense(512) > u64::from(u32::MAX));
 }
+
+/// A page sees the pixels that the command sees.
+#[cfg(feature = "image")]
+#[wasm_bindgen_test]
+fn pictures_decode_to_the_same_pixels() {
+    let files = [
+        ("edges-420.jpg", include_bytes!("fixtures/preprocessing/edges-420.jpg").as_slice()),
+        ("odd.png", include_bytes!("fixtures/preprocessing/odd.png")),
+        ("lossy.webp", include_bytes!("fixtures/preprocessing/lossy.webp")),
+    ];
+    let cases: serde_json::Value =
+        serde_json::from_slice(include_bytes!("fixtures/preprocessing/cases.json")).expect("cases.json");
+    for (name, bytes) in files {
+        let picture = sttabt::Picture::decode(name, bytes).expect("a picture");
+        let fnv1a = picture
+            .rgb()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |value: u64, &byte| (value ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let images = cases["images"].as_array().expect("images");
+        let expected = images.iter().find(|image| image["file"] == name).expect("a case");
+        assert_eq!(format!("{fnv1a:016x}"), expected["fnv1a"].as_str().expect("fnv1a"), "{name}");
+    }
+}

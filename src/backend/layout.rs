@@ -121,10 +121,13 @@ impl ChunkLayout {
             num_samples: lengths.len(),
             num_tokens,
             max_tokens: lengths.iter().copied().max().unwrap_or(0),
-            num_map_values: lengths.iter().map(|length| length * length).sum(),
+            // Beyond `usize` it is no number of values that a rule could use; `dense` looks at none.
+            num_map_values: lengths
+                .iter()
+                .fold(0, |sum: usize, length| sum.saturating_add(length.saturating_mul(*length))),
         };
         let mut words = vec![0; layout.kept_offsets()];
-        let (mut row, mut map) = (0, 0);
+        let (mut row, mut map) = (0, 0_usize);
         for (sample, &length) in lengths.iter().enumerate() {
             words[layout.offsets(ALL) + sample] = row as u32;
             words[layout.offsets(layout.first_level()) + sample] = sample as u32;
@@ -139,7 +142,7 @@ impl ChunkLayout {
                 words[layout.source_row(ALL) + token] = token as u32;
             }
             row += length;
-            map += length * length;
+            map = map.saturating_add(length.saturating_mul(length));
         }
         words[layout.num_rows(ALL)] = row as u32;
         words[layout.num_rows(layout.first_level())] = lengths.len() as u32;

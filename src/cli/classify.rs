@@ -49,6 +49,9 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
+    if let Some(path) = &args.save {
+        figure::check(path, inputs.len(), model.config())?;
+    }
     let prune = args.prune.clone().unwrap_or_else(|| model.default_prune());
     let mut engine = open_engine(&model, &args.device)?;
     let run = match &inputs {
@@ -73,7 +76,7 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     Ok(())
 }
 
-fn classify(engine: &mut Engine, inputs: &[Input<'_>], prune: &Prune, run: &mut Run) -> Result<()> {
+fn classify(engine: &mut Engine, inputs: &[Input<'_>], prune: &Prune, run: &mut Run) -> sttabt::Result<()> {
     let start = Instant::now();
     run.results.extend(pollster::block_on(engine.classify(inputs, prune, &Outputs::default()))?);
     run.ms += start.elapsed().as_secs_f64() * 1e3;
@@ -92,7 +95,7 @@ fn classify_images(engine: &mut Engine, files: &[PathBuf], prune: &Prune, keep: 
     for files in files.chunks(IMAGES_AT_ONCE) {
         let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
         let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
-        classify(engine, &inputs, prune, &mut run)?;
+        classify(engine, &inputs, prune, &mut run).map_err(|error| images::name_file(error, |index| &files[index]))?;
         if let (true, Some(preprocessor)) = (keep, engine.model().preprocessor()) {
             for picture in &pictures {
                 run.pictures.push(preprocessor.resized(picture)?);
@@ -125,7 +128,7 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
         draw::summary(&mut out, result, &answers(engine.model(), inputs, result))?;
     }
     if let Some(path) = &args.save {
-        writeln!(out, "\nthe layers are drawn in {}", path.display())?;
+        writeln!(out, "\nthe layers are drawn in {}", draw::visible(&path.display().to_string()))?;
     }
     let backend = engine.backend();
     let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };

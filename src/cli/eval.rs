@@ -10,6 +10,7 @@ use serde::Serialize;
 use sttabt::{Classification, Config, Engine, Error, Flops, Input, Outputs, Picture, Prune, Task};
 
 use super::args::EvalArgs;
+use super::draw::visible;
 use super::metrics::{accuracy, f1, matthews, pearson, spearman};
 use super::model_dir::{Kind, find, load};
 use super::table::{Row, bad, read};
@@ -44,7 +45,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let reports: Vec<Report> = rules
         .iter()
         .zip(&measured)
-        .map(|(prune, run)| Report::new(prune, run, &samples, model.config().task, dense))
+        .map(|(prune, run)| Report::new(prune, run, &samples, model.config(), dense))
         .collect();
     let mut out = io::stdout().lock();
     if args.json {
@@ -53,7 +54,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     } else {
         let backend = engine.backend();
         let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };
-        let source = args.images.iter().chain(&args.data).map(|path| path.display().to_string()).collect::<String>();
+        let source =
+            args.images.iter().chain(&args.data).map(|path| visible(&path.display().to_string())).collect::<String>();
         writeln!(out, "{} samples of {source} on {}{device}\n", samples.len(), backend.backend)?;
         print(&mut out, &reports)?;
     }
@@ -150,7 +152,8 @@ fn measure(
             for files in files.chunks(batch) {
                 let pictures: Vec<Picture> =
                     files.iter().map(|(file, _)| images::picture(file)).collect::<Result<_>>()?;
-                classify(&pictures.iter().map(Input::Image).collect::<Vec<_>>())?;
+                let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
+                classify(&inputs).map_err(|error| images::name_file(error, |index| &files[index].0))?;
             }
         }
     }
@@ -179,12 +182,12 @@ struct Report {
 }
 
 impl Report {
-    fn new(prune: &Prune, run: &Run, samples: &Samples, task: Task, dense: Option<&Run>) -> Self {
+    fn new(prune: &Prune, run: &Run, samples: &Samples, config: &Config, dense: Option<&Run>) -> Self {
         let per_sample = |flops: u64| flops as f64 / 1e9 / samples.len() as f64;
-        let dense = dense.filter(|_| task == Task::Classification);
+        let dense = dense.filter(|_| config.task == Task::Classification);
         let mut agreement = dense.map(|dense| accuracy(&labels(run), &labels(dense)));
         let metrics = match samples {
-            Samples::Texts(rows) => text_metrics(run, rows, task),
+            Samples::Texts(rows) => text_metrics(run, rows, config),
             Samples::Images(images) => {
                 let expected: Vec<usize> = images.iter().map(|(_, label)| *label).collect();
                 image_metrics(run, &expected, agreement.take())
@@ -217,8 +220,8 @@ fn image_metrics(run: &Run, expected: &[usize], agreement: Option<f64>) -> BTree
 }
 
 /// Accuracy, for two labels F1 and Matthews too; for regression Pearson and Spearman.
-fn text_metrics(run: &Run, rows: &[Row], task: Task) -> BTreeMap<&'static str, f64> {
-    match task {
+fn text_metrics(run: &Run, rows: &[Row], config: &Config) -> BTreeMap<&'static str, f64> {
+    match config.task {
         Task::Regression => {
             let values: Vec<f64> = run.predictions.iter().map(|prediction| prediction.value).collect();
             let numbers: Vec<f64> = rows.iter().filter_map(|row| row.expected.value()).collect();
@@ -228,7 +231,7 @@ fn text_metrics(run: &Run, rows: &[Row], task: Task) -> BTreeMap<&'static str, f
             let predicted = labels(run);
             let expected: Vec<usize> = rows.iter().filter_map(|row| row.expected.label()).collect();
             let mut metrics = BTreeMap::from([("accuracy", accuracy(&predicted, &expected))]);
-            if predicted.iter().chain(&expected).all(|&label| label < 2) {
+            if config.labels.len() == 2 {
                 metrics.insert("f1", f1(&predicted, &expected));
                 metrics.insert("matthews", matthews(&predicted, &expected));
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use sttabt::{Classification, Picture};
+use sttabt::{Classification, Config, InputConfig, Picture};
 
 use super::{Failure, Result};
 
@@ -12,8 +12,28 @@ const MARGIN: u32 = 6;
 const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
 /// An orange that people with any colour vision tell from most photographs.
 const OUTLINE: Rgb<u8> = Rgb([255, 176, 0]);
+/// Pixels of a figure at most, 3 bytes each.
+const MAX_PIXELS: usize = 1 << 28;
 /// What is left of a removed patch's brightness, in 256ths.
 const DARKENED: u16 = 64;
+
+/// Refuses, before anything is computed, a picture that could not be written.
+pub fn check(path: &Path, num_images: usize, config: &Config) -> Result<()> {
+    let is_png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+    if !is_png {
+        return Err(Failure::Usage(format!("--save writes a PNG: {} does not end in .png", path.display())));
+    }
+    let InputConfig::Image(image) = &config.input else { return Ok(()) };
+    let panel = image.image_size.iter().map(|&size| size + MARGIN as usize).product::<usize>();
+    let max_images = MAX_PIXELS / (panel * (config.num_hidden_layers + 1));
+    if num_images > max_images {
+        let message = format!(
+            "--save draws up to {max_images} images of this model into one picture, and there are {num_images}"
+        );
+        return Err(Failure::Usage(message));
+    }
+    Ok(())
+}
 
 /// Draws the panels of each image: the image as the model sees it, then K_0 to K_{L−1}. One image fills two rows, several have a row
 /// each.

@@ -15,7 +15,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     out.flush()?;
     let folder = find(&args.model, Kind::Text)?;
     let model = load(&folder)?;
-    writeln!(out, "\nmodel {}", folder.display())?;
+    writeln!(out, "\nmodel {}", visible(&folder.display().to_string()))?;
     print_model(&mut out, &model)?;
     out.flush()?;
     Ok(())

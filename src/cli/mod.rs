@@ -101,5 +101,5 @@ fn text_input<'a>(text: &'a str, pair: Option<&'a str>) -> Input<'a> {
 
 /// Says something on stderr, which may be closed.
 fn note(message: &str) {
-    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("note: {message}\n"));
+    let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("note: {}\n", draw::visible(message)));
 }

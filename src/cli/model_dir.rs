@@ -95,7 +95,7 @@ fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     if path.exists() { read(path).map(Some) } else { Ok(None) }
 }
 
-/// Weights are mapped, not read: pages that are not used never leave the disk.
+/// Weights are mapped, not read, so that memory does not hold them twice.
 fn map(path: &Path) -> Result<Bytes> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     // SAFETY: the map is only read. A file that another process truncates meanwhile ends this one with SIGBUS, as

@@ -4,17 +4,46 @@ use std::ops::Range;
 
 use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::{Error, Result};
-use crate::models::{Config, InputConfig};
+use crate::models::{Config, InputConfig, Model};
 use crate::pruning::Prune;
 use crate::tensor::row_stride;
 
-/// What a device can take at once.
+/// What a device can take at once, and what a row of a model needs there.
 #[derive(Debug, Clone, Copy)]
 pub struct ChunkLimits {
     /// Largest buffer that a kernel can bind.
     pub max_binding_bytes: u64,
     /// Work of a chunk, in multiply-adds.
     pub max_multiply_adds: u64,
+    /// Bytes of a token's row in the widest buffer.
+    pub row_bytes: u64,
+}
+
+impl ChunkLimits {
+    /// Rows that fit the widest buffer.
+    pub fn max_rows(&self) -> usize {
+        usize::try_from(self.max_binding_bytes / self.row_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Values of attention maps that fit a buffer.
+    pub fn max_map_values(&self) -> usize {
+        usize::try_from(self.max_binding_bytes / 4).unwrap_or(usize::MAX)
+    }
+}
+
+/// Bytes of a token's row in the widest buffer of either network, or in the index.
+pub fn row_bytes(model: &Model) -> u64 {
+    let widest = |config: &Config| {
+        let input_width = match &config.input {
+            InputConfig::Text(_) => config.hidden_size,
+            InputConfig::Image(image) => image.patch_values(),
+        };
+        row_stride(config.intermediate_size.max(input_width)).max(3 * config.heads().stride())
+    };
+    // Row tables of both host levels and of every K_l, and the kept positions.
+    let index_words = 4 + 3 * (model.config().num_hidden_layers + 1);
+    let widest = widest(model.config()).max(model.approx_config().map_or(0, widest)).max(index_words);
+    4 * widest as u64
 }
 
 /// Consecutive samples, as long as their sum fits; `lengths` are the samples' tokens.
@@ -22,16 +51,11 @@ pub struct ChunkLimits {
 /// # Errors
 /// [`Error::TooLarge`] when one sample alone does not fit a binding.
 pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &ChunkLimits) -> Result<Vec<Range<usize>>> {
-    let input_width = match &config.input {
-        InputConfig::Text(_) => config.hidden_size,
-        InputConfig::Image(image) => image.patch_values(),
-    };
-    let widest = row_stride(config.intermediate_size.max(input_width)).max(3 * config.heads().stride()) as u64;
     let size = config.encoder_size();
     let mut chunks: Vec<Range<usize>> = Vec::new();
     let (mut rows_bytes, mut maps_bytes, mut multiply_adds) = (0, 0, 0);
     for (sample, &length) in lengths.iter().enumerate() {
-        let rows = 4 * widest * length as u64;
+        let rows = limits.row_bytes * length as u64;
         let maps = if with_maps { 4 * config.num_hidden_layers as u64 * length as u64 * length as u64 } else { 0 };
         for (what, needed) in [("the rows", rows), ("the attention maps", maps)] {
             if needed > limits.max_binding_bytes {

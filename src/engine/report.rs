@@ -19,6 +19,11 @@ pub struct ChunkWords {
     pub maps: Option<Vec<f32>>,
 }
 
+/// Layers whose tokens a rule scores: the forward rule does not look at the last one.
+pub fn scored_layers(prune: &Prune, num_layers: usize) -> usize {
+    if matches!(prune, Prune::Forward(_)) { num_layers - 1 } else { num_layers }
+}
+
 /// One result per sample of the chunk.
 pub fn report(
     model: &Model,
@@ -52,9 +57,8 @@ pub fn report(
         };
         let label_index =
             (0..logits.len()).fold(0, |best, label| if logits[label] > logits[best] { label } else { best });
-        // The forward rule does not look at the last layer.
         let is_forward = matches!(prune, Prune::Forward(_));
-        let scored_layers = if is_forward { num_layers - 1 } else { num_layers };
+        let scored_layers = scored_layers(prune, num_layers);
         let token_scores = words.token_scores.as_ref().map(|values| {
             let scores = |layer: usize| values[layer * words.scores_stride + first_row..][..num_tokens].to_vec();
             (0..scored_layers).map(scores).collect()

@@ -1,7 +1,7 @@
 //! A model's networks on one backend, their scratch memory, and the run of one chunk.
 
-use super::chunks::{ChunkLimits, Picks, check_lengths, split};
-use super::report::{ChunkWords, report};
+use super::chunks::{ChunkLimits, Picks, check_lengths, row_bytes, split};
+use super::report::{ChunkWords, report, scored_layers};
 use super::request::{Classification, Outputs};
 use crate::backend::cpu::math::{logit, sigmoid};
 use crate::backend::{BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, kept_level};
@@ -42,14 +42,16 @@ struct Capacity {
 }
 
 impl Capacity {
-    /// Enough for a chunk, rounded up so that similar chunks share it.
-    fn new(layout: &ChunkLayout, with_maps: bool) -> Self {
+    /// Enough for a chunk, rounded up within the device's limits so that similar chunks share it.
+    fn new(layout: &ChunkLayout, with_maps: bool, limits: &ChunkLimits) -> Self {
         let round = |count: usize| count.next_multiple_of((count.next_power_of_two() / 8).max(64));
+        let within = |count: usize, limit: usize| round(count).min(limit.max(count));
+        let num_map_values = if with_maps { layout.num_layers * layout.num_map_values } else { 0 };
         Self {
-            num_rows: round(layout.num_tokens),
+            num_rows: within(layout.num_tokens, limits.max_rows()),
             num_samples: round(layout.num_samples),
-            num_map_values: if with_maps { round(layout.num_layers * layout.num_map_values) } else { 64 },
-            num_words: round(layout.num_words()),
+            num_map_values: within(num_map_values.max(64), limits.max_map_values()),
+            num_words: within(layout.num_words(), limits.max_map_values()),
         }
     }
 
@@ -85,6 +87,7 @@ impl<B: Backend> Session<B> {
         let limits = ChunkLimits {
             max_binding_bytes: backend.max_binding_bytes().min(max_buffer_bytes.unwrap_or(u64::MAX)),
             max_multiply_adds: backend.max_chunk_multiply_adds(),
+            row_bytes: row_bytes(model),
         };
         Ok(Self { backend, main, approx, thresholds, scratch: None, limits })
     }
@@ -130,7 +133,7 @@ impl<B: Backend> Session<B> {
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         let picks = Picks::new(prune, &lengths, num_layers)?;
         let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &picks.k);
-        let mut scratch = self.scratch_for(Capacity::new(&layout, *prune != Prune::Dense))?;
+        let mut scratch = self.scratch_for(Capacity::new(&layout, *prune != Prune::Dense, &self.limits))?;
         let outcome = self.record(&mut scratch, model, &tokens, prune, layout, &words, &picks.bounds, pause).await;
         let read = match outcome {
             Ok(head) => self.read(&scratch, &layout, prune, outputs, head).await,
@@ -241,9 +244,8 @@ impl<B: Backend> Session<B> {
         let mut regions = vec![Region::Matrix(&scratch.main.logits, layout.num_samples)];
         if pruned {
             regions.push(Region::Index(&scratch.index, layout.counts(0)..layout.num_words()));
-            if outputs.token_scores {
-                regions.push(Region::Matrix(&scratch.token_scores, layout.num_layers));
-            }
+            // Read whether asked for or not: they tell whether ApproxNet's numbers overflowed.
+            regions.push(Region::Matrix(&scratch.token_scores, layout.num_layers));
             if outputs.attention_maps {
                 regions.push(Region::Matrix(&scratch.maps, 1));
             }
@@ -255,17 +257,24 @@ impl<B: Backend> Session<B> {
             logits: next(true).map(floats).unwrap_or_default(),
             logits_stride: scratch.main.logits.stride(),
             kept: next(pruned),
-            token_scores: next(pruned && outputs.token_scores).map(floats),
+            token_scores: next(pruned).map(floats),
             scores_stride: scratch.token_scores.stride(),
             maps: next(pruned && outputs.attention_maps).map(floats),
         };
-        // A device that computes NaN (a lost one may) must not pass for an answer.
+        // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens.
+        let are_finite = |values: &[f32], stride: usize, width: usize, num_rows: usize| {
+            values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
+        };
         let num_labels = scratch.main.logits.width();
-        let is_finite = |row: &[f32]| row[..num_labels].iter().all(|logit| logit.is_finite());
-        match read.logits.chunks(read.logits_stride).position(|row| !is_finite(row)) {
-            None => Ok(read),
-            Some(_) => Err(Error::Overflow { rule: prune.to_string() }),
+        let num_scored = scored_layers(prune, layout.num_layers);
+        let scores = read.token_scores.as_deref().unwrap_or_default();
+        if !are_finite(&read.logits, read.logits_stride, num_labels, layout.num_samples)
+            || !are_finite(scores, read.scores_stride, layout.num_tokens, num_scored)
+        {
+            return Err(Error::Overflow { rule: prune.to_string() });
         }
+        let token_scores = read.token_scores.filter(|_| outputs.token_scores);
+        Ok(ChunkWords { token_scores, ..read })
     }
 }
 

@@ -173,16 +173,17 @@ impl Config {
 
     /// The sizes that FLOPs depend on.
     pub fn encoder_size(&self) -> EncoderSize {
+        let hidden_size = self.hidden_size as u64;
         let (embedding, pooler) = match &self.input {
-            InputConfig::Text(_) => (0, self.hidden_size * self.hidden_size),
-            InputConfig::Image(image) => (image.patch_values() * self.hidden_size, 0),
+            InputConfig::Text(_) => (0, hidden_size * hidden_size),
+            InputConfig::Image(image) => (image.patch_values() as u64 * hidden_size, 0),
         };
         EncoderSize {
             num_hidden_layers: self.num_hidden_layers,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             embedding,
-            head: pooler + self.hidden_size * self.labels.len(),
+            head: pooler + hidden_size * self.labels.len() as u64,
         }
     }
 }
@@ -349,11 +350,14 @@ impl Fields<'_> {
     }
 
     pub fn size_or(&self, key: &str, default: usize, range: RangeInclusive<usize>) -> Result<usize> {
-        if self.object.contains_key(key) { self.size(key, range) } else { Ok(default) }
+        match self.object.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => self.size_of(key, value, range),
+        }
     }
 
     pub fn number(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64> {
-        let Some(value) = self.object.get(key) else { return Ok(default) };
+        let Some(value) = self.object.get(key).filter(|value| !value.is_null()) else { return Ok(default) };
         let number = value.as_f64().filter(|number| range.contains(number));
         let expected = || format!("a number from {:e} to {:e}", range.start(), range.end());
         number.ok_or_else(|| self.error(key, value, &expected()))

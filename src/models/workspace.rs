@@ -39,11 +39,13 @@ impl<B: Backend> Workspace<B> {
     /// Writes the patches of images, one after another; texts have none.
     pub fn write_patches(&mut self, backend: &mut B, tokens: &[Tokens]) -> Result<()> {
         let Some([patches, _]) = &mut self.patches else { return Ok(()) };
-        let rows = |tokens: &Tokens| match tokens {
-            Tokens::Patches { rows, .. } => rows.clone(),
-            Tokens::Text(_) => Vec::new(),
-        };
-        backend.write_matrix(patches, &tokens.iter().flat_map(rows).collect::<Vec<f32>>())
+        let mut rows = Vec::new();
+        for tokens in tokens {
+            if let Tokens::Patches { rows: patches, .. } = tokens {
+                rows.extend_from_slice(patches);
+            }
+        }
+        backend.write_matrix(patches, &rows)
     }
 }
 

@@ -52,9 +52,9 @@ pub struct EncoderSize {
     /// i
     pub intermediate_size: usize,
     /// Multiply-adds per row of K_0 before the first layer (ViT's patch embedding).
-    pub embedding: usize,
+    pub embedding: u64,
     /// Multiply-adds of the head on `[CLS]`.
-    pub head: usize,
+    pub head: u64,
 }
 
 impl EncoderSize {
@@ -66,7 +66,7 @@ impl EncoderSize {
     /// FLOPs of a pass over `kept[l]` = |K_l|, l = 0 … L, with the head.
     pub fn pruned(&self, kept: &[usize]) -> u64 {
         let layers: u64 = kept.windows(2).map(|pair| self.key_value(pair[0]) + self.rest(pair[0], pair[1])).sum();
-        2 * (layers + self.embed(kept[0]) + self.head as u64)
+        2 * (layers + self.embed(kept[0]) + self.head)
     }
 
     /// FLOPs of a dense pass over `num_tokens` that ends at the last layer's attention map (ApproxNet; the oracle's own pass).
@@ -85,7 +85,7 @@ impl EncoderSize {
     }
 
     fn embed(&self, n: usize) -> u64 {
-        self.embedding as u64 * n as u64
+        self.embedding * n as u64
     }
 
     /// A product of n rows with a square matrix. In 64 bits, as all here: `usize` has 32 in WebAssembly.
