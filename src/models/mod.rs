@@ -3,6 +3,7 @@
 mod bert;
 mod config;
 mod encoder;
+mod fields;
 mod input;
 mod picture;
 mod preprocessor;

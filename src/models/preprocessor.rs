@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::config::{Fields, json_object};
+use super::fields::{Fields, json_object};
 use super::picture::{Filter, Picture};
 use crate::error::{Error, Result};
 
