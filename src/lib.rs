@@ -50,7 +50,7 @@ pub mod tensor;
 
 #[cfg(feature = "gpu")]
 pub use backend::gpu::{AdapterDescription, adapters};
-pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};
+pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
     ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,

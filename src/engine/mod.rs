@@ -3,6 +3,7 @@
 mod chunks;
 mod report;
 mod request;
+mod self_test;
 mod session;
 
 use crate::backend::cpu::CpuBackend;
@@ -14,6 +15,7 @@ use crate::platform::Pause;
 use crate::pruning::Prune;
 
 pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
+pub use self_test::self_test;
 use session::Session;
 
 /// A model on a device.

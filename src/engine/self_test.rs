@@ -1,0 +1,157 @@
+//! A small model with made-up weights and the answers it must give: run on a GPU before the first use, because drivers exist
+//! that compute something else in silence.
+
+use serde_json::{Map, Value, json};
+
+use super::{BackendOptions, Engine, Outputs};
+use crate::error::{Error, Result};
+use crate::models::{ApproxFiles, Input, Model, ModelFiles};
+
+const TEXT: &str = "d b h a c f e g b d a h";
+const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\nd\ne\nf\ng\nh\n";
+const NUM_LAYERS: usize = 3;
+/// Logits of a working backend differ by a hundredth of this.
+const TOLERANCE: f32 = 1e-4;
+
+/// What a rule must give.
+struct Expected {
+    rule: &'static str,
+    kept: [&'static [u32]; NUM_LAYERS + 1],
+    logits: [f32; 2],
+}
+
+const ALL: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+
+const EXPECTED: &[Expected] = &[
+    Expected { rule: "dense", kept: [ALL, ALL, ALL, ALL], logits: [0.373_261_6, 0.311_699_3] },
+    Expected {
+        rule: "topk:0.4",
+        kept: [&[0, 1, 2, 3, 7, 9, 10, 11, 12], &[0, 1, 2, 3, 7, 9, 10, 12], &[0, 1, 3, 7, 10, 12], &[0]],
+        logits: [0.377_368_9, 0.310_399],
+    },
+    Expected {
+        rule: "concrete",
+        kept: [
+            &[0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13],
+            &[0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13],
+            &[0, 1, 3, 7, 10, 11, 12],
+            &[0],
+        ],
+        logits: [0.373_355_1, 0.312_037_8],
+    },
+];
+
+/// Runs the small model on the device that `options` choose.
+///
+/// # Errors
+/// [`Error::Gpu`] says what was expected and what came; other errors as of [`Engine::classify`].
+pub async fn self_test(options: &BackendOptions) -> Result<()> {
+    let model = small_model()?;
+    let mut engine = Engine::new(&model, options).await?;
+    for expected in EXPECTED {
+        let result = engine.classify(&[Input::Text(TEXT)], &expected.rule.parse()?, &Outputs::default()).await?;
+        let (kept, logits) = result.first().map_or((Vec::new(), Vec::new()), |result| {
+            (result.kept.clone(), result.logits.clone())
+        });
+        let near = |(&found, &wanted): (&f32, &f32)| (found - wanted).abs() < TOLERANCE;
+        let right = kept == expected.kept && logits.len() == 2 && logits.iter().zip(&expected.logits).all(near);
+        if !right {
+            let message = format!(
+                "the self-test failed on {}: `{}` gave logits {logits:?} and kept {kept:?}, expected {:?} and {:?}",
+                engine.backend().adapter,
+                expected.rule,
+                expected.logits,
+                expected.kept
+            );
+            return Err(Error::Gpu { message });
+        }
+    }
+    Ok(())
+}
+
+fn small_model() -> Result<Model> {
+    Model::from_bytes(ModelFiles {
+        config: config(24, 48),
+        weights: Box::new(weights(24, 48, 1)),
+        tokenizer_json: None,
+        vocab_txt: Some(VOCAB.as_bytes().to_vec()),
+        tokenizer_config: None,
+        preprocessor_config: None,
+        approx: Some(ApproxFiles { config: config(12, 20), weights: Box::new(weights(12, 20, 2)) }),
+    })
+}
+
+fn config(hidden_size: usize, intermediate_size: usize) -> Vec<u8> {
+    let config = json!({
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "vocab_size": VOCAB.lines().count(),
+        "max_position_embeddings": 16,
+        "type_vocab_size": 2,
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": NUM_LAYERS,
+        "num_attention_heads": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "id2label": { "0": "no", "1": "yes" },
+    });
+    config.to_string().into_bytes()
+}
+
+/// A safetensors file of pseudo-random multiples of 1/256: the same f32 everywhere.
+fn weights(hidden_size: usize, intermediate_size: usize, seed: u32) -> Vec<u8> {
+    let (mut header, mut bytes, mut state) = (Map::new(), Vec::new(), seed);
+    let mut tensor = |name: &str, shape: &[usize]| {
+        let begin = bytes.len();
+        for _ in 0..shape.iter().product() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            bytes.extend(((((state >> 24) as f32) - 127.5) / 256.0).to_le_bytes());
+        }
+        let offsets = [begin, bytes.len()];
+        header.insert(name.to_owned(), json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets }));
+    };
+    let (h, i) = (hidden_size, intermediate_size);
+    let embeddings = "bert.embeddings";
+    tensor(&format!("{embeddings}.word_embeddings.weight"), &[VOCAB.lines().count(), h]);
+    tensor(&format!("{embeddings}.position_embeddings.weight"), &[16, h]);
+    tensor(&format!("{embeddings}.token_type_embeddings.weight"), &[2, h]);
+    let mut layers = vec![(format!("{embeddings}.LayerNorm"), vec![h])];
+    for layer in 0..NUM_LAYERS {
+        let prefix = format!("bert.encoder.layer.{layer}");
+        tensor(&format!("{prefix}.p_logit"), &[1]);
+        for name in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
+            layers.push((format!("{prefix}.{name}"), vec![h, h]));
+        }
+        layers.push((format!("{prefix}.attention.output.LayerNorm"), vec![h]));
+        layers.push((format!("{prefix}.intermediate.dense"), vec![i, h]));
+        layers.push((format!("{prefix}.output.dense"), vec![h, i]));
+        layers.push((format!("{prefix}.output.LayerNorm"), vec![h]));
+    }
+    layers.push(("bert.pooler.dense".to_owned(), vec![h, h]));
+    layers.push(("classifier".to_owned(), vec![2, h]));
+    for (name, shape) in layers {
+        tensor(&format!("{name}.weight"), &shape);
+        tensor(&format!("{name}.bias"), &shape[..1]);
+    }
+    let header = Value::Object(header).to_string();
+    [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), &bytes].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::BackendKind;
+
+    /// The stored answers are those of the CPU path.
+    #[test]
+    fn the_cpu_path_passes() {
+        pollster::block_on(self_test(&BackendKind::Cpu.into())).expect("the stored answers");
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn a_gpu_passes() {
+        pollster::block_on(self_test(&BackendKind::Gpu.into())).expect("the stored answers");
+    }
+}

@@ -1,0 +1,313 @@
+//! A model on a device, as the worker drives it: one call at a time, each cancelled by a flag, and a lost device replaced.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use js_sys::{Function, Promise};
+use sttabt::{BackendKind, BackendOptions, Classification, Engine, Error, Input, Model, Outputs, Picture, Prune, self_test};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::error::{from_core, js_error};
+use crate::files::ModelBytes;
+use crate::json::{ResultJson, backend_info, model_info};
+
+/// Set from outside while a call runs; looked at between two layers.
+#[wasm_bindgen]
+#[derive(Clone, Default)]
+pub struct CancelFlag(Rc<Cell<bool>>);
+
+#[wasm_bindgen]
+impl CancelFlag {
+    /// Not cancelled.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels the call that was given this flag.
+    pub fn cancel(&self) {
+        self.0.set(true);
+    }
+}
+
+/// A decoded picture.
+#[wasm_bindgen]
+pub struct Image(Picture);
+
+#[wasm_bindgen]
+impl Image {
+    /// Decodes a PNG, JPEG or WebP file.
+    ///
+    /// # Errors
+    /// Kind `input`, naming what is wrong with the file.
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, JsValue> {
+        Picture::decode(name, bytes).map(Image).map_err(|error| js_error("input", &error.to_string()))
+    }
+
+    /// Takes RGBA pixels as `ImageData` holds them; alpha is dropped.
+    ///
+    /// # Errors
+    /// Kind `input` when the sizes do not fit together.
+    pub fn from_rgba(width: usize, height: usize, rgba: &[u8]) -> Result<Image, JsValue> {
+        let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Picture::from_rgb(width, height, rgb).map(Image).map_err(|error| js_error("input", &error.to_string()))
+    }
+}
+
+/// What a call classifies.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Text(&'a str, Option<&'a str>),
+    Image(&'a Picture),
+}
+
+/// A model on a device.
+#[wasm_bindgen]
+pub struct Classifier {
+    model: Model,
+    engine: Engine,
+    options: BackendOptions,
+    software: bool,
+    /// Returns a promise for the worker's next task, so that a cancellation can come in.
+    next_task: Function,
+    /// Told what a person should know.
+    on_note: Function,
+    /// The last call of `why`: what it asked for, and the run with its attention maps.
+    explained: Option<(String, Prune, Classification)>,
+}
+
+#[wasm_bindgen]
+impl Classifier {
+    /// Puts a model on a device: `backend` is `auto`, `gpu` or `cpu`. A GPU must first pass the self-test; with `auto` one
+    /// that does not is replaced by the CPU, and `on_note` is told why.
+    ///
+    /// # Errors
+    /// Kind `model` or `device`.
+    pub async fn open(
+        files: ModelBytes,
+        backend: String,
+        next_task: Function,
+        on_note: Function,
+    ) -> Result<Classifier, JsValue> {
+        let model = files.into_model()?;
+        let kind = match backend.as_str() {
+            "gpu" => BackendKind::Gpu,
+            "cpu" => BackendKind::Cpu,
+            "auto" => BackendKind::Auto,
+            _ => return Err(js_error("input", &format!("backend `{backend}`: expected auto, gpu or cpu"))),
+        };
+        let mut options = BackendOptions::from(kind);
+        let mut engine = match open_engine(&model, &options).await {
+            Ok(engine) => engine,
+            Err(error) if kind == BackendKind::Auto => {
+                note(&on_note, &format!("running on the CPU in WebAssembly: {error}"));
+                options = BackendKind::Cpu.into();
+                Engine::new(&model, &options).await.map_err(|error| from_core(&error))?
+            }
+            Err(error) => return Err(from_core(&error)),
+        };
+        if let Some(why) = &engine.backend().note {
+            note(&on_note, why);
+        }
+        let software = engine.gpu().is_some_and(|gpu| gpu.adapter().software);
+        let mut classifier = Self { model, engine, options, software, next_task, on_note, explained: None };
+        classifier.yield_between_layers();
+        Ok(classifier)
+    }
+
+    /// `ModelInfo` as JSON.
+    pub fn info(&self) -> String {
+        model_info(&self.model).to_string()
+    }
+
+    /// `BackendInfo` as JSON.
+    pub fn backend(&self) -> String {
+        backend_info(self.engine.backend(), self.software).to_string()
+    }
+
+    /// The pixels that the model sees of an image, RGBA; its width is the model's.
+    ///
+    /// # Errors
+    /// Kind `input`.
+    pub fn resized(&self, image: &Image) -> Result<Vec<u8>, JsValue> {
+        let Some(preprocessor) = self.model.preprocessor() else {
+            return Err(js_error("input", "an image, but the model classifies texts"));
+        };
+        let resized = preprocessor.resized(&image.0).map_err(|error| from_core(&error))?;
+        Ok(resized.rgb().chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect())
+    }
+
+    /// Classifies a text, or a pair of texts; `Result` as JSON.
+    ///
+    /// # Errors
+    /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
+    pub async fn classify_text(
+        &mut self,
+        text: String,
+        text_pair: Option<String>,
+        prune: String,
+        cancel: &CancelFlag,
+    ) -> Result<String, JsValue> {
+        let given = Given::Text(&text, text_pair.as_deref());
+        self.classify(given, &prune, cancel).await
+    }
+
+    /// Classifies an image; `Result` as JSON.
+    ///
+    /// # Errors
+    /// As for texts.
+    pub async fn classify_image(
+        &mut self,
+        image: &Image,
+        prune: String,
+        cancel: &CancelFlag,
+    ) -> Result<String, JsValue> {
+        self.classify(Given::Image(&image.0), &prune, cancel).await
+    }
+
+    /// Why a text's token survived a layer, or did not; `Why` as JSON.
+    ///
+    /// # Errors
+    /// As for `classify_text`.
+    pub async fn why_text(
+        &mut self,
+        text: String,
+        text_pair: Option<String>,
+        prune: String,
+        layer: usize,
+        position: usize,
+    ) -> Result<String, JsValue> {
+        let key = format!("{text:?} {text_pair:?} {prune}");
+        self.why(Given::Text(&text, text_pair.as_deref()), key, &prune, layer, position).await
+    }
+
+    /// Why an image's patch survived a layer, or did not. `image_id` tells images apart.
+    ///
+    /// # Errors
+    /// As for `classify_image`.
+    pub async fn why_image(
+        &mut self,
+        image: &Image,
+        image_id: u32,
+        prune: String,
+        layer: usize,
+        position: usize,
+    ) -> Result<String, JsValue> {
+        let key = format!("{image_id} {prune}");
+        self.why(Given::Image(&image.0), key, &prune, layer, position).await
+    }
+
+    /// Loses the GPU as a driver reset would, for tests.
+    pub fn lose_device(&mut self) {
+        if let Some(gpu) = self.engine.gpu() {
+            gpu.destroy_device();
+        }
+    }
+}
+
+impl Classifier {
+    async fn classify(&mut self, given: Given<'_>, prune: &str, cancel: &CancelFlag) -> Result<String, JsValue> {
+        let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
+        let outputs = Outputs { token_scores: true, attention_maps: false };
+        let result = self.run(given, &prune, &outputs, cancel).await?;
+        serde_json::to_string(&ResultJson::new(&result, &prune))
+            .map_err(|error| js_error("internal", &error.to_string()))
+    }
+
+    async fn why(
+        &mut self,
+        given: Given<'_>,
+        key: String,
+        prune: &str,
+        layer: usize,
+        position: usize,
+    ) -> Result<String, JsValue> {
+        if self.explained.as_ref().is_none_or(|(known, ..)| *known != key) {
+            let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
+            let outputs = Outputs { token_scores: true, attention_maps: true };
+            let result = self.run(given, &prune, &outputs, &CancelFlag::new()).await?;
+            self.explained = Some((key, prune, result));
+        }
+        let Some((_, prune, result)) = &self.explained else {
+            return Err(js_error("internal", "no run to explain"));
+        };
+        let _ = (prune, result, layer, position);
+        todo!()
+    }
+
+    /// One run; on a lost device, one more on a new device, and then another.
+    async fn run(
+        &mut self,
+        given: Given<'_>,
+        prune: &Prune,
+        outputs: &Outputs,
+        cancel: &CancelFlag,
+    ) -> Result<Classification, JsValue> {
+        let inputs = [match given {
+            Given::Text(text, None) => Input::Text(text),
+            Given::Text(text, Some(pair)) => Input::Pair(text, pair),
+            Given::Image(picture) => Input::Image(picture),
+        }];
+        let mut num_losses = 0;
+        loop {
+            let outcome = {
+                let mut run = pin!(self.engine.classify(&inputs, prune, outputs));
+                // Dropped when cancelled: the engine starts afresh with the next call.
+                poll_fn(|context| if cancel.0.get() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) })
+                    .await
+            };
+            match outcome {
+                None => return Err(js_error("aborted", "aborted")),
+                Some(Ok(mut results)) => {
+                    return results.pop().ok_or_else(|| js_error("internal", "no result"));
+                }
+                Some(Err(error @ Error::DeviceLost { .. })) => {
+                    num_losses += 1;
+                    if num_losses > MAX_LOSSES {
+                        let message = format!("{error}; {MAX_LOSSES} new devices were lost as well");
+                        return Err(js_error("device", &message));
+                    }
+                    note(&self.on_note, &format!("{error}; computing again on a new device"));
+                    self.engine = Engine::new(&self.model, &self.options).await.map_err(|error| from_core(&error))?;
+                    self.software = self.engine.gpu().is_some_and(|gpu| gpu.adapter().software);
+                    self.yield_between_layers();
+                }
+                Some(Err(error)) => return Err(from_core(&error)),
+            }
+        }
+    }
+    /// Lets messages in between two layers: a cancellation, for one.
+    fn yield_between_layers(&mut self) {
+        let next_task = self.next_task.clone();
+        self.engine.set_pause(Box::new(move || {
+            let promise = next_task.call0(&JsValue::UNDEFINED).ok().map(Promise::from);
+            Box::pin(async move {
+                if let Some(promise) = promise {
+                    // It is never rejected.
+                    let _ = JsFuture::from(promise).await;
+                }
+            })
+        }));
+    }
+}
+
+/// New devices after a loss, in one call.
+const MAX_LOSSES: usize = 2;
+
+/// An engine, on a GPU only if that computes what it should.
+async fn open_engine(model: &Model, options: &BackendOptions) -> sttabt::Result<Engine> {
+    let mut engine = Engine::new(model, options).await?;
+    if engine.gpu().is_some() {
+        self_test(options).await?;
+    }
+    Ok(engine)
+}
+
+fn note(on_note: &Function, text: &str) {
+    // What listens is the package's own worker.
+    let _ = on_note.call1(&JsValue::UNDEFINED, &text.into());
+}

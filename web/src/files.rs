@@ -1,0 +1,91 @@
+//! A model's files on their way in: piece by piece, each hashed as it comes, so that no file is ever there twice.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use sttabt::{ApproxFiles, Model, ModelFiles};
+use wasm_bindgen::prelude::*;
+
+use crate::error::{from_core, js_error};
+
+/// The files of one model folder.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct ModelBytes {
+    files: BTreeMap<String, Vec<u8>>,
+    open: Option<(String, Vec<u8>, Sha256)>,
+}
+
+#[wasm_bindgen]
+impl ModelBytes {
+    /// No files yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a file of `num_bytes`, or of an unknown length with 0. One that was not finished is forgotten.
+    ///
+    /// # Errors
+    /// Kind `memory` when there is no room for it.
+    pub fn begin(&mut self, name: String, num_bytes: usize) -> Result<(), JsValue> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(num_bytes).map_err(|_| no_memory(&name, num_bytes))?;
+        self.open = Some((name, bytes, Sha256::new()));
+        Ok(())
+    }
+
+    /// The next bytes of the file.
+    ///
+    /// # Errors
+    /// Kind `memory`; `internal` without `begin`.
+    pub fn append(&mut self, piece: &[u8]) -> Result<(), JsValue> {
+        let Some((name, bytes, hash)) = &mut self.open else {
+            return Err(js_error("internal", "a piece of no file"));
+        };
+        bytes.try_reserve(piece.len()).map_err(|_| no_memory(name, bytes.len() + piece.len()))?;
+        bytes.extend_from_slice(piece);
+        hash.update(piece);
+        Ok(())
+    }
+
+    /// Ends the file; gives its SHA-256 in hexadecimal.
+    ///
+    /// # Errors
+    /// Kind `internal` without `begin`.
+    pub fn finish(&mut self) -> Result<String, JsValue> {
+        let Some((name, bytes, hash)) = self.open.take() else {
+            return Err(js_error("internal", "the end of no file"));
+        };
+        self.files.insert(name, bytes);
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl ModelBytes {
+    /// The model; the files are moved into it.
+    pub fn into_model(mut self) -> Result<Model, JsValue> {
+        let mut take = |name: &str| self.files.remove(name);
+        let missing = |name: &str| js_error("model", &format!("{name} is missing"));
+        let approx = match (take("approx/config.json"), take("approx/model.safetensors")) {
+            (Some(config), Some(weights)) => Some(ApproxFiles { config, weights: Box::new(weights) }),
+            (None, None) => None,
+            (None, Some(_)) => return Err(missing("approx/config.json")),
+            (Some(_), None) => return Err(missing("approx/model.safetensors")),
+        };
+        let files = ModelFiles {
+            config: take("config.json").ok_or_else(|| missing("config.json"))?,
+            weights: Box::new(take("model.safetensors").ok_or_else(|| missing("model.safetensors"))?),
+            tokenizer_json: take("tokenizer.json"),
+            vocab_txt: take("vocab.txt"),
+            tokenizer_config: take("tokenizer_config.json"),
+            preprocessor_config: take("preprocessor_config.json"),
+            approx,
+        };
+        Model::from_bytes(files).map_err(|error| from_core(&error))
+    }
+}
+
+fn no_memory(name: &str, num_bytes: usize) -> JsValue {
+    js_error("memory", &format!("{name}: no memory for its {num_bytes} bytes"))
+}

@@ -1,0 +1,12 @@
+//! `sttabt` for JavaScript: the core's names, without arithmetic of its own. The npm package's worker is the only caller.
+
+#![cfg(target_arch = "wasm32")]
+#![warn(missing_docs)]
+
+mod classifier;
+mod error;
+mod files;
+mod json;
+
+pub use classifier::{CancelFlag, Classifier, Image};
+pub use files::ModelBytes;

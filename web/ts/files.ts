@@ -1,0 +1,294 @@
+// Fetching a model folder into WebAssembly memory, through a cache that is keyed and verified by SHA-256.
+
+import { SttabtError, type Progress } from "./types";
+
+/** Where the files go: the core's `ModelBytes`. */
+export interface Sink {
+    begin(name: string, numBytes: number): void;
+    append(piece: Uint8Array): void;
+    finish(): string;
+}
+
+interface Entry {
+    name: string;
+    /** 0: not known. */
+    bytes: number;
+    sha256: string | null;
+}
+
+const CACHE = "sttabt";
+const HASH = /^[0-9a-f]{64}$/;
+
+/** Without a manifest these are asked for; a model folder has some of them. */
+const REQUIRED = ["config.json", "model.safetensors"];
+const OPTIONAL = [
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "approx/config.json",
+    "approx/model.safetensors",
+];
+const NAMES = [...REQUIRED, ...OPTIONAL, "vocab.txt", "tokenizer_config.json"];
+
+type OnProgress = (progress: Progress) => void;
+type OnNote = (note: string) => void;
+
+/** Loads a model folder from a URL. */
+export async function loadUrl(url: string, sink: Sink, onProgress: OnProgress, onNote: OnNote): Promise<void> {
+    const folder = url.endsWith("/") ? url : `${url}/`;
+    const cache = await openCache(onNote);
+    const entries = await manifestEntries(folder, cache);
+    if (entries) {
+        const count = new Count(entries, onProgress);
+        for (const entry of entries) await loadEntry(folder, entry, cache, sink, count, onNote);
+        return;
+    }
+    onNote(`${folder} has no manifest.json, so its files are not cached (npx sttabt-manifest writes one)`);
+    const responses = await responsesOf(folder);
+    const count = new Count([...responses.keys()], onProgress);
+    for (const [entry, response] of responses) {
+        sink.begin(entry.name, entry.bytes);
+        await pour(response, entry, count, false, (piece) => sink.append(piece));
+        sink.finish();
+    }
+}
+
+/** Loads files that the caller has. */
+export async function loadFiles(
+    files: Record<string, Blob | ArrayBuffer | Uint8Array>,
+    sink: Sink,
+    onProgress: OnProgress,
+): Promise<void> {
+    const blobs = Object.entries(files).map(([name, file]): [Entry, Blob] => {
+        const blob = file instanceof Blob ? file : new Blob([file as BlobPart]);
+        return [{ name, bytes: blob.size, sha256: null }, blob];
+    });
+    const unknown = blobs.find(([entry]) => !NAMES.includes(entry.name));
+    if (unknown) {
+        throw new SttabtError("model", `\`${unknown[0].name}\` is no file of a model folder, expected ${NAMES.join(", ")}`);
+    }
+    const count = new Count(
+        blobs.map(([entry]) => entry),
+        onProgress,
+    );
+    for (const [entry, blob] of blobs) {
+        sink.begin(entry.name, entry.bytes);
+        await pour(new Response(blob), entry, count, false, (piece) => sink.append(piece));
+        sink.finish();
+    }
+}
+
+/** One progress over all files. */
+class Count {
+    #loaded = 0;
+    readonly #total: number;
+
+    constructor(
+        entries: Entry[],
+        private readonly onProgress: OnProgress,
+    ) {
+        this.#total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    }
+
+    add(file: string, bytes: number, fromCache: boolean): void {
+        this.#loaded += bytes;
+        const totalBytes = Math.max(this.#total, this.#loaded);
+        this.onProgress({ stage: "load", loadedBytes: this.#loaded, totalBytes, file, fromCache });
+    }
+}
+
+async function openCache(onNote: OnNote): Promise<Cache | null> {
+    if (!self.isSecureContext) {
+        onNote("this page is not a secure context (https or localhost): no WebGPU, and nothing is cached");
+        return null;
+    }
+    try {
+        return await caches.open(CACHE);
+    } catch (error) {
+        onNote(`nothing is cached: ${text(error)}`);
+        return null;
+    }
+}
+
+/** From the network, else as it was last seen; null when the folder has none. */
+async function manifestEntries(folder: string, cache: Cache | null): Promise<Entry[] | null> {
+    const url = `${folder}manifest.json`;
+    let response: Response | undefined;
+    try {
+        response = await fetch(url, { cache: "no-cache" });
+    } catch (error) {
+        response = await cache?.match(url);
+        if (!response) throw new SttabtError("network", `${url}: ${text(error)}`);
+    }
+    if (!isFile(response)) return null;
+    const body = await response.text();
+    const entries = parseManifest(url, body);
+    await cache?.put(url, new Response(body)).catch(() => undefined);
+    return entries;
+}
+
+function parseManifest(url: string, body: string): Entry[] {
+    const wrong = (what: string) => new SttabtError("model", `${url}: ${what}`);
+    let files: unknown;
+    try {
+        files = (JSON.parse(body) as { files?: unknown } | null)?.files;
+    } catch (error) {
+        throw wrong(text(error));
+    }
+    if (typeof files !== "object" || files === null) throw wrong("`files` is missing, expected an object");
+    return Object.entries(files).map(([name, file]): Entry => {
+        const { bytes, sha256 } = (file ?? {}) as { bytes?: unknown; sha256?: unknown };
+        if (!NAMES.includes(name)) throw wrong(`\`${name}\` is no file of a model folder`);
+        if (!Number.isSafeInteger(bytes) || (bytes as number) < 0 || (bytes as number) > 0xffff_ffff) {
+            throw wrong(`\`${name}\`: \`bytes\` is ${JSON.stringify(bytes)}, expected a size`);
+        }
+        if (typeof sha256 !== "string" || !HASH.test(sha256)) {
+            throw wrong(`\`${name}\`: \`sha256\` is ${JSON.stringify(sha256)}, expected 64 hexadecimal digits`);
+        }
+        return { name, bytes: bytes as number, sha256 };
+    });
+}
+
+/** A server of single-page applications answers with its page for a file that is not there. */
+function isFile(response: Response): boolean {
+    return response.ok && !(response.headers.get("content-type") ?? "").startsWith("text/html");
+}
+
+async function responsesOf(folder: string): Promise<Map<Entry, Response>> {
+    const responses = new Map<Entry, Response>();
+    const ask = async (name: string): Promise<boolean> => {
+        const response = await get(`${folder}${name}`);
+        if (!isFile(response)) {
+            await response.body?.cancel();
+            if (REQUIRED.includes(name)) throw notFound(`${folder}${name}`, response);
+            return false;
+        }
+        const encoded = response.headers.has("content-encoding");
+        const bytes = encoded ? 0 : Number(response.headers.get("content-length") ?? 0);
+        responses.set({ name, bytes: Number.isSafeInteger(bytes) ? bytes : 0, sha256: null }, response);
+        return true;
+    };
+    for (const name of REQUIRED) await ask(name);
+    const hasTokenizer = (await Promise.all(OPTIONAL.map(ask)))[0];
+    if (!hasTokenizer) await Promise.all(["vocab.txt", "tokenizer_config.json"].map(ask));
+    return responses;
+}
+
+/** From the cache if its bytes are what they should be, else from the network into the cache. */
+async function loadEntry(
+    folder: string,
+    entry: Entry,
+    cache: Cache | null,
+    sink: Sink,
+    count: Count,
+    onNote: OnNote,
+): Promise<void> {
+    const key = new URL(`/sttabt-cache/${entry.sha256}`, self.location.href).href;
+    const cached = await cache?.match(key).catch(() => undefined);
+    if (cached) {
+        sink.begin(entry.name, entry.bytes);
+        const loaded = await pour(cached, entry, count, true, (piece) => sink.append(piece)).catch(() => -1);
+        if (loaded === entry.bytes && sink.finish() === entry.sha256) return;
+        count.add(entry.name, -Math.max(loaded, 0), true);
+        await cache?.delete(key);
+        onNote(`${entry.name}: the cached copy is damaged, and is fetched anew`);
+    }
+    const url = `${folder}${entry.name}`;
+    const response = await get(url);
+    if (!isFile(response)) throw notFound(url, response);
+    sink.begin(entry.name, entry.bytes);
+    const saving = cache ? new Saving(cache, key, entry.bytes) : null;
+    try {
+        const loaded = await pour(response, entry, count, false, async (piece) => {
+            sink.append(piece);
+            await saving?.write(piece);
+        });
+        const found = sink.finish();
+        if (loaded !== entry.bytes) {
+            throw new SttabtError("model", `${url}: ${loaded} bytes, the manifest says ${entry.bytes}`);
+        }
+        if (found !== entry.sha256) {
+            throw new SttabtError("model", `${url}: SHA-256 is ${found}, the manifest says ${entry.sha256}`);
+        }
+    } catch (error) {
+        await saving?.abort();
+        throw error;
+    }
+    const failure = await saving?.finish();
+    if (failure) onNote(`${entry.name} (${entry.bytes} bytes) is not cached: ${failure}`);
+}
+
+/** A cache entry that is written as the bytes come, and is there only once it is whole. */
+class Saving {
+    readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+    readonly #put: Promise<string | null>;
+    #failed = false;
+
+    constructor(cache: Cache, key: string, bytes: number) {
+        const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+        this.#writer = writable.getWriter();
+        this.#writer.closed.catch(() => undefined);
+        const headers = { "content-type": "application/octet-stream", "content-length": String(bytes) };
+        this.#put = cache.put(key, new Response(readable, { headers })).then(
+            () => null,
+            (error: unknown) => {
+                this.#failed = true;
+                const quota = error instanceof DOMException && error.name === "QuotaExceededError";
+                return quota ? "the browser's storage quota for this site is used up" : text(error);
+            },
+        );
+    }
+
+    async write(piece: Uint8Array): Promise<void> {
+        if (this.#failed) return;
+        // A cache that gave up reads no more; the model goes on without it.
+        await Promise.race([this.#writer.write(piece).catch(() => undefined), this.#put]);
+    }
+
+    async finish(): Promise<string | null> {
+        await Promise.race([this.#writer.close().catch(() => undefined), this.#put]);
+        return this.#put;
+    }
+
+    async abort(): Promise<void> {
+        await this.#writer.abort().catch(() => undefined);
+        await this.#put;
+    }
+}
+
+/** Hands the pieces of a body on as they come; the number of bytes. */
+async function pour(
+    response: Response,
+    entry: Entry,
+    count: Count,
+    fromCache: boolean,
+    take: (piece: Uint8Array) => void | Promise<void>,
+): Promise<number> {
+    let loaded = 0;
+    const reader = response.body?.getReader();
+    for (;;) {
+        const next = await reader?.read().catch((error: unknown) => {
+            throw new SttabtError("network", `${entry.name}: broken off after ${loaded} bytes: ${text(error)}`);
+        });
+        if (!next || next.done) return loaded;
+        loaded += next.value.byteLength;
+        await take(next.value);
+        count.add(entry.name, next.value.byteLength, fromCache);
+    }
+}
+
+async function get(url: string): Promise<Response> {
+    try {
+        return await fetch(url);
+    } catch (error) {
+        throw new SttabtError("network", `${url}: ${text(error)}`);
+    }
+}
+
+function notFound(url: string, response: Response): SttabtError {
+    const page = response.ok ? "a web page is there in its place" : `HTTP ${response.status} ${response.statusText}`;
+    return new SttabtError("network", `${url}: ${page.trim()}`);
+}
+
+function text(error: unknown): string {
+    return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,156 @@
+// The package's public types.
+
+/** `auto` takes a hardware GPU through WebGPU, else the CPU path in WebAssembly; `gpu` takes a software adapter too. */
+export type BackendChoice = "auto" | "gpu" | "cpu";
+
+/** A pruning rule; 0 < ratio ≤ 1, one for all layers or one per layer. */
+export type Prune =
+    | { rule: "dense" }
+    | { rule: "concrete" }
+    | { rule: "topk" | "oracle" | "forward"; ratio: number | number[] };
+
+export type ErrorKind =
+    /** The input or the rule cannot be computed. */
+    | "input"
+    /** A model file is missing, damaged or not supported. */
+    | "model"
+    /** A file could not be fetched. */
+    | "network"
+    /** WebGPU was asked for on a page that is neither https nor localhost. */
+    | "insecure"
+    /** The GPU is missing, or was lost more than once. */
+    | "device"
+    | "memory"
+    | "aborted"
+    /** `dispose` was called. */
+    | "disposed"
+    | "internal";
+
+export class SttabtError extends Error {
+    override name = "SttabtError";
+
+    constructor(
+        readonly kind: ErrorKind,
+        message: string,
+    ) {
+        super(message);
+    }
+}
+
+export interface Progress {
+    /** `load`: files come in; `start`: the device takes the model and proves itself. */
+    stage: "load" | "start";
+    /** Over all files. */
+    loadedBytes: number;
+    totalBytes: number;
+    /** The file on its way. */
+    file: string;
+    fromCache: boolean;
+}
+
+export interface LoadOptions {
+    /** A model folder. Its files are cached if it has a `manifest.json` (`npx sttabt-manifest FOLDER` writes one). */
+    url?: string | URL;
+    /** Or the files: `config.json`, `model.safetensors`, `approx/config.json`, … */
+    files?: Record<string, Blob | ArrayBuffer | Uint8Array>;
+    backend?: BackendChoice;
+    onProgress?: (progress: Progress) => void;
+    /** What a person should know: the CPU runs in place of a GPU, a file was not cached, a lost device was replaced. */
+    onNote?: (note: string) => void;
+    signal?: AbortSignal;
+}
+
+/** A PNG, JPEG or WebP file, decoded by the core; or RGBA pixels, as of a camera. */
+export type ImageInput = Blob | ArrayBuffer | Uint8Array | ImageData;
+
+export type Input = string | [text: string, textPair: string] | ImageInput;
+
+export interface ClassifyOptions {
+    /** Default: the model's `defaultPrune`. */
+    prune?: Prune;
+    /** Looked at between layers. */
+    signal?: AbortSignal;
+}
+
+export interface ModelInfo {
+    input: "text" | "image";
+    labels: string[];
+    numLayers: number;
+    numHeads: number;
+    hiddenSize: number;
+    hasApproxNet: boolean;
+    hasThresholds: boolean;
+    defaultPrune: Prune;
+    numParameters: number;
+    approxNumParameters: number | null;
+    weightsDtype: string;
+    /** Height and width. */
+    imageSize: [number, number] | null;
+    /** Rows and columns of patches. */
+    grid: [number, number] | null;
+    maxTokens: number;
+}
+
+export interface BackendInfo {
+    backend: "gpu" | "cpu";
+    adapter: string;
+    software: boolean;
+    /** Why `auto` did not take a GPU. */
+    note: string | null;
+}
+
+export interface Flops {
+    /** Of the model without pruning. */
+    dense: number;
+    /** Of the pruned model alone. */
+    pruned: number;
+    /** Of what found the tokens to keep. */
+    approx: number;
+    /** pruned + approx */
+    total: number;
+}
+
+/** The result for an input of T tokens, by a model of L layers. */
+export interface Result {
+    prune: Prune;
+    /** Wordpieces, `[CLS]` first; empty for an image. */
+    tokens: string[];
+    inputIds: number[];
+    /** Rows and columns of patches; position 0 is `[CLS]`, position 1 + row · columns + column a patch. */
+    grid: [number, number] | null;
+    numTokens: number;
+    /** K_0 … K_L as sorted positions. */
+    kept: number[][];
+    /** `[L][T]`; for `forward` `[L − 1][T]`; null for `dense`. */
+    tokenScores: number[][] | null;
+    logits: number[];
+    /** Empty for a regression model. */
+    probs: number[];
+    label: string;
+    labelIndex: number;
+    /** Mean over l = 0 … L of |K_l| / T. */
+    retention: number;
+    /** Whether the text lost its end to the model's position limit. */
+    truncated: boolean;
+    flops: Flops;
+    /** Time of the computation in the worker, milliseconds. */
+    ms: number;
+    /** The pixels that the model saw of an image. */
+    resized: ImageData | null;
+    /** How `position` got its score at `layer`, 0 … L − 1. */
+    why(layer: number, position: number): Promise<Why>;
+}
+
+/** The back-tracking of one score (paper, section 3). */
+export interface Why {
+    layer: number;
+    position: number;
+    kept: boolean;
+    score: number;
+    /** The score that the layer's choice asked for. */
+    cut: number;
+    /** One sentence. */
+    reason: string;
+    /** The rows of K_{l+1} that asked for it, largest first; the values add up to the score. */
+    contributions: { position: number; value: number }[];
+}
