@@ -1,6 +1,6 @@
 // Fetching a model folder into WebAssembly memory, through a cache that is keyed and verified by SHA-256.
 
-import { SttabtError, type Progress } from "./types";
+import { SttabtError, type Progress } from "./types.js";
 
 /** Where the files go: the core's `ModelBytes`. */
 export interface Sink {
@@ -32,15 +32,15 @@ const NAMES = [...REQUIRED, ...OPTIONAL, "vocab.txt", "tokenizer_config.json"];
 type OnProgress = (progress: Progress) => void;
 type OnNote = (note: string) => void;
 
-/** Loads a model folder from a URL. */
-export async function loadUrl(url: string, sink: Sink, onProgress: OnProgress, onNote: OnNote): Promise<void> {
+/** Loads a model folder from a URL; the number of bytes. */
+export async function loadUrl(url: string, sink: Sink, onProgress: OnProgress, onNote: OnNote): Promise<number> {
     const folder = url.endsWith("/") ? url : `${url}/`;
     const cache = await openCache(onNote);
     const entries = await manifestEntries(folder, cache);
     if (entries) {
         const count = new Count(entries, onProgress);
         for (const entry of entries) await loadEntry(folder, entry, cache, sink, count, onNote);
-        return;
+        return count.loaded;
     }
     onNote(`${folder} has no manifest.json, so its files are not cached (npx sttabt-manifest writes one)`);
     const responses = await responsesOf(folder);
@@ -50,14 +50,15 @@ export async function loadUrl(url: string, sink: Sink, onProgress: OnProgress, o
         await pour(response, entry, count, false, (piece) => sink.append(piece));
         sink.finish();
     }
+    return count.loaded;
 }
 
-/** Loads files that the caller has. */
+/** Loads files that the caller has; the number of bytes. */
 export async function loadFiles(
     files: Record<string, Blob | ArrayBuffer | Uint8Array>,
     sink: Sink,
     onProgress: OnProgress,
-): Promise<void> {
+): Promise<number> {
     const blobs = Object.entries(files).map(([name, file]): [Entry, Blob] => {
         const blob = file instanceof Blob ? file : new Blob([file as BlobPart]);
         return [{ name, bytes: blob.size, sha256: null }, blob];
@@ -75,11 +76,12 @@ export async function loadFiles(
         await pour(new Response(blob), entry, count, false, (piece) => sink.append(piece));
         sink.finish();
     }
+    return count.loaded;
 }
 
 /** One progress over all files. */
 class Count {
-    #loaded = 0;
+    loaded = 0;
     readonly #total: number;
 
     constructor(
@@ -90,9 +92,9 @@ class Count {
     }
 
     add(file: string, bytes: number, fromCache: boolean): void {
-        this.#loaded += bytes;
-        const totalBytes = Math.max(this.#total, this.#loaded);
-        this.onProgress({ stage: "load", loadedBytes: this.#loaded, totalBytes, file, fromCache });
+        this.loaded += bytes;
+        const totalBytes = Math.max(this.#total, this.loaded);
+        this.onProgress({ stage: "load", loadedBytes: this.loaded, totalBytes, file, fromCache });
     }
 }
 

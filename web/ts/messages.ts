@@ -1,13 +1,16 @@
 // What the page and its worker say to each other.
 
-import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, Result, Why } from "./types";
+import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, Result, Why } from "./types.js";
 
-/** A text or a pair; or an image, whose bytes come with the first call that uses it. */
-export type WireInput =
-    | { text: string; textPair: string | null }
-    | { imageId: number; image?: Blob | ArrayBuffer | Uint8Array | ImageData };
+/** An image file, or RGBA pixels. */
+export type WireImage =
+    | { blob: Blob; name: string }
+    | { width: number; height: number; rgba: Uint8Array };
 
-export type WireResult = Omit<Result, "why" | "resized"> & { resized: ImageData | null };
+/** A text or a pair; or an image, which comes along unless the worker has it already. */
+export type WireInput = { text: string; textPair: string | null } | { imageId: number; image: WireImage | null };
+
+export type WireResult = Omit<Result, "why">;
 
 export type Call =
     | {
@@ -16,9 +19,14 @@ export type Call =
           files: Record<string, Blob | ArrayBuffer | Uint8Array> | null;
           backend: BackendChoice;
       }
-    | { call: "classify"; input: WireInput; prune: string }
-    | { call: "why"; input: WireInput; prune: string; layer: number; position: number }
-    | { call: "loseDevice" };
+    | {
+          call: "classify";
+          input: WireInput;
+          prune: string;
+          /** Lose the GPU first, as a driver reset would: for tests. */
+          loseDevice: boolean;
+      }
+    | { call: "why"; input: WireInput; prune: string; layer: number; position: number };
 
 export type ToWorker = { id: number } & (Call | { call: "cancel" });
 
@@ -26,7 +34,6 @@ export interface Answers {
     load: { info: ModelInfo; backend: BackendInfo };
     classify: { result: WireResult; backend: BackendInfo };
     why: Why;
-    loseDevice: null;
 }
 
 export type FromWorker =

@@ -1,0 +1,61 @@
+// Builds dist/: the core as WebAssembly, its bindings by the generator of the very same version, the TypeScript.
+
+import { execFileSync } from "node:child_process";
+import { cpSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { exit } from "node:process";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const web = dirname(fileURLToPath(import.meta.url));
+const root = dirname(web);
+/** What a visitor downloads before the weights. */
+const MAX_GZIPPED_BYTES = 2 * 1024 * 1024;
+
+const run = (command, args, options = {}) => {
+    console.log(`+ ${[command, ...args].join(" ")}`);
+    try {
+        execFileSync(command, args, { cwd: root, stdio: "inherit", ...options });
+    } catch (error) {
+        console.error(`build: ${error.code === "ENOENT" ? `${command} is missing` : `${command} failed`}`);
+        exit(1);
+    }
+};
+
+const lock = readFileSync(join(root, "Cargo.lock"), "utf8");
+const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)[1];
+const tools = join(root, "target", "tools");
+const bindgen = join(tools, "bin", "wasm-bindgen");
+
+function installed() {
+    try {
+        return execFileSync(bindgen, ["--version"], { encoding: "utf8" }).trim();
+    } catch {
+        return "";
+    }
+}
+
+if (installed() !== `wasm-bindgen ${version}`) {
+    const what = ["wasm-bindgen-cli", "--version", version, "--no-default-features", "--locked"];
+    run("cargo", ["install", "--quiet", ...what, "--root", tools]);
+}
+const target = "wasm32-unknown-unknown";
+// Without rustup the target has come by another way, or cargo says that it is missing.
+try {
+    execFileSync("rustup", ["target", "add", target], { stdio: "ignore" });
+} catch {}
+const flags = `${process.env.RUSTFLAGS ?? ""} -C target-feature=+simd128`.trim();
+const env = { ...process.env, RUSTFLAGS: flags };
+const targetDir = join(root, "target", "web");
+run("cargo", ["build", "--release", "--locked", "--package", "sttabt-web", "--target", target, "--target-dir", targetDir], { env });
+
+rmSync(join(web, "ts", "wasm"), { recursive: true, force: true });
+rmSync(join(web, "dist"), { recursive: true, force: true });
+const wasm = join(targetDir, target, "release", "sttabt_web.wasm");
+run(bindgen, [wasm, "--target", "web", "--out-dir", join(web, "ts", "wasm")]);
+run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);
+cpSync(join(web, "ts", "wasm"), join(web, "dist", "wasm"), { recursive: true });
+
+const bytes = gzipSync(readFileSync(join(web, "dist", "wasm", "sttabt_web_bg.wasm")), { level: 9 }).length;
+console.log(`WebAssembly: ${bytes} bytes gzipped, at most ${MAX_GZIPPED_BYTES}`);
+if (bytes > MAX_GZIPPED_BYTES) exit(1);

@@ -1,0 +1,210 @@
+// The package: a model in a worker of its own.
+
+import type { Answers, Call, FromWorker, ToWorker, WireImage, WireInput } from "./messages.js";
+import {
+    SttabtError,
+    type BackendInfo,
+    type ClassifyOptions,
+    type ImageInput,
+    type Input,
+    type LoadOptions,
+    type ModelInfo,
+    type Prune,
+    type Result,
+    type Why,
+} from "./types.js";
+
+export * from "./types.js";
+
+interface Pending {
+    resolve(answer: Answers[keyof Answers]): void;
+    reject(error: SttabtError): void;
+}
+
+/** A BERT or ViT classifier that computes only the tokens that matter. */
+export class Sttabt {
+    readonly #worker: Worker;
+    readonly #options: LoadOptions;
+    readonly #pending = new Map<number, Pending>();
+    #lastId = 0;
+    #loaded: Answers["load"] | null = null;
+    /** Why no call can be answered any more. */
+    #end: SttabtError | null = null;
+    /** The image that the worker has. */
+    #sentImage = 0;
+    #lastImage = 0;
+    readonly #blobs = new WeakMap<Blob, number>();
+    #loseDevice = false;
+
+    private constructor(options: LoadOptions) {
+        this.#options = options;
+        this.#worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+        this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+        this.#worker.onerror = (event) => {
+            event.preventDefault();
+            this.#stop(new SttabtError("internal", `the worker failed: ${event.message || "its script did not load"}`));
+        };
+    }
+
+    /** Loads a model and puts it on a device. When `signal` aborts, nothing of it is left running. */
+    static async load(options: LoadOptions): Promise<Sttabt> {
+        const { url, files, backend = "auto", signal } = options;
+        if ((url === undefined) === (files === undefined)) {
+            throw new SttabtError("input", "expected either `url` or `files`");
+        }
+        if (signal?.aborted) throw aborted();
+        const model = new Sttabt(options);
+        const onAbort = () => model.#stop(aborted());
+        signal?.addEventListener("abort", onAbort);
+        try {
+            model.#loaded = await model.#call<"load">({
+                call: "load",
+                url: url === undefined ? null : absolute(url),
+                files: files ?? null,
+                backend,
+            });
+            return model;
+        } catch (error) {
+            model.#stop(error as SttabtError);
+            throw error;
+        } finally {
+            signal?.removeEventListener("abort", onAbort);
+        }
+    }
+
+    get info(): ModelInfo {
+        return this.#state().info;
+    }
+
+    /** Where it runs; another one perhaps after the GPU was lost. */
+    get backend(): BackendInfo {
+        return this.#state().backend;
+    }
+
+    /** Calls are answered one after another. */
+    async classify(input: Input, options: ClassifyOptions = {}): Promise<Result> {
+        const { prune = this.info.defaultPrune, signal } = options;
+        const rule = ruleText(prune);
+        const given = this.#given(input);
+        const loseDevice = this.#loseDevice;
+        this.#loseDevice = false;
+        const { result, backend } = await this.#call<"classify">(
+            { call: "classify", input: this.#send(given), prune: rule, loseDevice },
+            signal,
+        );
+        this.#state().backend = backend;
+        const why = (layer: number, position: number): Promise<Why> =>
+            this.#call<"why">({ call: "why", input: this.#send(given), prune: rule, layer, position });
+        return { ...result, why };
+    }
+
+    /** Loses the GPU as a driver reset would, right before the next call computes: for tests. */
+    loseDevice(): void {
+        this.#loseDevice = true;
+    }
+
+    /** Ends the worker and frees its memory and its device; open calls fail with kind `disposed`. */
+    dispose(): void {
+        this.#stop(new SttabtError("disposed", "the model was disposed"));
+    }
+
+    #state(): Answers["load"] {
+        if (!this.#loaded) throw new SttabtError("internal", "no model is loaded");
+        return this.#loaded;
+    }
+
+    #call<Name extends keyof Answers>(call: Call & { call: Name }, signal?: AbortSignal): Promise<Answers[Name]>;
+    #call(call: Call, signal?: AbortSignal): Promise<Answers[keyof Answers]> {
+        if (this.#end) return Promise.reject(this.#end);
+        if (signal?.aborted) return Promise.reject(aborted());
+        const id = ++this.#lastId;
+        const onAbort = () => {
+            this.#post({ id, call: "cancel" });
+            this.#pending.get(id)?.reject(aborted());
+        };
+        signal?.addEventListener("abort", onAbort);
+        return new Promise<Answers[keyof Answers]>((resolve, reject) => {
+            this.#pending.set(id, { resolve, reject });
+            this.#post({ id, ...call });
+        }).finally(() => {
+            signal?.removeEventListener("abort", onAbort);
+            this.#pending.delete(id);
+        });
+    }
+
+    #post(message: ToWorker): void {
+        this.#worker.postMessage(message);
+    }
+
+    #receive(message: FromWorker): void {
+        if ("progress" in message) return this.#options.onProgress?.(message.progress);
+        if ("note" in message) return this.#options.onNote?.(message.note);
+        const pending = this.#pending.get(message.id);
+        if ("answer" in message) pending?.resolve(message.answer);
+        else pending?.reject(new SttabtError(message.error.kind, message.error.message));
+    }
+
+    #stop(error: SttabtError): void {
+        this.#end ??= error;
+        this.#worker.terminate();
+        for (const pending of this.#pending.values()) pending.reject(this.#end);
+        this.#pending.clear();
+    }
+
+    /** The input as it is now; what the caller does to its buffer later changes nothing. */
+    #given(input: Input): WireInput {
+        if (typeof input === "string") return { text: input, textPair: null };
+        if (Array.isArray(input)) {
+            const [text, textPair] = input;
+            if (input.length !== 2 || typeof text !== "string" || typeof textPair !== "string") {
+                throw new SttabtError("input", "a pair of texts: expected two strings");
+            }
+            return { text, textPair };
+        }
+        return { imageId: this.#imageId(input), image: wireImage(input) };
+    }
+
+    /** A Blob never changes, and is decoded once for all calls with it. */
+    #imageId(input: ImageInput): number {
+        const known = input instanceof Blob ? this.#blobs.get(input) : undefined;
+        const id = known ?? ++this.#lastImage;
+        if (input instanceof Blob) this.#blobs.set(input, id);
+        return id;
+    }
+
+    /** The message's input: an image comes along only if the worker has another one. */
+    #send(given: WireInput): WireInput {
+        if ("text" in given) return given;
+        const isThere = given.imageId === this.#sentImage;
+        this.#sentImage = given.imageId;
+        return isThere ? { imageId: given.imageId, image: null } : given;
+    }
+}
+
+function wireImage(input: ImageInput): WireImage {
+    if (input instanceof ImageData) {
+        return { width: input.width, height: input.height, rgba: new Uint8Array(input.data) };
+    }
+    if (input instanceof Blob) return { blob: input, name: input instanceof File ? input.name : "the image" };
+    if (input instanceof ArrayBuffer || input instanceof Uint8Array) {
+        return { blob: new Blob([input as BlobPart]), name: "the image" };
+    }
+    throw new SttabtError("input", "expected a text, a pair of texts, a Blob, bytes or ImageData");
+}
+
+/** As the command takes it: the core's parser says what is wrong with it. */
+function ruleText(prune: Prune): string {
+    return "ratio" in prune ? `${prune.rule}:${[prune.ratio].flat().join(",")}` : prune.rule;
+}
+
+function absolute(url: string | URL): string {
+    try {
+        return new URL(url, document.baseURI).href;
+    } catch {
+        throw new SttabtError("input", `\`${url}\` is no URL`);
+    }
+}
+
+function aborted(): SttabtError {
+    return new SttabtError("aborted", "aborted");
+}
