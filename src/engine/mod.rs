@@ -5,6 +5,7 @@ mod report;
 mod request;
 mod self_test;
 mod session;
+mod why;
 
 use crate::backend::cpu::CpuBackend;
 #[cfg(feature = "gpu")]

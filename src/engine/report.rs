@@ -79,6 +79,7 @@ pub fn report(
         first_row += num_tokens;
         first_map_value += num_tokens * num_tokens;
         Classification {
+            prune: prune.clone(),
             flops: flops(model, prune, num_tokens, &counts),
             retention: counts.iter().sum::<usize>() as f64 / (counts.len() * num_tokens) as f64,
             label: model.config().labels[label_index].clone(),

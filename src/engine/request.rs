@@ -1,6 +1,6 @@
 //! What goes into [`Engine::classify`](crate::Engine::classify) and what comes out.
 
-use crate::pruning::Flops;
+use crate::pruning::{Flops, Prune};
 
 /// What comes back besides the result; both cost memory and time to read back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Outputs {
 /// The result for one input of T tokens, by a model of L layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classification {
+    /// The rule of the run.
+    pub prune: Prune,
     /// The wordpieces, `[CLS]` first; `[T]`, empty for an image.
     pub tokens: Vec<String>,
     /// Their ids; `[T]`, empty for an image.

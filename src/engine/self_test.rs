@@ -50,9 +50,8 @@ pub async fn self_test(options: &BackendOptions) -> Result<()> {
     let mut engine = Engine::new(&model, options).await?;
     for expected in EXPECTED {
         let result = engine.classify(&[Input::Text(TEXT)], &expected.rule.parse()?, &Outputs::default()).await?;
-        let (kept, logits) = result.first().map_or((Vec::new(), Vec::new()), |result| {
-            (result.kept.clone(), result.logits.clone())
-        });
+        let (kept, logits) =
+            result.first().map_or((Vec::new(), Vec::new()), |result| (result.kept.clone(), result.logits.clone()));
         let near = |(&found, &wanted): (&f32, &f32)| (found - wanted).abs() < TOLERANCE;
         let right = kept == expected.kept && logits.len() == 2 && logits.iter().zip(&expected.logits).all(near);
         if !right {

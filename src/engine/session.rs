@@ -80,8 +80,7 @@ impl<B: Backend> Session<B> {
         let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
         let num_layers = model.config().num_hidden_layers;
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
-        let mut logits: Vec<f32> =
-            model.p_logits().unwrap_or(&[]).iter().map(|&p_logit| logit(sigmoid(p_logit))).collect();
+        let mut logits = threshold_logits(model);
         logits.resize(thresholds.stride(), 0.0);
         backend.write_matrix(&mut thresholds, &logits)?;
         let limits = ChunkLimits {
@@ -292,6 +291,11 @@ fn write_forward_ends<B: Backend>(
     backend.write_index(index, layout.kept(0), &positions)?;
     backend.write_index(index, layout.counts(layout.num_layers), &vec![1; lengths.len()])?;
     backend.write_index(index, layout.kept(layout.num_layers), &vec![0; positions.len()])
+}
+
+/// logit(p) of every layer; empty without learned thresholds.
+pub fn threshold_logits(model: &Model) -> Vec<f32> {
+    model.p_logits().unwrap_or(&[]).iter().map(|&p_logit| logit(sigmoid(p_logit))).collect()
 }
 
 fn needs(prune: &Prune, what: &str) -> Error {

@@ -1,7 +1,9 @@
-//! Pruning rules, and what they cost: which tokens to keep at every layer. Knows attention maps and row counts, no model.
+//! Pruning rules, and what they cost: which tokens to keep at every layer, and why. Knows attention maps and row counts, no model.
 
 mod flops;
 mod rule;
+mod why;
 
 pub use flops::{EncoderSize, Flops};
 pub use rule::{Prune, Ratio, Ratios};
+pub use why::{Choice, Contribution, Found, Why, why};

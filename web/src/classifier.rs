@@ -7,13 +7,15 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use js_sys::{Function, Promise};
-use sttabt::{BackendKind, BackendOptions, Classification, Engine, Error, Input, Model, Outputs, Picture, Prune, self_test};
+use sttabt::{
+    BackendKind, BackendOptions, Classification, Engine, Error, Input, Model, Outputs, Picture, Prune, self_test,
+};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::error::{from_core, js_error};
 use crate::files::ModelBytes;
-use crate::json::{ResultJson, backend_info, model_info};
+use crate::json::{ResultJson, backend_info, model_info, why_json};
 
 /// Set from outside while a call runs; looked at between two layers.
 #[wasm_bindgen]
@@ -77,7 +79,7 @@ pub struct Classifier {
     /// Told what a person should know.
     on_note: Function,
     /// The last call of `why`: what it asked for, and the run with its attention maps.
-    explained: Option<(String, Prune, Classification)>,
+    explained: Option<(String, Classification)>,
 }
 
 #[wasm_bindgen]
@@ -214,8 +216,7 @@ impl Classifier {
         let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
         let outputs = Outputs { token_scores: true, attention_maps: false };
         let result = self.run(given, &prune, &outputs, cancel).await?;
-        serde_json::to_string(&ResultJson::new(&result, &prune))
-            .map_err(|error| js_error("internal", &error.to_string()))
+        serde_json::to_string(&ResultJson::new(&result)).map_err(|error| js_error("internal", &error.to_string()))
     }
 
     async fn why(
@@ -226,17 +227,17 @@ impl Classifier {
         layer: usize,
         position: usize,
     ) -> Result<String, JsValue> {
-        if self.explained.as_ref().is_none_or(|(known, ..)| *known != key) {
+        if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
             let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
             let outputs = Outputs { token_scores: true, attention_maps: true };
             let result = self.run(given, &prune, &outputs, &CancelFlag::new()).await?;
-            self.explained = Some((key, prune, result));
+            self.explained = Some((key, result));
         }
-        let Some((_, prune, result)) = &self.explained else {
+        let Some((_, result)) = &self.explained else {
             return Err(js_error("internal", "no run to explain"));
         };
-        let _ = (prune, result, layer, position);
-        todo!()
+        let why = result.why(&self.model, layer, position).map_err(|error| from_core(&error))?;
+        Ok(why_json(&why).to_string())
     }
 
     /// One run; on a lost device, one more on a new device, and then another.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sttabt::{BackendInfo, Classification, InputConfig, Model, Prune};
+use sttabt::{BackendInfo, Classification, InputConfig, Model, Prune, Why};
 
 /// `ModelInfo`
 pub fn model_info(model: &Model) -> Value {
@@ -50,6 +50,24 @@ fn prune(prune: &Prune) -> Value {
     }
 }
 
+/// `Why`
+pub fn why_json(why: &Why) -> Value {
+    let contributions: Vec<Value> = why
+        .contributions
+        .iter()
+        .map(|contribution| json!({ "position": contribution.position, "value": contribution.value }))
+        .collect();
+    json!({
+        "layer": why.layer,
+        "position": why.position,
+        "kept": why.kept,
+        "score": why.score,
+        "cut": why.cut,
+        "reason": why.reason,
+        "contributions": contributions,
+    })
+}
+
 /// `Result` without what only the worker knows.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,11 +89,11 @@ pub struct ResultJson<'a> {
 }
 
 impl<'a> ResultJson<'a> {
-    /// Of a classification under a rule.
-    pub fn new(result: &'a Classification, rule: &Prune) -> Self {
+    /// Of a classification.
+    pub fn new(result: &'a Classification) -> Self {
         let flops = &result.flops;
         Self {
-            prune: prune(rule),
+            prune: prune(&result.prune),
             tokens: &result.tokens,
             input_ids: &result.input_ids,
             grid: result.grid,

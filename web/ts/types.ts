@@ -145,12 +145,16 @@ export interface Result {
 export interface Why {
     layer: number;
     position: number;
+    /** Whether it is in K_l; under `forward`, whether layer l passes it on. */
     kept: boolean;
     score: number;
-    /** The score that the layer's choice asked for. */
+    /** The smallest score that was picked, or the learned threshold of `concrete`. */
     cut: number;
     /** One sentence. */
     reason: string;
-    /** The rows of K_{l+1} that asked for it, largest first; the values add up to the score. */
+    /**
+     * The rows of K_{l+1} (under `forward`, of K_l) that asked for it, largest first. The values add up to the score; under
+     * `concrete`, where all rows count by their soft mask, to the score less 0.01.
+     */
     contributions: { position: number; value: number }[];
 }

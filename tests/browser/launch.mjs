@@ -1,0 +1,25 @@
+// Starts the browsers of this machine, headless, with WebGPU on their software adapters.
+
+import puppeteer from "puppeteer-core";
+
+/** `webgpu: false` takes WebGPU away; `insecureHost` is a name for this machine that is no secure context. */
+export async function launch(browser, { webgpu = true, insecureHost = null } = {}) {
+    if (browser === "chromium") {
+        const args = ["--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+        if (webgpu) args.push("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader");
+        else args.push("--disable-blink-features=WebGPU", "--disable-features=WebGPUService");
+        if (insecureHost) args.push(`--host-resolver-rules=MAP ${insecureHost} 127.0.0.1`);
+        return puppeteer.launch({ browser: "chrome", executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+    }
+    if (browser === "firefox") {
+        const prefs = {
+            "dom.webgpu.enabled": webgpu,
+            "dom.webgpu.workers.enabled": webgpu,
+            "gfx.webgpu.ignore-blocklist": webgpu,
+        };
+        if (insecureHost) prefs["network.dns.localDomains"] = insecureHost;
+        const executablePath = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
+        return puppeteer.launch({ browser: "firefox", executablePath, extraPrefsFirefox: prefs });
+    }
+    throw new Error(`browser \`${browser}\`: expected chromium or firefox`);
+}

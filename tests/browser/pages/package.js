@@ -1,0 +1,3 @@
+import * as sttabt from "/package/index.js";
+
+Object.assign(window, sttabt, { isReady: true });
