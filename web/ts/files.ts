@@ -212,20 +212,24 @@ async function loadEntry(
             throw new SttabtError("model", `${url}: SHA-256 is ${found}, the manifest says ${entry.sha256}`);
         }
     } catch (error) {
-        await saving?.abort();
+        await saving?.discard();
         throw error;
     }
     const failure = await saving?.finish();
     if (failure) onNote(`${entry.name} (${entry.bytes} bytes) is not cached: ${failure}`);
 }
 
-/** A cache entry that is written as the bytes come, and is there only once it is whole. */
+/** A cache entry that is written as the bytes come; whoever reads it checks its hash. */
 class Saving {
     readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
     readonly #put: Promise<string | null>;
     #failed = false;
 
-    constructor(cache: Cache, key: string, bytes: number) {
+    constructor(
+        private readonly cache: Cache,
+        private readonly key: string,
+        bytes: number,
+    ) {
         const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
         this.#writer = writable.getWriter();
         this.#writer.closed.catch(() => undefined);
@@ -251,9 +255,10 @@ class Saving {
         return this.#put;
     }
 
-    async abort(): Promise<void> {
-        await this.#writer.abort().catch(() => undefined);
-        await this.#put;
+    /** Ends the entry and removes it: Firefox reports a stream that is broken off as an error of the page. */
+    async discard(): Promise<void> {
+        await this.finish();
+        await this.cache.delete(this.key).catch(() => undefined);
     }
 }
 
