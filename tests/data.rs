@@ -12,6 +12,8 @@ use parity_cases::check_cases;
 use serde_json::Value;
 use sttabt::{Input, Model, Picture};
 
+const RULES: [&str; 3] = ["dense", "topk:0.5", "concrete"];
+
 fn data(path: &str) -> PathBuf {
     let folder = std::env::var_os("STTABT_DATA").expect("STTABT_DATA names the folder of the data sets");
     root().join(folder).join(path)
@@ -43,16 +45,15 @@ fn number(value: &Value) -> f64 {
 /// `eval` on one backend against a fixture's `eval.json`: metrics by their names here and there, and how far they and the retention
 /// may be off.
 fn check_eval(
-    (backend, data): (&str, &[&str]),
+    (backend, rules, data): (&str, &[&str], &[&str]),
     (fixture_name, samples): (&str, usize),
     metrics: &[(&str, &str)],
     (metric_tolerance, retention_tolerance): (f64, f64),
 ) {
-    let rules = ["dense", "topk:0.5", "concrete"];
     let results = eval(&[&["--backend", backend, "--prune", &rules.join(",")], data].concat());
     let expected = expected(fixture_name);
     assert_eq!(results.len(), rules.len());
-    for (result, rule) in results.iter().zip(rules) {
+    for (result, &rule) in results.iter().zip(rules) {
         assert_eq!((&result["prune"], &result["samples"]), (&Value::from(rule), &Value::from(samples)));
         let retention = ("retention", number(&result["retention"]), "mean_retention", retention_tolerance);
         let found =
@@ -69,22 +70,31 @@ fn check_eval(
 fn sst2_accuracies_are_the_authors() {
     let file = data("glue/SST-2/dev.tsv");
     let file = file.to_str().expect("UTF-8");
-    check_eval(("gpu", &[file]), ("sst2-minilm", 872), &[("accuracy", "accuracy")], (0.0025, 0.0025));
+    check_eval(("gpu", &RULES, &[file]), ("sst2-minilm", 872), &[("accuracy", "accuracy")], (0.0025, 0.0025));
 }
 
-/// On the CPU, which is faster than a software GPU; the next test compares the two.
-#[test]
-fn imagenette_accuracies_are_the_authors() {
+fn check_imagenette(backend: &str, rules: &[&str]) {
     let folder = data("imagenette-val");
     let folder = folder.to_str().expect("UTF-8");
     let metrics = [("top1", "accuracy"), ("top5", "top5"), ("agreement", "agreement_with_dense")];
-    check_eval(("cpu", &["--images", folder]), ("deit-tiny", 300), &metrics, (0.01, 0.005));
+    check_eval((backend, rules, &["--images", folder]), ("deit-tiny", 300), &metrics, (0.01, 0.005));
+}
+
+#[test]
+fn imagenette_accuracies_on_the_cpu_are_the_authors() {
+    check_imagenette("cpu", &RULES);
+}
+
+/// A software GPU takes minutes for each rule.
+#[test]
+fn imagenette_accuracies_on_the_gpu_are_the_authors() {
+    check_imagenette("gpu", &["dense", "topk:0.5"]);
 }
 
 /// The same kept sets and labels on both backends, input by input.
 fn check_twin(model: &Model, inputs: &[Input<'_>], names: &[String]) {
     let [mut cpu, mut gpu] = BACKENDS.map(|kind| engine(model, kind));
-    for rule in ["dense", "topk:0.5", "concrete"] {
+    for rule in RULES {
         let prune = rule.parse().expect("rule");
         let (on_cpu, on_gpu) = (classify(&mut cpu, inputs, &prune), classify(&mut gpu, inputs, &prune));
         for (row, (a, b)) in on_cpu.iter().zip(&on_gpu).enumerate() {

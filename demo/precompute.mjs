@@ -1,0 +1,41 @@
+// Writes src/precomputed.json: what the command says of the first example, shown before any weights arrive.
+//     cargo build --release && node demo/precompute.mjs
+
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const demo = dirname(fileURLToPath(import.meta.url));
+const root = dirname(demo);
+const state = readFileSync(join(demo, "src", "state.ts"), "utf8");
+const text = /DEFAULT_TEXT = "([^"]+)"/.exec(state)[1];
+
+const command = ["classify", "--json", "--backend", "cpu", "--prune", "concrete", text];
+const report = JSON.parse(execFileSync(join(root, "target", "release", "sttabt"), command, { cwd: root, encoding: "utf8" }));
+const [found] = report.results;
+const config = JSON.parse(readFileSync(join(root, "models", "sst2-minilm", "config.json"), "utf8"));
+const labels = Object.values(config.id2label);
+
+const precomputed = {
+    labels,
+    result: {
+        prune: { rule: "concrete" },
+        tokens: found.tokens,
+        inputIds: found.input_ids,
+        grid: null,
+        numTokens: found.tokens.length,
+        kept: found.kept,
+        tokenScores: null,
+        logits: found.logits,
+        probs: found.probs,
+        label: found.label,
+        labelIndex: labels.indexOf(found.label),
+        retention: found.retention,
+        truncated: found.truncated,
+        flops: found.flops,
+        ms: found.ms,
+        resized: null,
+    },
+};
+writeFileSync(join(demo, "src", "precomputed.json"), `${JSON.stringify(precomputed, null, 4)}\n`);

@@ -1,0 +1,185 @@
+// The page: two panels, a benchmark, and the state that a link holds.
+
+import { SttabtError, type BackendChoice, type ModelInfo, type Result, type Sttabt } from "sttabt";
+import { byId, h, setAttributes } from "./dom";
+import { BenchmarkPanel } from "./benchmark";
+import { ImageView } from "./image-view";
+import { imageInput } from "./images";
+import { Panel } from "./panel";
+import precomputed from "./precomputed.json";
+import { DEFAULT_TEXT, hashOf, parseHash, TABS, type Tab } from "./state";
+import { TextView } from "./text-view";
+
+const EXAMPLES = [
+    DEFAULT_TEXT,
+    "an utterly charming comedy with a heart",
+    "two hours of my life that I will never get back",
+    "beautifully shot, but it has nothing to say",
+    "not bad at all for a first feature",
+    "The director wanted a masterpiece. What we got is a tedious, overlong and self-important mess with two good scenes.",
+];
+/** A keystroke is answered when no other follows at once. */
+const TYPING_MS = 120;
+
+/** The address bar follows the last change of a drag: browsers throttle it. */
+const LINK_MS = 200;
+
+const { state, problems } = parseHash(location.hash);
+const backend = ((): BackendChoice => {
+    const wanted = new URLSearchParams(location.search).get("backend") ?? "auto";
+    if (wanted === "auto" || wanted === "gpu" || wanted === "cpu") return wanted;
+    problems.push(`backend “${wanted}”: expected auto, gpu or cpu`);
+    return "auto";
+})();
+
+const notes = new Set<string>();
+let linking = 0;
+const shared = {
+    backend,
+    state,
+    onState: () => {
+        window.clearTimeout(linking);
+        linking = window.setTimeout(() => history.replaceState(null, "", hashOf(state)), LINK_MS);
+    },
+    onModel: showBackend,
+    onNote: (note: string) => {
+        if (notes.has(note)) return;
+        notes.add(note);
+        byId("notes").append(h("li", {}, [note]));
+    },
+    onError: (message: string | null) => {
+        const place = byId("error");
+        place.textContent = message ?? "";
+        setAttributes(place, { hidden: message === null });
+    },
+};
+
+const text = new Panel({
+    ...shared,
+    id: "text",
+    modelUrl: "models/sst2-minilm",
+    modelName: "the text model",
+    view: (label, onPick) => new TextView(label, onPick),
+});
+const images: Panel = new Panel({
+    ...shared,
+    id: "images",
+    modelUrl: "models/deit-tiny",
+    modelName: "the image model",
+    view: (label, onPick) => {
+        const view = new ImageView(label, onPick, (layer) => {
+            state.layer = layer;
+            images.views.forEach((one) => one instanceof ImageView && one !== view && one.setLayer(layer));
+            shared.onState();
+        });
+        view.setLayer(state.layer);
+        return view;
+    },
+});
+const benchmark = new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
+
+function showProblems(problems: string[]): void {
+    const place = byId("link-problems");
+    place.textContent = `The link could not be read in full: ${problems.join("; ")}.`;
+    setAttributes(place, { hidden: problems.length === 0 });
+}
+
+function showBackend(model: Sttabt): void {
+    const { backend, adapter, software } = model.backend;
+    const where =
+        backend === "cpu" ? "the CPU, in WebAssembly" : `WebGPU: ${adapter}${software ? " (a software adapter)" : ""}`;
+    byId("backend").textContent = `Computed by ${where}.`;
+}
+
+const sentence = byId<HTMLTextAreaElement>("sentence");
+const examples = byId<HTMLSelectElement>("examples");
+let typing = 0;
+
+function askText(): void {
+    state.text = sentence.value;
+    shared.onState();
+    examples.value = EXAMPLES.includes(state.text) ? state.text : "";
+    window.clearTimeout(typing);
+    typing = window.setTimeout(() => void text.ask(state.text), TYPING_MS);
+}
+
+function showText(value: string): void {
+    sentence.value = value;
+    examples.value = EXAMPLES.includes(value) ? value : "";
+}
+
+examples.append(
+    h("option", { value: "", disabled: true }, ["your own"]),
+    ...EXAMPLES.map((example) => h("option", { value: example }, [example])),
+);
+examples.addEventListener("change", () => {
+    sentence.value = examples.value;
+    askText();
+});
+sentence.addEventListener("input", askText);
+
+let hasImage = false;
+const showFirstImage = imageInput({
+    onImage: (image) => {
+        hasImage = true;
+        if (state.tab !== "images") open("images");
+        void images.ask(image);
+    },
+    onFrame: async (frame) => {
+        hasImage = true;
+        return (await images.ask(frame, { measure: false })) !== null;
+    },
+    onError: shared.onError,
+});
+
+function open(tab: Tab): void {
+    state.tab = tab;
+    for (const name of TABS) {
+        const isOpen = name === tab;
+        setAttributes(byId(name), { hidden: !isOpen });
+        setAttributes(byId(`tab-${name}`), { "aria-selected": isOpen ? "true" : "false", tabindex: isOpen ? 0 : -1 });
+    }
+    shared.onState();
+    if (tab === "images" && !hasImage) {
+        hasImage = true;
+        showFirstImage();
+    }
+    if (tab === "text") {
+        void text.ask(state.text);
+    }
+    if (tab === "images") void images.refresh();
+    if (tab === "benchmark") benchmark.open();
+}
+
+TABS.forEach((name, index) => {
+    const tab = byId(`tab-${name}`);
+    tab.addEventListener("click", () => open(name));
+    tab.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0;
+        const next = TABS[(index + step + TABS.length) % TABS.length];
+        if (step === 0 || !next) return;
+        event.preventDefault();
+        open(next);
+        byId(`tab-${next}`).focus();
+    });
+});
+
+window.addEventListener("hashchange", () => {
+    const { state: next, problems } = parseHash(location.hash);
+    Object.assign(state, next);
+    showText(state.text);
+    images.views.forEach((view) => view instanceof ImageView && view.setLayer(state.layer));
+    open(state.tab);
+    showProblems(problems);
+});
+
+// Before any weights arrive: what the command said of the first example.
+showText(state.text);
+if (state.text === DEFAULT_TEXT && state.rule.name === "concrete") {
+    const why = () => Promise.reject(new SttabtError("internal", "the model is not there yet"));
+    const result = { ...precomputed.result, why } as unknown as Result;
+    text.showPrecomputed(result, { labels: precomputed.labels } as ModelInfo);
+}
+showProblems(problems);
+// The first paint comes before the download.
+requestAnimationFrame(() => setTimeout(() => open(state.tab)));

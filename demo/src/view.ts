@@ -1,0 +1,91 @@
+// What the sentence and the picture have in common as pictures of a result.
+
+import type { ModelInfo, Result } from "sttabt";
+
+/** A token of K_row. */
+export interface Spot {
+    row: number;
+    position: number;
+}
+
+export interface View {
+    readonly element: HTMLElement;
+    /** Draws a result; `other` is the one beside it, whose differences are marked. */
+    show(result: Result, other: Result | null, info: ModelInfo): void;
+    /** Marks the chosen token and its trail up to `[CLS]`. */
+    mark(trail: Spot[]): void;
+    /** The picture as a canvas, for a file. */
+    paint(): HTMLCanvasElement;
+}
+
+export function isKept(result: Result, { row, position }: Spot): boolean {
+    return result.kept[row]?.includes(position) ?? false;
+}
+
+/** The layer whose choice made K_row, if one did: the rule `forward` lets all tokens into its first layer. */
+export function choosingLayer(result: Result, row: number): number | null {
+    const layer = result.prune.rule === "forward" ? row - 1 : row;
+    const { tokenScores } = result;
+    return tokenScores && layer >= 0 && layer < tokenScores.length ? layer : null;
+}
+
+/** The row that `why` of a layer speaks of. */
+export function rowOfLayer(result: Result, layer: number): number {
+    return result.prune.rule === "forward" ? layer + 1 : layer;
+}
+
+export function scoreAt(result: Result, { row, position }: Spot): number | null {
+    const layer = choosingLayer(result, row);
+    return layer === null ? null : (result.tokenScores?.[layer]?.[position] ?? null);
+}
+
+export function rowName(row: number, numLayers: number): string {
+    if (row === 0) return "enters layer 1";
+    return row === numLayers ? "output" : `enters layer ${row + 1}`;
+}
+
+/** A token as people call it. */
+export function tokenName(result: Result, position: number): string {
+    if (position === 0) return "[CLS]";
+    if (!result.grid) return (result.tokens[position] ?? "").replace(/^##/, "…");
+    const columns = result.grid[1];
+    return `patch ${Math.floor((position - 1) / columns) + 1}, ${((position - 1) % columns) + 1}`;
+}
+
+export function describe(result: Result, spot: Spot): string {
+    const score = scoreAt(result, spot);
+    const kept = isKept(result, spot) ? "kept" : "removed";
+    const numLayers = result.kept.length - 1;
+    const text = `${tokenName(result, spot.position)}: ${kept}, ${rowName(spot.row, numLayers)}`;
+    return score === null ? text : `${text}, score ${score.toFixed(4)}`;
+}
+
+/** The table that says the same as the picture. */
+export function tableRows(result: Result): { name: string; kept: string; tokens: string }[] {
+    const numLayers = result.kept.length - 1;
+    return result.kept.map((kept, row) => ({
+        name: rowName(row, numLayers),
+        kept: `${kept.length} of ${result.numTokens}`,
+        tokens: result.grid ? patchRuns(kept, result.grid[1]) : kept.map((position) => tokenName(result, position)).join(" "),
+    }));
+}
+
+/** `row 1: 3–5, 9; row 2: …` */
+function patchRuns(kept: number[], columns: number): string {
+    const rows = new Map<number, number[]>();
+    for (const position of kept.filter((position) => position > 0)) {
+        const row = Math.floor((position - 1) / columns);
+        rows.set(row, [...(rows.get(row) ?? []), (position - 1) % columns]);
+    }
+    const runs = (list: number[]) => {
+        const parts: [number, number][] = [];
+        for (const column of list) {
+            const last = parts.at(-1);
+            if (last && last[1] === column - 1) last[1] = column;
+            else parts.push([column, column]);
+        }
+        return parts.map(([from, to]) => (from === to ? `${from + 1}` : `${from + 1}–${to + 1}`)).join(", ");
+    };
+    const text = [...rows].map(([row, list]) => `row ${row + 1}: ${runs(list)}`).join("; ");
+    return text || "[CLS] alone";
+}
