@@ -2,17 +2,15 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { after, before, test } from "node:test";
 
 import { manifest } from "../../web/manifest.mjs";
 import { launch } from "./launch.mjs";
+import { native, root } from "./native.mjs";
 import { serve } from "./server.mjs";
 
 const browserName = process.argv[2] ?? "chromium";
-const root = fileURLToPath(new URL("../../", import.meta.url));
 const INSECURE_HOST = "sttabt.test";
 /** Chosen, the photographs with their rules, so that no cut falls between equals. */
 const { sentences: SENTENCES, photos: PHOTOS } = JSON.parse(readFileSync(new URL("inputs.json", import.meta.url), "utf8"));
@@ -87,15 +85,6 @@ async function withPage(body, ...where) {
         await page.close();
     }
 }
-
-const native = (...args) =>
-    JSON.parse(
-        execFileSync(`${root}target/release/sttabt`, ["classify", "--json", "--backend", "cpu", ...args], {
-            cwd: root,
-            encoding: "utf8",
-            maxBuffer: 1 << 28,
-        }),
-    ).results;
 
 function assertSame(found, expected, what) {
     assert.deepEqual(found.kept, expected.kept, `${what}: kept`);

@@ -1,0 +1,451 @@
+// The built page in a real browser, as a visitor uses it: `node page.test.mjs BROWSER`.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+
+import { launch } from "./launch.mjs";
+import { native, root } from "./native.mjs";
+import { serve } from "./server.mjs";
+
+const browserName = process.argv[2] ?? "chromium";
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const TIMEOUT = { timeout: 60_000 };
+
+let server, browser;
+const problems = [];
+
+before(async () => {
+    server = await serve({ "/": `${root}demo/dist/` });
+    browser = await launch(browserName, { camera: true });
+});
+
+after(async () => {
+    await browser?.close();
+    await server?.close();
+});
+
+/** Opens the page; `expects` are console messages that belong to the case. */
+async function withPage(address, body, { from = browser, width = 1280, height = 900, dark = false, expects = null } = {}) {
+    const page = await from.newPage();
+    page.on("pageerror", (error) => problems.push(`page error: ${error.message}`));
+    page.on("console", (message) => {
+        const text = `${message.type()}: ${message.text()}`;
+        if (["error", "warn", "warning"].includes(message.type()) && !expects?.test(text)) problems.push(`console: ${text}`);
+    });
+    page.on("request", (request) => {
+        const url = new URL(request.url());
+        if (url.protocol.startsWith("http") && url.port !== String(server.port)) problems.push(`request: ${url}`);
+    });
+    await page.setViewport({ width, height });
+    if (dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+    await page.goto(server.url + address);
+    try {
+        return await body(page);
+    } finally {
+        await page.close();
+    }
+}
+
+/** The exported result of the open tab once it satisfies `test` (a function body over `result`). */
+async function result(page, test = "true") {
+    const handle = await page.waitForFunction(
+        (test) => {
+            const text = document.querySelector("section:not([hidden]) [data-part=json]")?.textContent;
+            if (!text) return null;
+            const result = JSON.parse(text);
+            const isLive = result.prune.rule === "dense" || result.tokenScores;
+            return isLive && new Function("result", `return ${test}`)(result) ? result : null;
+        },
+        TIMEOUT,
+        test,
+    );
+    return handle.jsonValue();
+}
+
+const visible = (page, text) =>
+    page.waitForFunction((text) => document.body.innerText.includes(text), TIMEOUT, text);
+const errorText = (page, pattern) =>
+    page.waitForFunction(
+        (pattern) => {
+            const texts = [...document.querySelectorAll("[role=alert]:not([hidden])")].map((place) => place.textContent);
+            return texts.find((text) => new RegExp(pattern).test(text)) ?? null;
+        },
+        TIMEOUT,
+        pattern,
+    );
+const setValue = (page, selector, value) =>
+    page.$eval(
+        selector,
+        (element, value) => {
+            element.value = value;
+            element.dispatchEvent(new Event("input", { bubbles: true }));
+            element.dispatchEvent(new Event("change", { bubbles: true }));
+        },
+        value,
+    );
+
+test("a text is classified as the command does it", () =>
+    withPage("", async (page) => {
+        const text = "the jokes are stale, but what a wonderfully unhinged performance";
+        await setValue(page, "#sentence", text);
+        const found = await result(page, `result.tokens.includes("jokes")`);
+        const [expected] = native("--prune", "concrete", text);
+        assert.deepEqual(found.tokens, expected.tokens);
+        assert.deepEqual(found.kept, expected.kept);
+        assert.deepEqual(found.flops, expected.flops);
+        const drawn = await page.$$eval("#text .sentence [role=row]", (rows) =>
+            rows.map((row) => [...row.querySelectorAll(".token")].flatMap((token, index) => (token.classList.contains("removed") ? [] : [index]))),
+        );
+        assert.deepEqual(drawn.slice(0, found.kept.length), found.kept, "what is drawn is what is kept");
+        const words = await page.$$eval("#text .sentence [role=row]:first-child .word", (words) => words.map((word) => word.textContent));
+        assert.ok(words.includes("unhinged"), `subwords are joined: ${words}`);
+    }));
+
+test("the first visit shows an example before any weights arrive, and the bytes as they come", async () => {
+    const held = [];
+    server.answers.set("/models/sst2-minilm/model.safetensors", (_, response) => {
+        const bytes = readFileSync(`${root}models/sst2-minilm/model.safetensors`);
+        response.writeHead(200, { "content-length": bytes.length });
+        response.write(bytes.subarray(0, 1 << 20));
+        held.push(() => response.end(bytes.subarray(1 << 20)));
+    });
+    const fresh = await launch(browserName);
+    try {
+        await withPage(
+            "",
+            async (page) => {
+                await visible(page, "Downloading the text model");
+                assert.match(await page.$eval("#text .progress", (element) => element.innerText), /of 53\.\d MB/);
+                const kept = await page.$$eval("#text .sentence .token:not(.removed)", (tokens) => tokens.length);
+                assert.ok(kept > 5, "the example is drawn");
+                assert.match(await page.$eval("#text .probabilities", (element) => element.innerText), /negative/);
+                held.forEach((finish) => finish());
+                await result(page);
+                await page.waitForFunction(() => document.querySelector("#text .progress").hidden, TIMEOUT);
+            },
+            { from: fresh },
+        );
+    } finally {
+        server.answers.clear();
+        await fresh.close();
+    }
+});
+
+test("a dragged ratio runs at once, and the latest wins", () =>
+    withPage("#tab=text&rule=topk:0.9", async (page) => {
+        await result(page, `result.prune.ratio === 0.9`);
+        for (const ratio of [0.8, 0.6, 0.4, 0.2, 0.3]) await setValue(page, "#text .ratio input", String(ratio));
+        const found = await result(page, `result.prune.ratio === 0.3`);
+        const [expected] = native("--prune", "topk:0.3", found.tokens.slice(1, -1).join(" "));
+        assert.deepEqual(found.kept, expected.kept);
+    }));
+
+test("every rule runs, and the two compared differ where they are marked", () =>
+    withPage("#tab=text&rule=topk:0.4", async (page) => {
+        for (const rule of ["dense", "concrete", "oracle", "forward", "topk"]) {
+            await setValue(page, "#text .rules .rule:first-child select", rule);
+            await result(page, `result.prune.rule === "${rule}"`);
+        }
+        await setValue(page, "#text .rules .rule:last-child select", "forward");
+        await page.waitForFunction(() => !document.querySelector("#text [data-part=beside]").hidden, TIMEOUT);
+        const grids = await page.$$eval("#text .sentence", (grids) =>
+            grids.map((grid) => [...grid.querySelectorAll(".token")].map((token) => [token.classList.contains("removed"), token.classList.contains("differs")])),
+        );
+        const [one, other] = grids;
+        assert.equal(one.length, other.length);
+        one.forEach(([removed, differs], index) => {
+            assert.equal(differs, removed !== other[index][0], `token ${index}`);
+            assert.equal(differs, other[index][1]);
+        });
+        assert.ok(one.some(([, differs]) => differs), "two rules that agree everywhere compare nothing");
+    }));
+
+test("why: a removed token names what it lacked, a kept one its trail", () =>
+    withPage("#tab=text&rule=topk:0.3", async (page) => {
+        const found = await result(page);
+        const row = 1;
+        const removed = found.tokens.findIndex((_, position) => !found.kept[row].includes(position));
+        await page.evaluate((row, position) => document.querySelectorAll(`#text [data-row="${row}"] .token`)[position].click(), row, removed);
+        await page.waitForFunction(() => /removed: its score/.test(document.querySelector("#text .why").innerText), TIMEOUT);
+        const kept = found.kept[row].find((position) => position > 0);
+        await page.evaluate((row, position) => document.querySelectorAll(`#text [data-row="${row}"] .token`)[position].click(), row, kept);
+        await page.waitForFunction(() => /kept/.test(document.querySelector("#text .why .verdict")?.innerText), TIMEOUT);
+        const chain = await page.$$eval("#text .why .chip", (chips) => chips.map((chip) => chip.innerText));
+        assert.match(chain.at(-1), /^\[CLS\]/, chain.join(" ← "));
+        assert.ok(await page.$("#text .token.chosen"));
+    }));
+
+test("an image is classified as the command does it; layers fade, play and explain themselves", () =>
+    withPage("#tab=images&rule=topk:0.3", async (page) => {
+        await page.waitForSelector("#images .example");
+        await page.click("#images .example:last-child");
+        const found = await result(page, `result.label && result.grid`);
+        const cat = await result(page, `result.label === ${JSON.stringify(found.label)}`);
+        assert.equal(cat.kept.length, 13);
+        await page.click("#images .example:first-child");
+        const photo = await result(page, `/cat/.test(result.label)`);
+        const [expected] = native("--prune", "topk:0.3", "--image", "demo/photos/chelsea.png");
+        assert.equal(photo.label, expected.labels?.[0]?.label ?? expected.label);
+        const overlap = photo.kept.flat().filter((position, index) => expected.kept.flat()[index] === position).length;
+        assert.ok(overlap / expected.kept.flat().length > 0.99, `${overlap} of ${expected.kept.flat().length}`);
+        assert.equal((await page.$$("#images [data-part=names] ~ .picture .small-multiples button")).length, 13);
+        const pixel = () =>
+            page.$eval("#images .large", (canvas) => {
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return data.reduce((sum, value) => sum + value, 0);
+            });
+        await setValue(page, "#images .layer input", "0");
+        await new Promise((resolve) => setTimeout(resolve, 600));
+        const bright = await pixel();
+        await setValue(page, "#images .layer input", "12");
+        await new Promise((resolve) => setTimeout(resolve, 600));
+        assert.ok((await pixel()) < 0.8 * bright, "removed patches are dark");
+        await page.evaluate(() => [...document.querySelectorAll("#images button")].find((button) => button.textContent === "Play").click());
+        await page.waitForFunction(() => Number(document.querySelector("#images .layer input").value) === 2, TIMEOUT);
+        await page.click("#images .large");
+        await page.waitForSelector("#images .why .verdict", TIMEOUT);
+    }));
+
+test("the page is walked with the keyboard alone", () =>
+    withPage("#tab=text&rule=topk:0.3", async (page) => {
+        await result(page);
+        const focused = () =>
+            page.evaluate(() => {
+                const { tagName, className, id, innerText } = document.activeElement;
+                return { tagName, className, id, text: (innerText ?? "").trim() };
+            });
+        const tabTo = async (matches) => {
+            for (let step = 0; step < 40; step++) {
+                await page.keyboard.press("Tab");
+                const element = await focused();
+                if (matches(element)) return element;
+            }
+            assert.fail(`Tab never came to ${matches}`);
+        };
+        await tabTo(({ id }) => id === "tab-text");
+        await tabTo(({ id }) => id === "sentence");
+        await tabTo(({ tagName }) => tagName === "SELECT");
+        await tabTo(({ className }) => /token/.test(className));
+        await page.keyboard.press("ArrowDown");
+        await page.keyboard.press("ArrowRight");
+        assert.match((await focused()).className, /token/);
+        await page.keyboard.press("Enter");
+        await page.waitForSelector("#text .why .verdict", TIMEOUT);
+        await tabTo(({ text }) => text === "Copy link");
+        await tabTo(({ tagName }) => tagName === "SUMMARY");
+        await page.keyboard.press("Enter");
+        await visible(page, "Kept tokens by layer");
+        await page.focus("#tab-text");
+        await page.keyboard.press("ArrowRight");
+        assert.equal((await focused()).id, "tab-images");
+        await result(page, `result.grid`);
+        await tabTo(({ className }) => /large/.test(className));
+        await page.keyboard.press("ArrowRight");
+        await page.keyboard.press("ArrowDown");
+        await page.keyboard.press("Enter");
+        await page.waitForSelector("#images .why .verdict", TIMEOUT);
+    }));
+
+for (const dark of [false, true]) {
+    test(`axe finds nothing serious in ${dark ? "dark" : "light"}`, () =>
+        withPage(
+            "#tab=text&rule=topk:0.3&with=forward:0.5",
+            async (page) => {
+                await page.evaluate(axe);
+                const check = async (where) => {
+                    const { violations } = await page.evaluate(() => window.axe.run());
+                    const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+                    const found = serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 160))}`);
+                    assert.deepEqual(found, [], where);
+                };
+                await result(page);
+                await page.$$eval("#text details", (all) => all.forEach((details) => (details.open = true)));
+                await page.evaluate(() => document.querySelectorAll("#text .token")[20].click());
+                await page.waitForSelector("#text .why .verdict", TIMEOUT);
+                await check("text");
+                await page.click("#tab-images");
+                await result(page, `result.grid`);
+                await page.click("#images .large");
+                await page.waitForSelector("#images .why .verdict", TIMEOUT);
+                await check("images");
+                await page.click("#tab-benchmark");
+                await check("benchmark");
+            },
+            { dark },
+        ));
+}
+
+test("nothing is wider than a phone", () =>
+    withPage(
+        "#tab=text&rule=topk:0.3&with=forward:0.5",
+        async (page) => {
+            const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+            await result(page);
+            assert.ok(await fits(), "text");
+            await page.click("#tab-images");
+            await result(page, `result.grid`);
+            assert.ok(await fits(), "images");
+            await page.click("#tab-benchmark");
+            assert.ok(await fits(), "benchmark");
+        },
+        { width: 360, height: 740 },
+    ));
+
+test("the link holds the state, and one that cannot be read says so", async () => {
+    await withPage("#tab=text&text=a+gripping+film&rule=topk:0.25&with=dense", async (page) => {
+        const found = await result(page);
+        assert.deepEqual([found.prune, found.tokens.length], [{ rule: "topk", ratio: 0.25 }, 5]);
+        await setValue(page, "#sentence", "fine & good");
+        await page.waitForFunction(() => location.hash.includes("fine"), TIMEOUT);
+        const hash = await page.evaluate(() => location.hash);
+        assert.equal(new URLSearchParams(hash.slice(1)).get("text"), "fine & good");
+        assert.equal(new URLSearchParams(hash.slice(1)).get("with"), "dense");
+    });
+    await withPage("?backend=abacus#tab=film&rule=topk:NaN&with=best&layer=-1", async (page) => {
+        const found = await (await errorText(page, "could not be read")).jsonValue();
+        for (const part of [/tab “film”/, /rule “topk:NaN”: the ratio must be above 0/, /with “best”/, /layer “-1”/, /backend “abacus”/]) {
+            assert.match(found, part);
+        }
+        assert.equal((await result(page)).prune.ratio, 0.5, "the page goes on");
+    });
+    for (const ratio of ["Infinity", "0", "-1", "1.01", "", "0x"]) {
+        await withPage(`#rule=topk:${ratio}`, async (page) => {
+            await errorText(page, "could not be read");
+            assert.equal((await result(page)).prune.ratio, 0.5);
+        });
+    }
+});
+
+test("picture and result are saved", () =>
+    withPage("#tab=text&rule=topk:0.3", async (page) => {
+        const shown = await result(page);
+        await page.evaluate(() => {
+            window.saved = [];
+            const before = URL.createObjectURL;
+            URL.createObjectURL = (blob) => (window.saved.push(blob), before.call(URL, blob));
+            HTMLAnchorElement.prototype.click = () => undefined;
+            for (const button of document.querySelectorAll("#text button")) if (/^Save/.test(button.textContent)) button.click();
+        });
+        await page.waitForFunction(() => window.saved.length === 2, TIMEOUT);
+        const files = await page.evaluate(async () => {
+            const [json, png] = window.saved.toSorted((one, other) => one.type.localeCompare(other.type));
+            const bitmap = await createImageBitmap(png);
+            return { json: JSON.parse(await json.text()), type: png.type, size: [bitmap.width, bitmap.height] };
+        });
+        assert.deepEqual(files.json, shown);
+        assert.equal(files.type, "image/png");
+        assert.ok(files.size[0] > 400 && files.size[1] > 200, `${files.size}`);
+    }));
+
+/** Drops files on the page as a visitor's mouse would. */
+const drop = (page, files) =>
+    page.evaluate((files) => {
+        const data = new DataTransfer();
+        for (const { name, text, type } of files) data.items.add(new File([text], name, { type }));
+        document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
+    }, files);
+
+test("bad input is named, and the page goes on", () =>
+    withPage("#tab=text", async (page) => {
+        await result(page);
+        await setValue(page, "#sentence", "   ");
+        await errorText(page, "the text is empty");
+        await setValue(page, "#sentence", "good ".repeat(10_000));
+        const long = await result(page, `result.tokens.length > 100`);
+        assert.equal(long.truncated, true);
+        await visible(page, "The text was longer than the model reads");
+        await setValue(page, "#sentence", "a gripping film");
+        await result(page, `result.tokens.length === 5`);
+        await drop(page, [{ name: "drawing.svg", text: "<svg xmlns='http://www.w3.org/2000/svg'/>", type: "image/svg+xml" }]);
+        await errorText(page, "drawing.svg: SVG images are not supported");
+        await drop(page, [{ name: "notes.txt", text: "words", type: "text/plain" }]);
+        await errorText(page, "notes.txt: not a PNG, JPEG or WebP image");
+        await drop(page, []);
+        await errorText(page, "What was dropped is no file");
+        await page.evaluate(() => {
+            const entry = { isDirectory: true, name: "holidays" };
+            const event = new Event("drop", { bubbles: true, cancelable: true });
+            event.dataTransfer = { items: [{ webkitGetAsEntry: () => entry }], files: [] };
+            document.body.dispatchEvent(event);
+        });
+        await errorText(page, "“holidays” is a folder");
+        await page.click("#images .example:first-child");
+        await result(page, `/cat/.test(result.label)`);
+        assert.ok(await page.$eval("#error", (place) => place.hidden), "the message is gone");
+    }));
+
+test("damaged or missing weights are named, and a second try works", async () => {
+    const fresh = await launch(browserName);
+    const path = "/models/sst2-minilm/model.safetensors";
+    try {
+        await withPage(
+            "",
+            async (page) => {
+                await page.evaluate(() => caches.delete("sttabt"));
+                server.answers.set(path, (_, response) => response.writeHead(200).end("damaged"));
+                await page.reload();
+                await errorText(page, "model\\.safetensors: 7 bytes, the manifest says");
+                server.answers.set(path, (_, response) => response.writeHead(404).end("gone"));
+                await setValue(page, "#sentence", "a film");
+                await errorText(page, "model\\.safetensors: HTTP 404");
+                server.answers.clear();
+                await setValue(page, "#sentence", "a gripping film");
+                await result(page, `result.tokens.length === 5`);
+            },
+            { from: fresh, expects: /404/ },
+        );
+    } finally {
+        server.answers.clear();
+        await fresh.close();
+    }
+});
+
+test("the camera runs on and tells its frames per second", () =>
+    withPage("#tab=images&rule=topk:0.2", async (page) => {
+        await result(page, `result.grid`);
+        await page.evaluate(() => [...document.querySelectorAll("#images button")].find((button) => button.textContent === "Camera").click());
+        await visible(page, "frames per second");
+        await page.evaluate(() => [...document.querySelectorAll("#images button")].find((button) => button.textContent === "Stop camera").click());
+        await page.waitForFunction(() => !document.body.innerText.includes("frames per second"), TIMEOUT);
+    }));
+
+test("the benchmark measures and reports", () =>
+    withPage("?backend=cpu#tab=benchmark", async (page) => {
+        await page.waitForFunction(() => !document.querySelector("#benchmark").hidden, TIMEOUT);
+        await page.evaluate(() => [...document.querySelectorAll("#benchmark button")].find((button) => /^Measure/.test(button.textContent)).click());
+        await page.waitForSelector("#benchmark tbody tr", { timeout: 120_000 });
+        const rows = await page.$$eval("#benchmark tbody tr", (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
+        assert.equal(rows[0][1], "dense");
+        assert.equal(rows[0].at(-1), "100 %");
+        assert.ok(rows.length >= 8);
+    }));
+
+test("software adapters and browsers without WebGPU are answered by the CPU, and the page says so", async () => {
+    await withPage("", async (page) => {
+        await result(page);
+        await visible(page, "Computed by the CPU, in WebAssembly");
+        await visible(page, "no adapter that is hardware");
+    });
+    await withPage("?backend=gpu", async (page) => {
+        await result(page);
+        await visible(page, "Computed by WebGPU");
+        await visible(page, "a software adapter");
+    });
+    const without = await launch(browserName, { webgpu: false });
+    try {
+        await withPage(
+            "",
+            async (page) => {
+                await result(page);
+                await visible(page, "Computed by the CPU, in WebAssembly");
+            },
+            { from: without },
+        );
+    } finally {
+        await without.close();
+    }
+});
+
+test("no console errors, and no request left the origin", () => assert.deepEqual(problems, []));
