@@ -72,7 +72,7 @@ impl Case for AttentionCase {
         "attention"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let (heads, stride) = (self.heads, self.heads.stride());
         let index = index(backend, &chunk, &chunk.words())?;
@@ -93,7 +93,7 @@ impl Case for AttentionCase {
             key_rows: rows(&chunk, self.keys),
         };
         backend.attention(call, &index, &mut output)?;
-        read_matrix(backend, &output)
+        read_matrix(backend, &output).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -151,8 +151,9 @@ pub const HEADS: [Heads; 9] = [
 /// From equal scores to some that leave all but one probability at 0.
 pub const SIZES: [f32; 3] = [0.0, 1.5, 12.0];
 
-#[test]
-fn attention() {
+device_test!(attention, check(&attention_cases()));
+
+fn attention_cases() -> Vec<AttentionCase> {
     let mut cases = Vec::new();
     let levels = [
         (Level::All, Level::All, false),
@@ -179,5 +180,5 @@ fn attention() {
         let (queries, keys, own_query) = levels[0];
         cases.push(AttentionCase { lengths: vec![2, 9, 5], queries, keys, own_query, heads, size: 1.5 });
     }
-    check(&cases);
+    cases
 }

@@ -100,7 +100,7 @@ impl Case for BackTrackingCase {
         }
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let (chunk, num_layers) = (self.chunk(), self.num_layers());
         let mut words = chunk.words();
         for layer in 0..=num_layers {
@@ -118,7 +118,7 @@ impl Case for BackTrackingCase {
         let mut scores = poisoned(backend, num_layers + SPARE, chunk.layout.num_tokens + SPARE)?;
         let call = BackTracking { rule: self.rule, maps: &maps, thresholds: &thresholds };
         backend.back_tracking(call, &mut index, &mut scores)?;
-        read_both(backend, &scores, &index, words.len())
+        read_both(backend, &scores, &index, words.len()).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -151,8 +151,9 @@ impl Case for BackTrackingCase {
 pub const BATCHES: &[&[usize]] =
     &[&[1], &[7], &[197], &[255], &[256], &[257], &[5, 1, 12, 4], &[3, 65, 7], &[2, 1280, 3]];
 
-#[test]
-fn back_tracking_top_k() {
+device_test!(back_tracking_top_k, check(&back_tracking_top_k_cases()));
+
+fn back_tracking_top_k_cases() -> Vec<BackTrackingCase> {
     let mut cases = Vec::new();
     let mut push = |lengths: &[usize], ratios: &[f64], impact_weight, maps| {
         cases.push(BackTrackingCase {
@@ -173,11 +174,12 @@ fn back_tracking_top_k() {
         push(&[3, 65, 7], &[0.2, 0.9, 0.1, 0.5], 0.5, maps);
         push(&[6, 31, 2, 9], &[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2, 0.1], 0.1, maps);
     }
-    check(&cases);
+    cases
 }
 
-#[test]
-fn back_tracking_concrete() {
+device_test!(back_tracking_concrete, check(&back_tracking_concrete_cases()));
+
+fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
     let mut cases = Vec::new();
     let mut push = |lengths: &[usize], thresholds: &[f32], impact_weight, temperature, hard_threshold, maps| {
         cases.push(BackTrackingCase {
@@ -204,5 +206,5 @@ fn back_tracking_concrete() {
             maps,
         );
     }
-    check(&cases);
+    cases
 }

@@ -118,11 +118,11 @@ impl<'a, B: Backend> Fixture<'a, B> {
         self.backend.pack_rows(levels, &mut self.index)
     }
 
-    fn read(mut self, num_rows: usize, past_the_end: usize) -> Result<()> {
+    async fn read(mut self, num_rows: usize, past_the_end: usize) -> Result<()> {
         let matrix = self.matrix(4, 8)?;
         let words = 0..self.num_words + past_the_end;
         let regions = [Region::Matrix(&matrix, num_rows), Region::Index(&self.index, words)];
-        pollster::block_on(self.backend.read(&regions)).map(|_| ())
+        self.backend.read(&regions).await.map(|_| ())
     }
 
     fn write(mut self, values: usize, words: usize) -> Result<()> {
@@ -133,7 +133,7 @@ impl<'a, B: Backend> Fixture<'a, B> {
 }
 
 /// Calls and their messages; the sample has 10 tokens, but for the calls that say otherwise.
-fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)> {
+async fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)> {
     let mut outcomes = Vec::new();
     macro_rules! call {
         ($tokens:literal, $kernel:ident($($argument:expr),*), $message:literal) => {
@@ -178,19 +178,27 @@ fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)> {
     call!(1281, forward_top_k(8, 0, (2, 1281)), "forward_top_k: `tokens` is 1281, expected 1280");
     call!(10, pack_rows(ALL..kept_level(1)), "pack_rows: `levels` is 0..2, expected 4");
     call!(10, pack_rows(kept_level(1)..kept_level(4)), "pack_rows: `levels` is 2..5, expected 4");
-    call!(10, read(5, 0), "read: `rows` is 5, expected 4");
-    call!(10, read(4, 1), "read: `words` is 147, expected 146");
+    for (num_rows, past_the_end, message) in
+        [(5, 0, "read: `rows` is 5, expected 4"), (4, 1, "read: `words` is 147, expected 146")]
+    {
+        let outcome = match Fixture::new(backend, 10) {
+            Ok(it) => it.read(num_rows, past_the_end).await,
+            Err(error) => Err(error),
+        };
+        outcomes.push((outcome, message));
+    }
     call!(10, write(33, 0), "write_matrix: `values` is 33, expected 32");
     call!(10, write(32, 146), "write_index: `words` is 147, expected 146");
     outcomes
 }
 
-#[test]
-fn wrong_sizes() {
+device_test!(wrong_sizes, check_sizes());
+
+async fn check_sizes() {
     let mut failures = Vec::new();
-    let mut cases = outcomes(&mut CpuBackend::new()).into_iter().map(|case| ("twin", case)).collect::<Vec<_>>();
-    let mut gpu = gpu();
-    cases.extend(outcomes(&mut gpu).into_iter().map(|case| ("GPU", case)));
+    let mut cases = outcomes(&mut CpuBackend::new()).await.into_iter().map(|case| ("twin", case)).collect::<Vec<_>>();
+    let mut gpu = gpu().await;
+    cases.extend(outcomes(&mut gpu).await.into_iter().map(|case| ("GPU", case)));
     // Vectors of four cannot start or end elsewhere.
     for (columns, message) in [
         (2..10, "gather_rows: `columns` is 2..10, expected multiples of 4"),

@@ -1,6 +1,8 @@
 //! The twins' elementary functions against libm.
 
 use sttabt::backend::cpu::math::{erf, logit, normal_cdf, sigmoid};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Around 0, on a grid, and far out.
 fn arguments() -> Vec<f32> {
@@ -21,7 +23,7 @@ fn check(name: &str, f: fn(f32) -> f32, g: fn(f64) -> f64, arguments: &[f32], (r
             failures.push(format!("{name}({x}) is {got}, expected {expected}"));
         }
     }
-    println!("{name}: largest relative error {worst:.1e}");
+    say!("{name}: largest relative error {worst:.1e}");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -33,7 +33,7 @@ pub struct Output {
 pub trait Case: Debug {
     /// As in [`TOLERANCES`].
     fn kernel(&self) -> &'static str;
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output>;
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output>;
     /// By an independent computation in f64. An error is a case that has no clear answer.
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String>;
     /// Tokens of the samples.
@@ -45,9 +45,9 @@ pub trait Case: Debug {
 }
 
 /// Without an adapter this fails, and the error lists those found.
-pub fn gpu() -> GpuBackend {
+pub async fn gpu() -> GpuBackend {
     let options = GpuOptions { adapter: None, allow_software: true };
-    pollster::block_on(GpuBackend::new(&options)).unwrap_or_else(|error| panic!("{error}"))
+    GpuBackend::new(&options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A matrix with these rows, padded with zeros as every kernel leaves them, and poison in `spare_rows` after them.
@@ -78,29 +78,34 @@ pub fn index<B: Backend>(backend: &mut B, chunk: &Chunk, words: &[u32]) -> Resul
 }
 
 /// The whole matrix.
-pub fn read_matrix<B: Backend>(backend: &mut B, matrix: &B::Matrix) -> Result<Output> {
-    let words = pollster::block_on(backend.read(&[Region::Matrix(matrix, matrix.num_rows())]))?.remove(0);
+pub async fn read_matrix<B: Backend>(backend: &mut B, matrix: &B::Matrix) -> Result<Output> {
+    let words = backend.read(&[Region::Matrix(matrix, matrix.num_rows())]).await?.remove(0);
     Ok(Output { values: words.into_iter().map(f32::from_bits).collect(), words: Vec::new() })
 }
 
 /// The whole matrix and the index buffer.
-pub fn read_both<B: Backend>(backend: &mut B, matrix: &B::Matrix, index: &B::Index, words: usize) -> Result<Output> {
+pub async fn read_both<B: Backend>(
+    backend: &mut B,
+    matrix: &B::Matrix,
+    index: &B::Index,
+    words: usize,
+) -> Result<Output> {
     let regions = [Region::Matrix(matrix, matrix.num_rows()), Region::Index(index, 0..words)];
-    let mut read = pollster::block_on(backend.read(&regions))?;
+    let mut read = backend.read(&regions).await?;
     let words = read.remove(1);
     Ok(Output { values: read.remove(0).into_iter().map(f32::from_bits).collect(), words })
 }
 
 /// Holds both backends to the oracle and the GPU to the twin, and on the GPU every middle sample to its result alone.
-pub fn check(cases: &[impl Case]) {
-    let mut gpu = gpu();
+pub async fn check(cases: &[impl Case]) {
+    let mut gpu = gpu().await;
     let mut failures = Vec::new();
     let mut worst = [0.0f64; 3];
     let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
     for case in cases {
         let kernel = case.kernel();
-        let twin = case.run(&mut CpuBackend::new());
-        let output = case.run(&mut gpu);
+        let twin = case.run(&mut CpuBackend::new()).await;
+        let output = case.run(&mut gpu).await;
         gpu.release();
         match (case.expected(), &twin, &output) {
             (Err(reason), ..) => failures.push(format!("{kernel}, {case:?}: the case has no clear answer: {reason}")),
@@ -128,14 +133,14 @@ pub fn check(cases: &[impl Case]) {
         }
         if let Ok(output) = &output {
             let alone = case.alone(1);
-            match alone.run(&mut gpu) {
+            match alone.run(&mut gpu).await {
                 Ok(single) if bits(&alone.part(&single, 0)) == bits(&case.part(output, 1)) => {}
                 Ok(_) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 has another result alone")),
                 Err(error) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 alone: {error}")),
             }
         }
     }
-    println!(
+    say!(
         "{}: {} cases on {}; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
         tolerance.kernel,
         cases.len(),

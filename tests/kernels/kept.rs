@@ -2,6 +2,8 @@
 
 use sttabt::Result;
 use sttabt::backend::{Backend, ChunkLayout, Region, kept_level};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::back_tracking::{BATCHES, SPARE, expected_scores, k, part_of_sets};
 use crate::data::{Chunk, Level, Random};
@@ -38,7 +40,7 @@ impl Case for ForwardCase {
         "forward_top_k"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = self.chunk();
         let mut words = chunk.words();
         self.forget(&chunk, &mut words, self.layer);
@@ -50,7 +52,7 @@ impl Case for ForwardCase {
         backend.write_matrix(&mut maps, &values)?;
         let mut scores = poisoned(backend, NUM_LAYERS + SPARE, chunk.layout.num_tokens + SPARE)?;
         backend.forward_top_k(&maps, self.layer, &mut index, &mut scores)?;
-        read_both(backend, &scores, &index, words.len())
+        read_both(backend, &scores, &index, words.len()).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -88,8 +90,9 @@ impl Case for ForwardCase {
     }
 }
 
-#[test]
-fn forward_top_k() {
+device_test!(forward_top_k, check(&forward_top_k_cases()));
+
+fn forward_top_k_cases() -> Vec<ForwardCase> {
     let mut cases = Vec::new();
     for lengths in BATCHES {
         for (maps, layer) in [(Maps::Random, 0), (Maps::Random, 1), (Maps::Ties, 1)] {
@@ -105,7 +108,7 @@ fn forward_top_k() {
             }
         }
     }
-    check(&cases);
+    cases
 }
 
 #[derive(Debug, Clone)]
@@ -123,7 +126,7 @@ impl Case for PackRows {
         "pack_rows"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, self.num_layers);
         let mut words = chunk.words();
         (self.first_layer..=self.num_layers).for_each(|layer| chunk.forget_level(layer, &mut words));
@@ -136,7 +139,7 @@ impl Case for PackRows {
                 backend.pack_rows(level..level + 1, &mut index)?;
             }
         }
-        let words = pollster::block_on(backend.read(&[Region::Index(&index, 0..words.len())]))?.remove(0);
+        let words = backend.read(&[Region::Index(&index, 0..words.len())]).await?.remove(0);
         Ok(Output { values: Vec::new(), words })
     }
 
@@ -167,8 +170,9 @@ impl Case for PackRows {
     }
 }
 
-#[test]
-fn pack_rows() {
+device_test!(pack_rows, check(&pack_rows_cases()));
+
+fn pack_rows_cases() -> Vec<PackRows> {
     let mut cases = Vec::new();
     let mut lengths: Vec<Vec<usize>> = BATCHES.iter().map(|lengths| lengths.to_vec()).collect();
     let mut random = Random::new(9);
@@ -180,7 +184,7 @@ fn pack_rows() {
             cases.push(PackRows { lengths: lengths.clone(), num_layers, at_once, first_layer });
         }
     }
-    check(&cases);
+    cases
 }
 
 /// What the host writes is where the kernels look for it.

@@ -103,7 +103,7 @@ impl Case for LinearCase {
         "linear"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let index = index(backend, &chunk, &chunk.words())?;
         let linear = backend.create_linear("linear", &self.packed()?)?;
@@ -126,7 +126,7 @@ impl Case for LinearCase {
             output_column: self.output_column,
         };
         backend.linear(call, &index, &mut output)?;
-        read_matrix(backend, &output)
+        read_matrix(backend, &output).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -176,8 +176,9 @@ impl Case for LinearCase {
     }
 }
 
-#[test]
-fn linear() {
+device_test!(linear, check(&linear_cases()));
+
+fn linear_cases() -> Vec<LinearCase> {
     let ragged: &[usize] = &[3, 65, 7];
     let activations = [Activation::Identity, Activation::Gelu, Activation::Tanh];
     let mut cases = Vec::new();
@@ -214,5 +215,5 @@ fn linear() {
             cases.push(LinearCase { num_parts: 3, level: Level::Kept(0), output_column, output_width, ..case });
         }
     }
-    check(&cases);
+    cases
 }

@@ -1,7 +1,38 @@
 //! Every kernel on both backends, against an independent oracle in f64 and against each other.
 //!
 //! Outputs start as NaN, and what a kernel must not touch must still be NaN. A table runs to its end and reports every
-//! failing case; with `--nocapture` it also tells the largest errors.
+//! failing case; with `--nocapture` it also tells the largest errors. The same tables run natively and, as WebAssembly, in
+//! browsers, whose own compilers read the shaders: Chromium's Tint, Firefox's naga.
+
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+/// A test that waits for a device. A browser's page must not block, so there it is awaited.
+macro_rules! device_test {
+    ($name:ident, $test:expr) => {
+        #[cfg(not(target_arch = "wasm32"))]
+        #[test]
+        fn $name() {
+            pollster::block_on($test);
+        }
+
+        #[cfg(target_arch = "wasm32")]
+        #[wasm_bindgen_test::wasm_bindgen_test]
+        async fn $name() {
+            $test.await;
+        }
+    };
+}
+
+/// `println!`, which WebAssembly does not have.
+macro_rules! say {
+    ($($part:expr),* $(,)?) => {
+        #[cfg(not(target_arch = "wasm32"))]
+        println!($($part),*);
+        #[cfg(target_arch = "wasm32")]
+        wasm_bindgen_test::console_log!($($part),*);
+    };
+}
 
 mod attention;
 mod back_tracking;

@@ -91,7 +91,7 @@ impl Case for MapCase {
         if self.is_map { "attention_maps" } else { "attention_stats" }
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let (heads, stride) = (self.heads, self.heads.stride());
         let index = index(backend, &chunk, &chunk.words())?;
@@ -105,7 +105,7 @@ impl Case for MapCase {
             backend.attention_stats(call(), &index, &mut stats)?;
         }
         if !self.is_map {
-            return read_matrix(backend, &stats);
+            return read_matrix(backend, &stats).await;
         }
         if !self.chained {
             let values = self.oracle_stats(&chunk);
@@ -113,7 +113,7 @@ impl Case for MapCase {
         }
         let mut maps = poisoned(backend, 1, NUM_LAYERS * chunk.layout.num_map_values)?;
         backend.attention_maps(call(), &stats, self.layer, &index, &mut maps)?;
-        read_matrix(backend, &maps)
+        read_matrix(backend, &maps).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -191,12 +191,9 @@ fn map_cases(is_map: bool, kind: MapKind) -> Vec<MapCase> {
     cases
 }
 
-#[test]
-fn attention_stats() {
-    check(&[map_cases(false, MapKind::MeanProbs), map_cases(false, MapKind::MeanPhi)].concat());
-}
+device_test!(
+    attention_stats,
+    check(&[map_cases(false, MapKind::MeanProbs), map_cases(false, MapKind::MeanPhi)].concat())
+);
 
-#[test]
-fn attention_maps() {
-    check(&[map_cases(true, MapKind::MeanProbs), map_cases(true, MapKind::MeanPhi)].concat());
-}
+device_test!(attention_maps, check(&[map_cases(true, MapKind::MeanProbs), map_cases(true, MapKind::MeanPhi)].concat()));

@@ -84,13 +84,13 @@ impl Case for GatherRows {
         "gather_rows"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let index = index(backend, &chunk, &chunk.words())?;
         let input = level_matrix(backend, &chunk, self.parent(), self.width, &self.input(&chunk))?;
         let mut output = poisoned(backend, output_rows(&chunk, self.level), self.output_width)?;
         backend.gather_rows(&input, self.columns.clone(), &index, rows(&chunk, self.level), &mut output)?;
-        read_matrix(backend, &output)
+        read_matrix(backend, &output).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -121,8 +121,9 @@ impl Case for GatherRows {
     }
 }
 
-#[test]
-fn gather_rows() {
+device_test!(gather_rows, check(&gather_rows_cases()));
+
+fn gather_rows_cases() -> Vec<GatherRows> {
     let mut cases = Vec::new();
     for lengths in BATCHES {
         for level in [Level::All, Level::Kept(0), Level::Kept(1), Level::Kept(NUM_LAYERS), Level::First] {
@@ -133,7 +134,7 @@ fn gather_rows() {
             }
         }
     }
-    check(&cases);
+    cases
 }
 
 #[derive(Debug, Clone)]
@@ -163,7 +164,7 @@ impl Case for LayerNorm {
         "layer_norm"
     }
 
-    fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
+    async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let index = index(backend, &chunk, &chunk.words())?;
         let (weight, bias) = self.parameters();
@@ -176,7 +177,7 @@ impl Case for LayerNorm {
         let input = level_matrix(backend, &chunk, self.level, self.width, &self.input(&chunk))?;
         let mut output = poisoned(backend, output_rows(&chunk, self.level), self.width)?;
         backend.layer_norm(&input, &layer_norm, &index, rows(&chunk, self.level), &mut output)?;
-        read_matrix(backend, &output)
+        read_matrix(backend, &output).await
     }
 
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
@@ -213,8 +214,9 @@ impl Case for LayerNorm {
     }
 }
 
-#[test]
-fn layer_norm() {
+device_test!(layer_norm, check(&layer_norm_cases()));
+
+fn layer_norm_cases() -> Vec<LayerNorm> {
     let mut cases = Vec::new();
     let mut push = |lengths: &[usize], level, width, eps, mean| {
         cases.push(LayerNorm { lengths: lengths.to_vec(), level, width, eps, mean });
@@ -229,5 +231,5 @@ fn layer_norm() {
             push(&[3, 65, 7], Level::Kept(0), width, eps, mean);
         }
     }
-    check(&cases);
+    cases
 }
