@@ -135,8 +135,10 @@ fn forward(found: &Found<'_>, layer: usize, position: usize) -> Vec<Contribution
 
 /// The c at which sigmoid((logit(p) + logit(c)) / τ) is the hard threshold.
 fn concrete_cut(threshold: f32, temperature: f32, hard_threshold: f32) -> f32 {
-    let odds = (temperature * (hard_threshold / (1.0 - hard_threshold)).ln() - threshold).exp();
-    (odds * (1.0 + CONCRETE_EPS) - CONCRETE_EPS) / (1.0 + odds)
+    let logit = temperature * (hard_threshold / (1.0 - hard_threshold)).ln() - threshold;
+    // As a sigmoid: the odds themselves may be infinite.
+    let c = 1.0 / (1.0 + (-logit).exp());
+    c + CONCRETE_EPS * (2.0 * c - 1.0)
 }
 
 fn kth_largest(scores: &[f32], k: usize) -> f32 {
@@ -175,6 +177,30 @@ fn forward_reason(score: f32, cut: f32, k: usize, position: usize, entered: bool
         }
         (_, true, false) => {
             format!("removed: the attention it received, {score:.4}, is not among the {k} largest (from {cut:.4})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the cut the gate is the hard threshold; extremes give a number too.
+    #[test]
+    fn the_concrete_cut_is_where_the_gate_reaches_the_hard_threshold() {
+        for (threshold, temperature, hard_threshold) in
+            [(0.0, 0.1, 0.5), (-2.0, 0.1, 0.5), (1.5, 0.7, 0.9), (0.3, 1.0, 0.2)]
+        {
+            let c = concrete_cut(threshold, temperature, hard_threshold);
+            let logit = (c + CONCRETE_EPS).ln() - (1.0 - c + CONCRETE_EPS).ln();
+            let gate = 1.0 / (1.0 + (-(threshold + logit) / temperature).exp());
+            assert!((gate - hard_threshold).abs() < 1e-4, "p_logit {threshold}: the gate at {c} is {gate}");
+        }
+        for (threshold, hard_threshold, expected) in
+            [(0.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-200.0, 0.5, 1.0), (200.0, 0.5, 0.0)]
+        {
+            let c = concrete_cut(threshold, 0.1, hard_threshold);
+            assert!((c - expected).abs() < 1e-6, "p_logit {threshold}, hard threshold {hard_threshold}: {c}");
         }
     }
 }
