@@ -23,6 +23,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// List the GPU adapters, and what a model folder holds
     Info(InfoArgs),
+    /// Serve the page of demo/ on this machine, and open a browser
+    Demo(DemoArgs),
 }
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
@@ -160,4 +162,17 @@ pub struct EvalArgs {
 pub struct InfoArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(clap::Args)]
+pub struct DemoArgs {
+    /// Port on 127.0.0.1; 0 takes a free one. A browser's stored models belong to one port
+    #[arg(long, value_name = "N", default_value_t = 8484)]
+    pub port: u16,
+    /// Do not open a browser
+    #[arg(long)]
+    pub no_open: bool,
+    /// Folder of the built page [default: demo/dist of the clone]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }

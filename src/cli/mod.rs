@@ -3,6 +3,7 @@
 mod args;
 mod classify;
 mod classify_json;
+mod demo;
 mod draw;
 mod eval;
 mod figure;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Demo(args) => demo::run(&args),
     };
     match outcome {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,

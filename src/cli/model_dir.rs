@@ -34,23 +34,30 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
             Err(Failure::Error(format!("no model folder at {} (given by {by})", path.display())))
         };
     }
+    nearest(default, Path::is_dir).map_err(|looked_at| {
+        let places: Vec<String> = looked_at.iter().map(|path| format!("  {}", path.display())).collect();
+        let places = places.join("\n");
+        let message = "no model: --model and STTABT_MODEL are not given, and there is no folder at";
+        Failure::Error(format!("{message}\n{places}"))
+    })
+}
+
+/// A path of the repository, below the working directory, the executable's or a folder above one of them; else all places that were
+/// looked at.
+pub fn nearest(path: &str, is_it: impl Fn(&Path) -> bool) -> std::result::Result<PathBuf, Vec<PathBuf>> {
     let executable = std::env::current_exe().ok();
     let starts = [std::env::current_dir().ok(), executable.and_then(|path| path.parent().map(Path::to_owned))];
     let folders = starts.iter().flatten().flat_map(|start| start.ancestors());
     let mut looked_at = Vec::new();
-    for candidate in folders.map(|folder| folder.join(default)) {
-        if candidate.is_dir() {
+    for candidate in folders.map(|folder| folder.join(path)) {
+        if is_it(&candidate) {
             return Ok(candidate);
         }
         if !looked_at.contains(&candidate) {
             looked_at.push(candidate);
         }
     }
-    let places: Vec<String> = looked_at.iter().map(|path| format!("  {}", path.display())).collect();
-    Err(Failure::Error(format!(
-        "no model: --model and STTABT_MODEL are not given, and there is no folder at\n{}",
-        places.join("\n")
-    )))
+    Err(looked_at)
 }
 
 /// Reads and checks the model in a folder. Says on stderr what is taken for a missing `preprocessor_config.json`.
