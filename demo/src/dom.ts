@@ -44,7 +44,7 @@ export function milliseconds(ms: number): string {
 }
 
 export function flops(count: number): string {
-    return count >= 1e9 ? `${(count / 1e9).toFixed(2)} GFLOPs` : `${(count / 1e6).toFixed(1)} MFLOPs`;
+    return count >= 1e9 ? `${(count / 1e9).toFixed(2)} GFLOPs` : `${(count / 1e6).toFixed(count < 1e8 ? 1 : 0)} MFLOPs`;
 }
 
 /** Hands a file to the visitor. */

@@ -10,6 +10,18 @@ export function ruleName(prune: Prune): string {
     return "ratio" in prune ? `${prune.rule} ${[prune.ratio].flat().join(", ")}` : prune.rule;
 }
 
+/** How to read the pictures. */
+export function legend(): HTMLElement {
+    return h("p", { class: "legend" }, [
+        h("span", { class: "key kept" }),
+        "kept",
+        h("span", { class: "strength" }, ["; the stronger, the more it was asked for"]),
+        h("span", { class: "key gone" }),
+        "removed, not computed",
+        h("span", { class: "differs" }, [h("span", { class: "key" }), "the two rules differ"]),
+    ]);
+}
+
 export function probabilities(result: Result, labels: string[]): HTMLElement {
     const order = result.logits.map((_, index) => index).sort((one, other) => (result.logits[other] ?? 0) - (result.logits[one] ?? 0));
     const items = order.slice(0, MAX_LABELS).map((index, place) => {
@@ -29,18 +41,18 @@ export function summary(result: Result): HTMLElement {
     ]);
 }
 
-/** Milliseconds of the same input under a rule and without pruning, best of a few interleaved runs. */
+/** Milliseconds of the same input without pruning and under each rule, best of a few interleaved runs. */
 export interface Times {
-    pruned: number;
     dense: number;
+    pruned: number[];
 }
 
-export function cost(result: Result, times: Times | null): HTMLElement {
-    const { dense, pruned, approx, total } = result.flops;
+export function cost(results: Result[], times: Times | null): HTMLElement {
+    const largest = Math.max(...results.map(({ flops }) => Math.max(flops.dense, flops.total)));
     const row = (name: string, model: number, net: number, ms: number | null) => {
         const bar = h("span", { class: "stack" }, [h("span", { class: "part model" }), h("span", { class: "part approx" })]);
-        (bar.firstElementChild as HTMLElement).style.setProperty("--share", (model / Math.max(dense, total)).toFixed(4));
-        (bar.lastElementChild as HTMLElement).style.setProperty("--share", (net / Math.max(dense, total)).toFixed(4));
+        (bar.firstElementChild as HTMLElement).style.setProperty("--share", (model / largest).toFixed(4));
+        (bar.lastElementChild as HTMLElement).style.setProperty("--share", (net / largest).toFixed(4));
         return h("tr", {}, [
             h("th", { scope: "row" }, [name]),
             h("td", { class: "bars" }, [bar]),
@@ -49,38 +61,50 @@ export function cost(result: Result, times: Times | null): HTMLElement {
             h("td", {}, [ms === null ? "…" : milliseconds(ms)]),
         ]);
     };
-    const name = ruleName(result.prune);
-    const isDense = result.prune.rule === "dense";
+    const dense = results[0]?.flops.dense ?? 0;
     const rows = [row("dense", dense, 0, times?.dense ?? null)];
-    if (!isDense) rows.push(row(name, pruned, approx, times?.pruned ?? null));
-    const head = ["rule", "", "model", "to find the tokens", "time here"].map((text) => h("th", { scope: "col" }, [text]));
+    const verdicts: string[] = [];
+    results.forEach((result, index) => {
+        if (result.prune.rule === "dense") return;
+        const ms = times?.pruned[index] ?? null;
+        rows.push(row(ruleName(result.prune), result.flops.pruned, result.flops.approx, ms));
+        const said = verdict(result, times && ms !== null ? times.dense / ms : null);
+        verdicts.push(results.length > 1 ? `${ruleName(result.prune)}: ${said}` : said);
+    });
+    if (verdicts.length === 0) verdicts.push("Choose another rule to compare.");
+    const head = ["rule", "FLOPs", "model", "finding tokens", "time here"].map((text) => h("th", { scope: "col" }, [text]));
     return h("div", {}, [
         h("table", { class: "cost" }, [
-            h("caption", {}, ["Cost of this input"]),
+            h("caption", {}, [
+                h("span", { class: "key model" }),
+                "the model ",
+                h("span", { class: "key approx" }),
+                "finding the tokens: ApproxNet and back-tracking",
+            ]),
             h("thead", {}, [h("tr", {}, head)]),
             h("tbody", {}, rows),
         ]),
-        h("p", { class: "verdict" }, [isDense ? "Choose another rule to compare." : verdict(result, times)]),
+        ...verdicts.map((text) => h("p", { class: "verdict" }, [text])),
     ]);
 }
 
-function verdict(result: Result, times: Times | null): string {
+/** `speed`: against dense; null until it is measured. */
+function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
-    if (!times) return `Pruned, it takes ${share} of the dense FLOPs; the times are being measured.`;
-    const ratio = times.dense / times.pruned;
+    if (speed === null) return `${share} of the dense FLOPs; the times are being measured.`;
     const why =
         result.prune.rule === "oracle"
             ? "oracle runs the whole model first: it shows an upper bound, and is never faster."
             : result.prune.rule === "forward"
-              ? "with so few tokens the layers cost little beside the rest."
-              : "with so few tokens ApproxNet and back-tracking cost more than they save.";
-    if (ratio < 0.97) return `Honestly: dense is faster here (${ratio.toFixed(2)}×), although this rule takes ${share} of the FLOPs; ${why}`;
-    if (ratio < 1.03) return `No difference in time here, with ${share} of the FLOPs.`;
-    return `${ratio.toFixed(2)}× as fast as dense here, with ${share} of the FLOPs.`;
+              ? "here the layers cost little beside the rest."
+              : "here finding the tokens costs more than the layers save.";
+    if (speed < 0.97) return `Honestly, dense is faster here: pruned runs at ${speed.toFixed(2)}× its speed with ${share} of its FLOPs; ${why}`;
+    if (speed < 1.03) return `No difference in time here, with ${share} of the FLOPs.`;
+    return `${speed.toFixed(2)}× as fast as dense here, with ${share} of the FLOPs.`;
 }
 
 export function table(result: Result): HTMLElement {
-    const head = ["", "kept", result.grid ? "patches" : "tokens"].map((text) => h("th", { scope: "col" }, [text]));
+    const head = ["layer", "kept", result.grid ? "patches" : "tokens"].map((text) => h("th", { scope: "col" }, [text]));
     const rows = tableRows(result).map(({ name, kept, tokens }) =>
         h("tr", {}, [h("th", { scope: "row" }, [name]), h("td", {}, [kept]), h("td", { class: "tokens" }, [tokens])]),
     );

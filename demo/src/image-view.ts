@@ -2,7 +2,8 @@
 
 import type { ModelInfo, Result } from "sttabt";
 import { h, setAttributes } from "./dom";
-import { describe, isKept, rowName, type Spot, type View } from "./view";
+import { join, line, outline, type Rect } from "./strokes";
+import { describe, isKept, rowLabel, rowName, type Asker, type Spot, type View } from "./view";
 
 /** Pixels of the large picture and of a small one, whatever the model sees. */
 const LARGE = 448;
@@ -24,6 +25,7 @@ export class ImageView implements View {
     #layer = 0;
     #cursor = 1;
     #trail: Spot[] = [];
+    #askers: Asker[] = [];
     /** How much of every patch is covered; moves towards the layer's kept set. */
     #cover: Float32Array = new Float32Array(0);
     #timer = 0;
@@ -43,8 +45,8 @@ export class ImageView implements View {
         const layer = h("label", { class: "layer" }, ["Layer ", this.#slider, this.#sliderText]);
         const controls = h("div", { class: "row" }, [this.#play, layer]);
         this.element = h("div", { class: "picture" }, [
-            h("div", {}, [this.#large, controls, this.#says, h("p", { class: "hint" }, [hint])]),
-            this.#small,
+            this.#large,
+            h("div", { class: "beside" }, [controls, this.#small, this.#says, h("p", { class: "hint" }, [hint])]),
         ]);
         setAttributes(this.#small, { "aria-label": `${label}: all layers` });
     }
@@ -63,7 +65,9 @@ export class ImageView implements View {
             const canvas = button.querySelector("canvas");
             if (canvas) this.#draw(canvas, coverOf(result, row), row, false);
             const count = button.querySelector(".count");
-            if (count) count.textContent = `${result.kept[row]?.length ?? 0}`;
+            const numKept = result.kept[row]?.length ?? 0;
+            if (count) count.textContent = `${numKept}`;
+            setAttributes(button, { title: `${rowName(row, numLayers)}: ${numKept} of ${result.numTokens} tokens` });
         });
         if (this.#cover.length !== result.numTokens) this.#cover = coverOf(result, Math.min(this.#layer, numLayers));
         this.setLayer(Math.min(this.#layer, numLayers));
@@ -77,7 +81,7 @@ export class ImageView implements View {
         const name = rowName(layer, numLayers);
         this.#slider.value = String(layer);
         setAttributes(this.#slider, { "aria-valuetext": name });
-        this.#sliderText.textContent = ` ${name}: ${result.kept[layer]?.length ?? 0} of ${result.numTokens}`;
+        this.#sliderText.textContent = `${rowLabel(layer, numLayers)}: ${result.kept[layer]?.length ?? 0} of ${result.numTokens} tokens`;
         setAttributes(this.#large, {
             "aria-label": `${this.label}: what ${name}, ${result.kept[layer]?.length ?? 0} of ${result.numTokens} tokens`,
         });
@@ -87,8 +91,9 @@ export class ImageView implements View {
         this.#fade();
     }
 
-    mark(trail: Spot[]): void {
+    mark(trail: Spot[], askers: Asker[]): void {
         this.#trail = trail;
+        this.#askers = askers;
         this.#drawLarge();
     }
 
@@ -122,7 +127,7 @@ export class ImageView implements View {
                 { type: "button" },
                 [
                     h("canvas", { width: SMALL, height: SMALL, "aria-hidden": "true" }),
-                    h("span", {}, [row === numLayers ? "output" : `layer ${row + 1}`]),
+                    h("span", {}, [row === numLayers ? "out" : `${row + 1}`]),
                     h("span", { class: "count" }),
                 ],
                 { click: () => this.#choose(row) },
@@ -181,7 +186,7 @@ export class ImageView implements View {
         const [rows, columns] = result.grid;
         const [width, height] = [canvas.width / columns, canvas.height / rows];
         context.drawImage(this.#picture, 0, 0, canvas.width, canvas.height);
-        const rect = (position: number): [number, number, number, number] => {
+        const rect = (position: number): Rect => {
             const [x, y] = [((position - 1) % columns) * width, Math.floor((position - 1) / columns) * height];
             return [x, y, width, height];
         };
@@ -191,6 +196,11 @@ export class ImageView implements View {
         }
         this.#drawBorder(context, result, row, width, height);
         if (!isLarge) return;
+        const [chosen] = this.#trail;
+        if (chosen && chosen.row === row && chosen.position > 0) {
+            const askers = this.#askers.filter(({ position }) => position > 0);
+            for (const { position, share } of askers) join(context, rect(chosen.position), rect(position), share);
+        }
         this.#trail.forEach((spot, step) => {
             if (spot.position === 0) return;
             outline(context, rect(spot.position), step === 0 ? "#ffffff" : "#f0e442", step === 0 ? 3 : 2);
@@ -266,23 +276,4 @@ function coverOf(result: Result, row: number): Float32Array {
     const cover = new Float32Array(result.numTokens).fill(1);
     for (const position of result.kept[row] ?? []) cover[position] = 0;
     return cover;
-}
-
-function line(context: CanvasRenderingContext2D, x0: number, y0: number, x1: number, y1: number): void {
-    context.moveTo(x0, y0);
-    context.lineTo(x1, y1);
-}
-
-function outline(
-    context: CanvasRenderingContext2D,
-    [x, y, width, height]: [number, number, number, number],
-    color: string,
-    lineWidth: number,
-): void {
-    context.strokeStyle = "#000000";
-    context.lineWidth = lineWidth + 2;
-    context.strokeRect(x, y, width, height);
-    context.strokeStyle = color;
-    context.lineWidth = lineWidth;
-    context.strokeRect(x, y, width, height);
 }

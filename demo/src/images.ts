@@ -16,8 +16,8 @@ export interface ImageSource {
     onError(message: string | null): void;
 }
 
-/** Fills the tab's input; gives the function that shows the first example. */
-export function imageInput(source: ImageSource): () => void {
+/** Fills the tab's input. */
+export function imageInput(source: ImageSource): { showFirst(): void; stopCamera(): void } {
     const picker = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "file", class: "visually-hidden" }, [], {
         change: () => {
             const file = picker.files?.[0];
@@ -50,7 +50,7 @@ export function imageInput(source: ImageSource): () => void {
         h("p", { class: "hint" }, ["or drop one anywhere on this page, or paste it. PNG, JPEG or WebP."]),
     );
     listen(take, source);
-    return () => void showExample(EXAMPLES[0]?.file ?? "");
+    return { showFirst: () => void showExample(EXAMPLES[0]?.file ?? ""), stopCamera: () => camera.stop() };
 }
 
 /** Drops and pastes count on the whole page, whichever tab is open. */

@@ -78,13 +78,26 @@ const images: Panel = new Panel({
 });
 const benchmark = new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
 
-function showProblems(problems: string[]): void {
+/** How many layers the image model has, once it is there. */
+let numImageLayers = Infinity;
+
+function showProblems(): void {
+    if (state.layer > numImageLayers) {
+        problems.push(`layer “${state.layer}”: the image model has ${numImageLayers} layers`);
+        state.layer = 0;
+        images.views.forEach((view) => view instanceof ImageView && view.setLayer(0));
+        shared.onState();
+    }
     const place = byId("link-problems");
     place.textContent = `The link could not be read in full: ${problems.join("; ")}.`;
     setAttributes(place, { hidden: problems.length === 0 });
 }
 
 function showBackend(model: Sttabt): void {
+    if (model.info.input === "image") {
+        numImageLayers = model.info.numLayers;
+        showProblems();
+    }
     const { backend, adapter, software } = model.backend;
     const where =
         backend === "cpu" ? "the CPU, in WebAssembly" : `WebGPU: ${adapter}${software ? " (a software adapter)" : ""}`;
@@ -119,7 +132,7 @@ examples.addEventListener("change", () => {
 sentence.addEventListener("input", askText);
 
 let hasImage = false;
-const showFirstImage = imageInput({
+const { showFirst, stopCamera } = imageInput({
     onImage: (image) => {
         hasImage = true;
         if (state.tab !== "images") open("images");
@@ -127,7 +140,7 @@ const showFirstImage = imageInput({
     },
     onFrame: async (frame) => {
         hasImage = true;
-        return (await images.ask(frame, { measure: false })) !== null;
+        return (await images.ask(frame, { measure: false })) !== "failed";
     },
     onError: shared.onError,
 });
@@ -140,9 +153,10 @@ function open(tab: Tab): void {
         setAttributes(byId(`tab-${name}`), { "aria-selected": isOpen ? "true" : "false", tabindex: isOpen ? 0 : -1 });
     }
     shared.onState();
+    if (tab !== "images") stopCamera();
     if (tab === "images" && !hasImage) {
         hasImage = true;
-        showFirstImage();
+        showFirst();
     }
     if (tab === "text") {
         void text.ask(state.text);
@@ -165,12 +179,13 @@ TABS.forEach((name, index) => {
 });
 
 window.addEventListener("hashchange", () => {
-    const { state: next, problems } = parseHash(location.hash);
-    Object.assign(state, next);
+    const found = parseHash(location.hash);
+    Object.assign(state, found.state);
+    problems.splice(0, problems.length, ...found.problems);
     showText(state.text);
     images.views.forEach((view) => view instanceof ImageView && view.setLayer(state.layer));
     open(state.tab);
-    showProblems(problems);
+    showProblems();
 });
 
 // Before any weights arrive: what the command said of the first example.
@@ -180,6 +195,6 @@ if (state.text === DEFAULT_TEXT && state.rule.name === "concrete") {
     const result = { ...precomputed.result, why } as unknown as Result;
     text.showPrecomputed(result, { labels: precomputed.labels } as ModelInfo);
 }
-showProblems(problems);
+showProblems();
 // The first paint comes before the download.
 requestAnimationFrame(() => setTimeout(() => open(state.tab)));

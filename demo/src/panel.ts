@@ -1,18 +1,21 @@
 // A tab: an input, rules, the picture of the result, why, and what it cost. Texts and images differ in their input and view alone.
 
-import { type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
+import { type BackendChoice, type Input, type ModelInfo, type Progress, type Prune, type Result, type Sttabt } from "sttabt";
 import { byId, download, h, megabytes, setAttributes } from "./dom";
-import { cost, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
+import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
 import { RuleControl } from "./rule-control";
 import { Runner } from "./runner";
 import { prune, type Rule, type State } from "./state";
-import type { Spot, View } from "./view";
+import { stacked, type Spot, type View } from "./view";
 import { WhyPanel } from "./why";
 
 /** Times are taken when the visitor has stopped dragging. */
 const MEASURE_AFTER_MS = 700;
 /** Dense and pruned in turn; the best of each counts. */
 const MEASURE_ROUNDS = 3;
+
+/** How a question ended; `superseded`: a later one took its place. */
+export type Outcome = "shown" | "superseded" | "failed";
 
 export interface PanelOptions {
     id: string;
@@ -40,6 +43,8 @@ export class Panel {
     #results: Result[] = [];
     #isPrecomputed = false;
     #measuring = 0;
+    /** The view whose token was chosen last. */
+    #asked = 0;
 
     constructor(private readonly options: PanelOptions) {
         const { id, state } = options;
@@ -56,8 +61,9 @@ export class Panel {
             options.view("The other rule’s kept tokens by layer", (spot) => this.#pick(1, spot)),
         ];
         this.#why = new WhyPanel(
-            (trail) => this.#views[0].mark(trail),
-            (spot) => this.#pick(0, spot),
+            (trail, askers) =>
+                this.#views.forEach((view, index) => (index === this.#asked ? view.mark(trail, askers) : view.mark([], []))),
+            (spot) => this.#pick(this.#asked, spot),
         );
         this.#runner = new Runner(options.modelUrl, options.backend, {
             onProgress: (progress) => this.#showProgress(progress),
@@ -78,29 +84,29 @@ export class Panel {
     }
 
     /** Classifies a new input. */
-    async ask(input: Input, options = {}): Promise<Result[] | null> {
+    async ask(input: Input, options = {}): Promise<Outcome> {
         this.#input = input;
         return this.refresh(options);
     }
 
     /** Classifies the input anew, under the rules as they are now. */
-    async refresh({ measure = true } = {}): Promise<Result[] | null> {
+    async refresh({ measure = true } = {}): Promise<Outcome> {
         const { state } = this.options;
         this.#sync();
-        if (this.#input === null) return null;
+        if (this.#input === null) return "superseded";
         window.clearTimeout(this.#measuring);
         const rules = [state.rule, ...(state.other ? [state.other] : [])].map(prune);
         try {
             const results = await this.#runner.run(this.#input, rules);
-            if (!results) return null;
+            if (!results) return "superseded";
             this.options.onError(null);
             this.#isPrecomputed = false;
             this.#show(results);
             if (measure) this.#measuring = window.setTimeout(() => void this.#measure(), MEASURE_AFTER_MS);
-            return results;
+            return "shown";
         } catch (error) {
             this.options.onError(error instanceof Error ? error.message : String(error));
-            return null;
+            return "failed";
         } finally {
             setAttributes(this.#progress, { hidden: true });
         }
@@ -129,17 +135,16 @@ export class Panel {
         this.#results = results;
         this.#views[0].show(result, other, this.#info);
         if (other) this.#views[1].show(other, result, this.#info);
-        const side = this.#part("beside");
-        setAttributes(side, { hidden: other === null });
-        this.#part("names").textContent = other ? `${ruleName(result.prune)} – the other rule is drawn below; tokens on which they differ are marked` : "";
+        this.#part("result").classList.toggle("comparing", other !== null);
+        setAttributes(this.#part("beside"), { hidden: other === null });
+        setAttributes(this.#part("names"), { hidden: other === null });
+        this.#part("names").textContent = ruleName(result.prune);
         this.#part("other-name").textContent = other ? ruleName(other.prune) : "";
         const { labels } = this.#info;
         this.#part("probabilities").replaceChildren(
-            summary(result),
-            probabilities(result, labels),
-            ...(other ? [summary(other), probabilities(other, labels)] : []),
+            ...results.map((one) => h("div", { class: "card" }, [summary(one), probabilities(one, labels)])),
         );
-        this.#part("cost").replaceChildren(cost(result, null));
+        this.#part("cost").replaceChildren(cost(results, null));
         this.#part("table").replaceChildren(table(result), ...(other ? [table(other)] : []));
         this.#part("json").textContent = resultJson(result);
         this.#why.clear();
@@ -148,18 +153,19 @@ export class Panel {
     #pick(index: number, spot: Spot): void {
         const result = this.#results[index];
         if (!result || this.#isPrecomputed) return;
+        this.#asked = index;
         void this.#why.show(result, spot);
     }
 
     async #measure(): Promise<void> {
-        const [input, result] = [this.#input, this.#results[0]];
-        if (input === null || !result || !this.#runner.isIdle) return;
-        const rules = Array.from({ length: MEASURE_ROUNDS }, () => [{ rule: "dense" } as const, result.prune]).flat();
-        const runs = await this.#runner.run(input, rules).catch(() => null);
-        if (!runs || this.#results[0] !== result) return;
-        const best = (parity: number) => Math.min(...runs.filter((_, index) => index % 2 === parity).map(({ ms }) => ms));
-        const times: Times = { dense: best(0), pruned: best(1) };
-        this.#part("cost").replaceChildren(cost(result, times));
+        const [input, results] = [this.#input, this.#results];
+        if (input === null || results.length === 0 || !this.#runner.isIdle) return;
+        const rules: Prune[] = [{ rule: "dense" }, ...results.map(({ prune }) => prune)];
+        const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => rules).flat()).catch(() => null);
+        if (!runs || this.#results !== results) return;
+        const best = (rule: number) => Math.min(...runs.filter((_, index) => index % rules.length === rule).map(({ ms }) => ms));
+        const times: Times = { dense: best(0), pruned: results.map((_, index) => best(index + 1)) };
+        this.#part("cost").replaceChildren(cost(results, times));
     }
 
     #showProgress({ stage, loadedBytes, totalBytes, fromCache }: Progress): void {
@@ -179,8 +185,12 @@ export class Panel {
     }
 
     #lay(): void {
-        const part = (name: string, attributes = {}, tag: "div" | "p" | "pre" | "h3" = "div") => h(tag, { "data-part": name, ...attributes });
-        const beside = h("div", { "data-part": "beside", hidden: true }, [part("other-name", { class: "names" }, "h3"), this.#views[1].element]);
+        const part = (name: string, attributes = {}, tag: "div" | "pre" | "h2" = "div") => h(tag, { "data-part": name, ...attributes });
+        const lane = h("div", { class: "lane" }, [part("names", { class: "names", hidden: true }, "h2"), this.#views[0].element]);
+        const beside = h("div", { class: "lane", "data-part": "beside", hidden: true }, [
+            part("other-name", { class: "names" }, "h2"),
+            this.#views[1].element,
+        ]);
         const details = (title: string, ...children: HTMLElement[]) => h("details", {}, [h("summary", {}, [title]), ...children]);
         const buttons = h("div", { class: "row" }, [
             h("button", { type: "button" }, ["Save picture"], { click: () => this.#savePicture() }),
@@ -190,11 +200,13 @@ export class Panel {
         this.#root.append(
             h("div", { class: "rules" }, [this.#rule.element, this.#other.element]),
             this.#progress,
-            h("div", { class: "result" }, [
-                h("div", { class: "main" }, [part("names", { class: "names" }, "p"), this.#views[0].element, beside]),
+            h("div", { class: "busy", "aria-hidden": "true" }),
+            legend(),
+            h("div", { class: "result", "data-part": "result" }, [
+                h("div", { class: "lanes" }, [lane, beside]),
                 h("div", { class: "side" }, [part("probabilities"), this.#why.element]),
             ]),
-            h("section", { class: "cost-section" }, [h("h3", {}, ["Cost"]), part("cost")]),
+            h("section", { class: "card cost-section" }, [h("h2", {}, ["Cost"]), part("cost")]),
             buttons,
             details("The picture as a table", part("table", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Kept tokens by layer" })),
             details("The result as JSON", part("json", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Result as JSON" }, "pre")),
@@ -203,12 +215,15 @@ export class Panel {
 
     #savePicture(): void {
         if (this.#results.length === 0) return;
-        this.#views[0].paint().toBlob((blob) => blob && download("sttabt.png", blob));
+        const pictures = this.#results.map((_, index) => this.#views[index as 0 | 1].paint());
+        stacked(pictures).toBlob((blob) => blob && download("sttabt.png", blob));
     }
 
     #saveResult(): void {
-        const [result] = this.#results;
-        if (result) download("sttabt.json", new Blob([resultJson(result)], { type: "application/json" }));
+        const [result, other] = this.#results;
+        if (!result) return;
+        const text = other ? `[${resultJson(result)},\n${resultJson(other)}]` : resultJson(result);
+        download("sttabt.json", new Blob([text], { type: "application/json" }));
     }
 
     async #copyLink(button: HTMLElement): Promise<void> {

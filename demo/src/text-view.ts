@@ -2,7 +2,9 @@
 
 import type { Result } from "sttabt";
 import { h, setAttributes } from "./dom";
-import { describe, isKept, rowName, scoreAt, type Spot, type View } from "./view";
+import { paintSentence } from "./paint-sentence";
+import { Trail } from "./trail";
+import { describe, isKept, rowLabel, scoreAt, type Asker, type Spot, type View } from "./view";
 
 /** Longer texts are drawn in part: thousands of buttons make the page slow, and nobody reads them. */
 const MAX_DRAWN_TOKENS = 160;
@@ -12,11 +14,19 @@ export class TextView implements View {
     #result: Result | null = null;
     #cells: HTMLButtonElement[][] = [];
     #focus: Spot = { row: 0, position: 0 };
+    readonly #trail = new Trail(this.element, (spot) => this.#cells[spot.row]?.[spot.position]);
+    readonly #tip = h("div", { class: "tip", "aria-hidden": "true", hidden: true });
 
     constructor(
         private readonly label: string,
         private readonly onPick: (spot: Spot) => void,
-    ) {}
+    ) {
+        const show = (event: Event) => this.#showTip((event.target as Element).closest(".token"));
+        this.element.addEventListener("mouseover", show);
+        this.element.addEventListener("focusin", show);
+        this.element.addEventListener("mouseleave", () => this.#showTip(null));
+        this.element.addEventListener("focusout", () => this.#showTip(null));
+    }
 
     show(result: Result, other: Result | null): void {
         const isSameText = this.#result?.tokens.join(" ") === result.tokens.join(" ");
@@ -33,14 +43,15 @@ export class TextView implements View {
                 cell.classList.toggle("removed", !kept);
                 cell.classList.toggle("differs", differs);
                 cell.style.setProperty("--heat", kept ? ((scores[position] ?? 0) / largest).toFixed(3) : "0");
-                setAttributes(cell, { "aria-label": text, "data-tip": text });
+                setAttributes(cell, { "aria-label": text });
             });
             const count = this.element.querySelector(`[data-row="${row}"] .count`);
             if (count) count.textContent = `${result.kept[row]?.length ?? 0} / ${result.numTokens}`;
         });
     }
 
-    mark(trail: Spot[]): void {
+    mark(trail: Spot[], askers: Asker[]): void {
+        this.#trail.show(trail, askers);
         this.#cells.flat().forEach((cell) => cell.classList.remove("trail", "chosen"));
         trail.forEach(({ row, position }, step) => {
             this.#cells[row]?.[position]?.classList.add(step === 0 ? "chosen" : "trail");
@@ -61,7 +72,7 @@ export class TextView implements View {
         );
         const rows = this.#cells.map((cells, row) =>
             h("div", { class: "level", role: "row", "data-row": row }, [
-                h("span", { class: "name", role: "rowheader" }, [rowName(row, numLayers)]),
+                h("span", { class: "name", role: "rowheader" }, [rowLabel(row, numLayers)]),
                 h("span", { class: "words", role: "presentation" }, words(result, cells)),
                 h("span", { class: "count", role: "gridcell" }),
             ]),
@@ -71,7 +82,7 @@ export class TextView implements View {
         });
         const rest = result.tokens.length - numDrawn;
         const note = rest > 0 ? h("p", { class: "hint" }, [`and ${rest} more tokens, which the table below lists`]) : null;
-        this.element.replaceChildren(grid, ...(note ? [note] : []));
+        this.element.replaceChildren(this.#trail.element, grid, this.#tip, ...(note ? [note] : []));
         this.#cells[0]?.[0]?.setAttribute("tabindex", "0");
     }
 
@@ -106,8 +117,22 @@ export class TextView implements View {
         this.#moveTo(next, true);
     }
 
+    /** Over its token, as the curves run below it, and never beyond the picture's sides. */
+    #showTip(cell: Element | null): void {
+        setAttributes(this.#tip, { hidden: cell === null });
+        if (!cell) return;
+        this.#tip.textContent = cell.getAttribute("aria-label");
+        const [box, at] = [this.element.getBoundingClientRect(), cell.getBoundingClientRect()];
+        const left = Math.min(at.left - box.left, box.width - this.#tip.offsetWidth);
+        this.#tip.style.setProperty("left", `${Math.max(left, 0)}px`);
+        this.#tip.style.setProperty("top", `${at.top - box.top}px`);
+    }
+
     paint(): HTMLCanvasElement {
-        return paintSentence(this.#result);
+        return paintSentence(
+            this.#result,
+            (this.#cells[0] ?? []).map(({ textContent }) => textContent ?? ""),
+        );
     }
 }
 
@@ -125,42 +150,3 @@ function words(result: Result, cells: HTMLButtonElement[]): HTMLElement[] {
     });
     return groups.map((group) => h("span", { class: "word", role: "presentation" }, group));
 }
-
-/** The picture for a file: dark on light, a line per layer. */
-function paintSentence(result: Result | null): HTMLCanvasElement {
-    const canvas = h("canvas");
-    const context = canvas.getContext("2d");
-    if (!context || !result) return canvas;
-    const [font, size, line, margin, left] = ["15px system-ui, sans-serif", 2, 30, 24, 150];
-    const numLayers = result.kept.length - 1;
-    context.font = font;
-    const texts = result.tokens.slice(0, MAX_DRAWN_TOKENS).map((_, position) => tokenText(result, position));
-    const widths = texts.map((text) => context.measureText(text).width);
-    const gaps = texts.map((_, position) => (result.tokens[position + 1]?.startsWith("##") ? 0 : 8));
-    const width = left + widths.reduce((sum, width, index) => sum + width + (gaps[index] ?? 0), 0) + margin;
-    canvas.width = width * size;
-    canvas.height = (2 * margin + line * result.kept.length) * size;
-    context.scale(size, size);
-    context.fillStyle = "#ffffff";
-    context.fillRect(0, 0, width, canvas.height);
-    context.textBaseline = "middle";
-    context.font = font;
-    result.kept.forEach((kept, row) => {
-        const y = margin + line * (row + 0.5);
-        context.fillStyle = "#5b6472";
-        context.fillText(rowName(row, numLayers), margin, y);
-        let x = left;
-        texts.forEach((text, position) => {
-            const isKeptHere = kept.includes(position);
-            if (isKeptHere) {
-                context.fillStyle = "#cfe2ff";
-                context.fillRect(x - 2, y - 12, (widths[position] ?? 0) + 4, 24);
-            }
-            context.fillStyle = isKeptHere ? "#10131a" : "#b9bfca";
-            context.fillText(text, x, y);
-            x += (widths[position] ?? 0) + (gaps[position] ?? 0);
-        });
-    });
-    return canvas;
-}
-

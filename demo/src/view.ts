@@ -8,12 +8,17 @@ export interface Spot {
     position: number;
 }
 
+/** A row that asked for the chosen token, and its part of what the largest gave. */
+export interface Asker extends Spot {
+    share: number;
+}
+
 export interface View {
     readonly element: HTMLElement;
     /** Draws a result; `other` is the one beside it, whose differences are marked. */
     show(result: Result, other: Result | null, info: ModelInfo): void;
-    /** Marks the chosen token and its trail up to `[CLS]`. */
-    mark(trail: Spot[]): void;
+    /** Marks the chosen token, its trail up to `[CLS]` and who asked for it. */
+    mark(trail: Spot[], askers: Asker[]): void;
     /** The picture as a canvas, for a file. */
     paint(): HTMLCanvasElement;
 }
@@ -42,6 +47,11 @@ export function scoreAt(result: Result, { row, position }: Spot): number | null 
 export function rowName(row: number, numLayers: number): string {
     if (row === 0) return "enters layer 1";
     return row === numLayers ? "output" : `enters layer ${row + 1}`;
+}
+
+/** For the margin of a picture. */
+export function rowLabel(row: number, numLayers: number): string {
+    return row === numLayers ? "output" : `layer ${row + 1}`;
 }
 
 /** A token as people call it. */
@@ -88,4 +98,21 @@ function patchRuns(kept: number[], columns: number): string {
     };
     const text = [...rows].map(([row, list]) => `row ${row + 1}: ${runs(list)}`).join("; ");
     return text || "[CLS] alone";
+}
+
+/** Pictures of two rules as one, for a file. */
+export function stacked(pictures: HTMLCanvasElement[]): HTMLCanvasElement {
+    const [first] = pictures;
+    if (first && pictures.length === 1) return first;
+    const height = pictures.reduce((sum, picture) => sum + picture.height, 0);
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(...pictures.map(({ width }) => width));
+    canvas.height = height;
+    const context = canvas.getContext("2d");
+    let top = 0;
+    for (const picture of pictures) {
+        context?.drawImage(picture, 0, top);
+        top += picture.height;
+    }
+    return canvas;
 }

@@ -2,16 +2,16 @@
 
 import type { Result, Why } from "sttabt";
 import { h } from "./dom";
-import { choosingLayer, rowName, rowOfLayer, tokenName, type Spot } from "./view";
+import { choosingLayer, rowLabel, rowName, rowOfLayer, tokenName, type Asker, type Spot } from "./view";
 
 const MAX_CONTRIBUTIONS = 6;
 
 export class WhyPanel {
-    readonly element = h("section", { class: "why", "aria-live": "polite" });
+    readonly element = h("section", { class: "card why", "aria-live": "polite" });
     #ticket = 0;
 
     constructor(
-        private readonly onTrail: (trail: Spot[]) => void,
+        private readonly onTrail: (trail: Spot[], askers: Asker[]) => void,
         private readonly onPick: (spot: Spot) => void,
     ) {
         this.clear();
@@ -20,17 +20,17 @@ export class WhyPanel {
     clear(): void {
         this.#ticket++;
         this.element.replaceChildren(
-            h("h3", {}, ["Why?"]),
+            h("h2", {}, ["Why?"]),
             h("p", { class: "hint" }, ["Choose a token or a patch to see who asked for it."]),
         );
-        this.onTrail([]);
+        this.onTrail([], []);
     }
 
     async show(result: Result, spot: Spot): Promise<void> {
         const ticket = ++this.#ticket;
         const numLayers = result.kept.length - 1;
-        const title = h("h3", {}, [`Why? ${tokenName(result, spot.position)}, ${rowName(spot.row, numLayers)}`]);
-        this.onTrail([spot]);
+        const title = h("h2", {}, [`Why? ${tokenName(result, spot.position)}, ${rowName(spot.row, numLayers)}`]);
+        this.onTrail([spot], []);
         const layer = choosingLayer(result, spot.row);
         if (layer === null) {
             this.element.replaceChildren(title, h("p", {}, [nothingChosen(result, spot, numLayers)]));
@@ -41,7 +41,7 @@ export class WhyPanel {
             const why = await result.why(layer, spot.position);
             const trail = await trailOf(result, why);
             if (ticket !== this.#ticket) return;
-            this.onTrail(trail);
+            this.onTrail(trail, askersOf(result, why));
             this.element.replaceChildren(title, ...this.#content(result, why, trail));
         } catch (error) {
             if (ticket !== this.#ticket) return;
@@ -53,8 +53,7 @@ export class WhyPanel {
         const numLayers = result.kept.length - 1;
         const askers = why.contributions.filter(({ value }) => value > 0);
         const largest = askers[0]?.value ?? 1;
-        // The rows that ask are those of the next layer; under `forward` those that entered this one.
-        const row = result.prune.rule === "forward" ? why.layer : why.layer + 1;
+        const row = askingRow(result, why);
         const items = askers.slice(0, MAX_CONTRIBUTIONS).map(({ position, value }) => {
             const bar = h("span", { class: "bar" });
             bar.style.setProperty("--share", (value / largest).toFixed(4));
@@ -69,19 +68,32 @@ export class WhyPanel {
             ...(step > 0 ? [h("span", { class: "arrow", "aria-label": "asked for by" }, ["←"])] : []),
             h("span", { class: step === 0 ? "chip chosen" : "chip" }, [
                 `${tokenName(result, spot.position)} `,
-                h("small", {}, [spot.row === numLayers ? "output" : `layer ${spot.row + 1}`]),
+                h("small", {}, [rowLabel(spot.row, numLayers)]),
             ]),
         ]);
         return [
             h("p", { class: why.kept ? "verdict kept" : "verdict gone" }, [why.reason]),
             scale(why),
-            h("h4", {}, [why.kept ? "Who asked for it" : "Who asked for it, and how little"]),
+            h("h3", {}, [why.kept ? "Who asked for it" : "Who asked for it, and how little"]),
             h("ol", { class: "askers" }, items),
             ...(others > 0 ? [h("p", { class: "hint" }, [`and ${others} more with ${rest.toFixed(4)} together`])] : []),
-            h("h4", {}, ["The trail back to [CLS]"]),
+            h("h3", {}, ["The trail back to [CLS]"]),
             h("p", { class: "chain" }, chain),
         ];
     }
+}
+
+/** The rows that ask are those of the next layer; under `forward` those that entered this one. */
+function askingRow(result: Result, why: Why): number {
+    return result.prune.rule === "forward" ? why.layer : why.layer + 1;
+}
+
+function askersOf(result: Result, why: Why): Asker[] {
+    const row = askingRow(result, why);
+    const largest = why.contributions[0]?.value ?? 1;
+    return why.contributions
+        .filter(({ value }) => value > 0.02 * largest)
+        .map(({ position, value }) => ({ row, position, share: value / largest }));
 }
 
 /** The score against the cut, on one line. */
@@ -92,7 +104,7 @@ function scale(why: Why): HTMLElement {
         bar.style.setProperty("--share", (value / largest).toFixed(4));
         return h("li", {}, [h("span", {}, [name]), bar, h("span", { class: "number" }, [value.toFixed(4)])]);
     };
-    return h("ul", { class: "askers" }, [meter("score", why.score, ""), meter("asked for", why.cut, "cut")]);
+    return h("ul", { class: "askers" }, [meter("its score", why.score, ""), meter("needed", why.cut, "cut")]);
 }
 
 /** From a token, always to the kept row that asked for it most, up to `[CLS]` of the output. */
