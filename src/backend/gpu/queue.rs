@@ -209,6 +209,8 @@ impl Recorder {
             let _ = sender.send(outcome);
         });
         self.counters.maps += 1;
+        // Firefox looks whether a mapping is done when something is submitted, and otherwise ten times a second.
+        self.open.queue.submit([]);
         // Natively this runs the device until the mapping is done; in a browser it does nothing.
         if let Err(error) = self.open.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.errors().set(Error::Gpu { message: format!("waiting for the device: {error}") });
