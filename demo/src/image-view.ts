@@ -194,7 +194,8 @@ export class ImageView implements View {
             context.fillStyle = `rgba(12, 14, 20, ${0.82 * (cover[position] ?? 0)})`;
             context.fillRect(...rect(position));
         }
-        this.#drawBorder(context, result, row, width, height);
+        // In the small pictures the crosses would hide what they mark.
+        this.#drawBorder(context, result, row, width, height, isLarge ? this.#other : null);
         if (!isLarge) return;
         const [chosen] = this.#trail;
         if (chosen && chosen.row === row && chosen.position > 0) {
@@ -209,7 +210,7 @@ export class ImageView implements View {
     }
 
     /** The border of the kept region, and the patches of which the other rule thinks otherwise. */
-    #drawBorder(context: CanvasRenderingContext2D, result: Result, row: number, width: number, height: number): void {
+    #drawBorder(context: CanvasRenderingContext2D, result: Result, row: number, width: number, height: number, other: Result | null): void {
         const [rows, columns] = result.grid ?? [0, 0];
         const kept = new Set(result.kept[row]);
         const has = (y: number, x: number) =>
@@ -225,7 +226,7 @@ export class ImageView implements View {
                 if (x === columns - 1 && has(y, x)) line(context, right, top, right, bottom);
                 if (y === rows - 1 && has(y, x)) line(context, left, bottom, right, bottom);
                 const spot = { row, position: 1 + y * columns + x };
-                if (this.#other && isKept(this.#other, spot) !== has(y, x)) {
+                if (other && isKept(other, spot) !== has(y, x)) {
                     // A cross: a mark that does not rest on colour.
                     line(context, left + width * 0.3, top + height * 0.3, right - width * 0.3, bottom - height * 0.3);
                     line(context, right - width * 0.3, top + height * 0.3, left + width * 0.3, bottom - height * 0.3);

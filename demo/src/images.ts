@@ -46,8 +46,13 @@ export function imageInput(source: ImageSource): { showFirst(): void; stopCamera
     );
     byId("image-input").append(
         h("div", { class: "row", role: "group", "aria-label": "Examples" }, examples),
-        h("div", { class: "row" }, [picker, h("label", { for: "file", class: "button" }, ["Choose a picture"]), camera.button, camera.says]),
-        h("p", { class: "hint" }, ["or drop one anywhere on this page, or paste it. PNG, JPEG or WebP."]),
+        h("div", { class: "row" }, [
+            picker,
+            h("label", { for: "file", class: "button" }, ["Choose a picture"]),
+            camera.button,
+            camera.says,
+            h("span", { class: "hint" }, ["or drop or paste a PNG, JPEG or WebP anywhere"]),
+        ]),
     );
     listen(take, source);
     return { showFirst: () => void showExample(EXAMPLES[0]?.file ?? ""), stopCamera: () => camera.stop() };

@@ -152,7 +152,8 @@ export class Panel {
 
     #pick(index: number, spot: Spot): void {
         const result = this.#results[index];
-        if (!result || this.#isPrecomputed) return;
+        if (!result) return;
+        if (this.#isPrecomputed) return this.#why.say("The model is not here yet: ask again in a moment.");
         this.#asked = index;
         void this.#why.show(result, spot);
     }

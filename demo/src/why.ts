@@ -5,6 +5,8 @@ import { h } from "./dom";
 import { choosingLayer, rowLabel, rowName, rowOfLayer, tokenName, type Asker, type Spot } from "./view";
 
 const MAX_CONTRIBUTIONS = 6;
+/** More lines than these hide the picture. */
+const MAX_DRAWN_ASKERS = 12;
 
 export class WhyPanel {
     readonly element = h("section", { class: "card why", "aria-live": "polite" });
@@ -24,6 +26,11 @@ export class WhyPanel {
             h("p", { class: "hint" }, ["Choose a token or a patch to see who asked for it."]),
         );
         this.onTrail([], []);
+    }
+
+    say(text: string): void {
+        this.clear();
+        this.element.append(h("p", { role: "status" }, [text]));
     }
 
     async show(result: Result, spot: Spot): Promise<void> {
@@ -64,13 +71,16 @@ export class WhyPanel {
         });
         const rest = askers.slice(MAX_CONTRIBUTIONS).reduce((sum, { value }) => sum + value, 0);
         const others = askers.length - items.length;
-        const chain = trail.flatMap((spot, step): HTMLElement[] => [
-            ...(step > 0 ? [h("span", { class: "arrow", "aria-label": "asked for by" }, ["←"])] : []),
-            h("span", { class: step === 0 ? "chip chosen" : "chip" }, [
-                `${tokenName(result, spot.position)} `,
-                h("small", {}, [rowLabel(spot.row, numLayers)]),
-            ]),
-        ]);
+        const chain = stays(trail).flatMap(([first, last], step): HTMLElement[] => {
+            const upTo = last.row === first.row ? "" : last.row === numLayers ? "–output" : `–${last.row + 1}`;
+            return [
+                ...(step > 0 ? [h("span", { class: "arrow" }, ["← ", h("span", { class: "visually-hidden" }, ["asked for by"])])] : []),
+                h("span", { class: step === 0 ? "chip chosen" : "chip" }, [
+                    `${tokenName(result, first.position)} `,
+                    h("small", {}, [rowLabel(first.row, numLayers) + upTo]),
+                ]),
+            ];
+        });
         return [
             h("p", { class: why.kept ? "verdict kept" : "verdict gone" }, [why.reason]),
             scale(why),
@@ -93,6 +103,7 @@ function askersOf(result: Result, why: Why): Asker[] {
     const largest = why.contributions[0]?.value ?? 1;
     return why.contributions
         .filter(({ value }) => value > 0.02 * largest)
+        .slice(0, MAX_DRAWN_ASKERS)
         .map(({ position, value }) => ({ row, position, share: value / largest }));
 }
 
@@ -121,6 +132,17 @@ async function trailOf(result: Result, first: Why): Promise<Spot[]> {
         if (spot.row >= numLayers || spot.position === 0) return trail;
         why = await result.why(spot.row, spot.position);
     }
+}
+
+/** The trail without its repetitions: where it comes to a position, and where it leaves it. */
+function stays(trail: Spot[]): [Spot, Spot][] {
+    const stays: [Spot, Spot][] = [];
+    for (const spot of trail) {
+        const last = stays.at(-1);
+        if (last && last[0].position === spot.position) last[1] = spot;
+        else stays.push([spot, spot]);
+    }
+    return stays;
 }
 
 function nothingChosen(result: Result, spot: Spot, numLayers: number): string {
