@@ -1,8 +1,28 @@
 //! The twins' elementary functions against libm.
 
-use sttabt::backend::cpu::math::{erf, logit, normal_cdf, sigmoid};
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch};
+use sttabt::backend::cpu::math::{self, logit, sigmoid};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// Calls a function of vectors with one number.
+macro_rules! scalar {
+    ($function:ident) => {
+        fn $function(x: f32) -> f32 {
+            dispatch!(Level::new(), simd => math::$function(simd, splat(simd, x))[0])
+        }
+    };
+}
+
+#[inline(always)]
+fn splat<S: Simd>(simd: S, x: f32) -> S::f32s {
+    S::f32s::splat(simd, x)
+}
+
+scalar!(erf);
+scalar!(exp);
+scalar!(normal_cdf);
 
 /// Around 0, on a grid, and far out.
 fn arguments() -> Vec<f32> {
@@ -25,6 +45,15 @@ fn check(name: &str, f: fn(f32) -> f32, g: fn(f64) -> f64, arguments: &[f32], (r
     }
     say!("{name}: largest relative error {worst:.1e}");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn exp_is_right() {
+    // The kernels take it of what lies below a maximum, or little above. What is below e^−87.3, the least normal number, may be 0.
+    let arguments: Vec<f32> = arguments().into_iter().filter(|&x| x <= 88.0).collect();
+    check("exp", exp, f64::exp, &arguments, (2.5e-7, 1.2e-38));
+    assert_eq!([exp(0.0), exp(-0.0), exp(-104.0), exp(f32::NEG_INFINITY)], [1.0, 1.0, 0.0, 0.0]);
+    assert!(exp(f32::NAN).is_nan(), "an overflow must not vanish in a softmax");
 }
 
 #[test]

@@ -1,16 +1,25 @@
 //! output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample.
-//!
-//! The softmax is streamed: a running maximum, a running sum, and an output that is rescaled when the maximum grows.
 
-use super::math::dot;
-use super::rows::for_each_row;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch};
+
+use super::math::{exp, maximum, sum};
+use super::product::TILE_ROWS;
+use super::scores::{PackedHeads, tile_columns, tiles};
+use super::threads::for_each_block;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
-pub fn attention(call: &Attention<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+pub fn attention(
+    level: Level,
+    call: &Attention<'_, CpuBackend>,
+    index: &CpuIndex,
+    scratch: &mut Vec<f32>,
+    output: &mut CpuMatrix,
+) -> Result<()> {
     let heads = call.heads;
-    let (stride, size) = (heads.stride(), heads.head_stride());
+    let stride = heads.stride();
     check(call.query.stride() >= stride, "attention", "query", call.query.stride(), stride)?;
     check(call.qkv.stride() == 3 * stride, "attention", "qkv", call.qkv.stride(), 3 * stride)?;
     check(output.stride() == stride, "attention", "output", output.stride(), stride)?;
@@ -19,31 +28,55 @@ pub fn attention(call: &Attention<'_, CpuBackend>, index: &CpuIndex, output: &mu
     check(num_rows <= max_rows, "attention", "rows", num_rows, max_rows)?;
     let num_keys = index.num_rows(call.key_rows.level);
     check(num_keys <= call.qkv.num_rows, "attention", "key rows", num_keys, call.qkv.num_rows)?;
-    for_each_row(output, num_rows, |row, values| {
-        let keys = index.sample_rows(call.key_rows.level, index.sample_of_row(call.query_rows.level, row));
-        values.fill(0.0);
-        for head in 0..heads.num_heads {
-            let columns = head * size..(head + 1) * size;
-            let query = &call.query.row(row)[columns.clone()];
-            let context = &mut values[columns.clone()];
-            let (mut maximum, mut sum) = (f32::NEG_INFINITY, 0.0);
-            for key in keys.clone() {
-                let qkv = call.qkv.row(key);
-                let score = dot(query, &qkv[stride..][columns.clone()]) * heads.scale();
-                if score > maximum {
-                    let rescale = (maximum - score).exp();
-                    context.iter_mut().for_each(|value| *value *= rescale);
-                    sum *= rescale;
-                    maximum = score;
-                }
-                let weight = (score - maximum).exp();
-                sum += weight;
-                for (value, v) in context.iter_mut().zip(&qkv[2 * stride..][columns.clone()]) {
-                    *value += weight * v;
-                }
-            }
-            context.iter_mut().for_each(|value| *value /= sum);
-        }
+    let keys = PackedHeads::new(level, call.qkv, heads, index, call.key_rows.level, true, scratch);
+    for_each_block(output, num_rows, |first_row, values| {
+        dispatch!(level, simd => block(simd, call, index, &keys, first_row, values));
     });
     Ok(())
+}
+
+/// The rows from `first_row` that `output` holds.
+#[inline(always)]
+fn block<S: Simd>(
+    simd: S,
+    call: &Attention<'_, CpuBackend>,
+    index: &CpuIndex,
+    keys: &PackedHeads<'_>,
+    first_row: usize,
+    output: &mut [f32],
+) {
+    let (stride, size) = (call.heads.stride(), call.heads.head_stride());
+    let (mut scores, mut context) = (Vec::new(), vec![0.0; TILE_ROWS * keys.values_stride()]);
+    let rows = first_row..first_row + output.len() / stride;
+    output.fill(0.0);
+    for (sample, tile) in tiles(index, call.query_rows.level, rows) {
+        let (num_keys, scores_stride) = (keys.num_keys(sample), keys.scores_stride(sample));
+        scores.resize(TILE_ROWS * scores_stride, 0.0);
+        let output = &mut output[(tile.start - first_row) * stride..][..tile.len() * stride];
+        for head in 0..call.heads.num_heads {
+            let columns = head * size..(head + 1) * size;
+            let queries = tile_columns(call.query, tile.clone(), columns.clone());
+            keys.scores(simd, sample, head, &queries[..tile.len()], &mut scores);
+            let mut sums = [0.0; TILE_ROWS];
+            for (scores, total) in scores.chunks_exact_mut(scores_stride).zip(&mut sums[..tile.len()]) {
+                let maximum = maximum(simd, &scores[..num_keys]);
+                scores[num_keys..].fill(f32::NEG_INFINITY);
+                for scores in scores.chunks_exact_mut(S::f32s::LEN) {
+                    exp(simd, S::f32s::from_slice(simd, scores) - maximum).store_slice(scores);
+                }
+                *total = sum(simd, scores) as f32;
+            }
+            let mut weights = [[].as_slice(); TILE_ROWS];
+            for (weights, scores) in weights.iter_mut().zip(scores.chunks_exact(scores_stride)) {
+                *weights = &scores[..num_keys];
+            }
+            keys.weighted_values(simd, sample, head, &weights[..tile.len()], &mut context);
+            let contexts = context.chunks_exact(keys.values_stride()).zip(sums);
+            for (output, (context, sum)) in output.chunks_exact_mut(stride).zip(contexts) {
+                for (value, context) in output[columns.clone()].iter_mut().zip(context) {
+                    *value = context / sum;
+                }
+            }
+        }
+    }
 }

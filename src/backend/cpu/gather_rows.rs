@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::rows::for_each_row;
+use super::threads::for_each_block;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
@@ -19,8 +19,11 @@ pub fn gather_rows(
     let num_rows = index.num_rows(rows.level);
     check(num_rows <= output.num_rows, "gather_rows", "rows", num_rows, output.num_rows)?;
     let source_row = &index.words[index.layout.source_row(rows.level)..];
-    for_each_row(output, num_rows, |row, values| {
-        values[..columns.len()].copy_from_slice(&input.row(source_row[row] as usize)[columns.clone()]);
+    let stride = output.stride();
+    for_each_block(output, num_rows, |first_row, values| {
+        for (values, &source) in values.chunks_exact_mut(stride).zip(&source_row[first_row..]) {
+            values[..columns.len()].copy_from_slice(&input.row(source as usize)[columns.clone()]);
+        }
     });
     Ok(())
 }

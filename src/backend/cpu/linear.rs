@@ -1,16 +1,56 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch};
+
 use super::math::normal_cdf;
-use super::rows::for_each_row;
-use super::{CpuBackend, CpuIndex, CpuLinear, CpuMatrix};
+use super::product::{MAX_PANEL_WIDTH, TILE_ROWS, pack_columns, panel_width, product};
+use super::threads::{for_each, num_tasks};
+use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
+use crate::tensor::PackedLinear;
 
-/// Running sums per output: enough for the compiler to use SIMD, fixed so that every row adds in the same order.
-const LANES: usize = 8;
+/// Rows of a task: their inputs stay in the cache while panels of the weight pass by.
+const MAX_TASK_ROWS: usize = 8 * TILE_ROWS;
 
-pub fn linear(call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-    let CpuLinear { in_stride, out_stride, weight, bias } = call.linear;
+/// Weight and bias of a linear layer, as the product wants them.
+#[derive(Debug, Clone)]
+pub struct CpuLinear {
+    in_stride: usize,
+    out_stride: usize,
+    panel_width: usize,
+    /// f32 panels, see [`pack_columns`]; `[num_panels, in_stride, panel_width]`.
+    weight: Vec<f32>,
+    /// `[num_panels · panel_width]`
+    bias: Vec<f32>,
+}
+
+impl CpuLinear {
+    pub(super) fn new(level: Level, linear: &PackedLinear) -> Self {
+        let panel_width = panel_width(level);
+        let width = linear.out_stride.next_multiple_of(panel_width);
+        let mut weight = vec![0.0; width * linear.in_stride];
+        let columns = linear.weight_f32();
+        pack_columns(columns.chunks_exact(linear.in_stride.max(1)), linear.in_stride, panel_width, &mut weight);
+        let mut bias = linear.bias.clone();
+        bias.resize(width, 0.0);
+        Self { in_stride: linear.in_stride, out_stride: linear.out_stride, panel_width, weight, bias }
+    }
+}
+
+/// A part of the output.
+struct Task<'a> {
+    first_row: usize,
+    features: Range<usize>,
+    /// These features of the rows from the first one.
+    rows: Vec<&'a mut [f32]>,
+}
+
+pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+    let CpuLinear { in_stride, out_stride, .. } = call.linear;
     let features = call.features.clone();
     check(call.input.stride() == *in_stride, "linear", "input", call.input.stride(), in_stride)?;
     check(features.end <= *out_stride, "linear", "features", format!("{features:?}"), out_stride)?;
@@ -23,25 +63,85 @@ pub fn linear(call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuM
         check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
         check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
     }
-    for_each_row(output, num_rows, |row, values| {
-        let input = call.input.row(row);
-        let residual = call.residual.map(|residual| residual.row(row));
-        for (place, feature) in features.clone().enumerate() {
-            let weight = &weight[feature * in_stride..][..*in_stride];
-            let mut sums = [0.0f32; LANES];
-            for (input, weight) in input.chunks_exact(LANES).zip(weight.chunks_exact(LANES)) {
-                for lane in 0..LANES {
-                    sums[lane] += input[lane] * weight[lane];
+    for_each(tasks(call, num_rows, output), |task| dispatch!(level, simd => compute(simd, call, task)));
+    Ok(())
+}
+
+/// Cuts the output into blocks of rows, and where they are few those into panels: then every thread reads its own part of the weight.
+fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut CpuMatrix) -> Vec<Task<'a>> {
+    let Range { start, end } = call.features;
+    let width = call.linear.panel_width;
+    let num_blocks = num_rows.div_ceil(MAX_TASK_ROWS);
+    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).next_multiple_of(TILE_ROWS);
+    let num_parts = num_tasks().div_ceil(num_blocks.max(1));
+    let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
+    let stride = output.stride();
+    let mut tasks = Vec::new();
+    for (block, values) in output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate() {
+        let first_task = tasks.len();
+        let mut at = start;
+        while at < end {
+            // Parts end where panels do.
+            let next = (at + features_per_part).next_multiple_of(width).min(end);
+            tasks.push(Task { first_row: block * rows_per_block, features: at..next, rows: Vec::new() });
+            at = next;
+        }
+        for row in values.chunks_mut(stride) {
+            let mut rest = &mut row[call.output_column..];
+            for task in &mut tasks[first_task..] {
+                let (part, after) = rest.split_at_mut(task.features.len());
+                task.rows.push(part);
+                rest = after;
+            }
+        }
+    }
+    tasks
+}
+
+#[inline(always)]
+fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) {
+    let CpuLinear { in_stride, panel_width, weight, bias, .. } = call.linear;
+    let features = task.features;
+    let panels = features.start / panel_width..features.end.div_ceil(*panel_width);
+    for panel in panels {
+        let weight = &weight[panel * in_stride * panel_width..][..in_stride * panel_width];
+        let bias = &bias[panel * panel_width..][..*panel_width];
+        // The panel's features that are asked for.
+        let asked = features.start.max(panel * panel_width)..features.end.min((panel + 1) * panel_width);
+        let in_panel = asked.start - panel * panel_width..asked.end - panel * panel_width;
+        for (tile, rows) in task.rows.chunks_mut(TILE_ROWS).enumerate() {
+            let first_row = task.first_row + tile * TILE_ROWS;
+            let mut inputs = [[].as_slice(); TILE_ROWS];
+            for (row, input) in inputs[..rows.len()].iter_mut().enumerate() {
+                *input = call.input.row(first_row + row);
+            }
+            let mut sums = [0.0; TILE_ROWS * MAX_PANEL_WIDTH];
+            product(simd, &inputs[..rows.len()], weight, &mut sums, *panel_width);
+            for (row, (sums, output)) in sums.chunks_exact_mut(*panel_width).zip(rows).enumerate() {
+                activate(simd, call.activation, sums, bias);
+                let output = &mut output[asked.start - features.start..][..asked.len()];
+                output.copy_from_slice(&sums[in_panel.clone()]);
+                if let Some(residual) = call.residual {
+                    let place = asked.start - call.features.start;
+                    for (value, residual) in output.iter_mut().zip(&residual.row(first_row + row)[place..]) {
+                        *value += residual;
+                    }
                 }
             }
-            let sum = sums.iter().sum::<f32>() + bias[feature];
-            let active = match call.activation {
-                Activation::Identity => sum,
-                Activation::Gelu => sum * normal_cdf(sum),
-                Activation::Tanh => sum.tanh(),
-            };
-            values[call.output_column + place] = active + residual.map_or(0.0, |residual| residual[place]);
         }
-    });
-    Ok(())
+    }
+}
+
+/// activation(sum + bias), in place.
+#[inline(always)]
+fn activate<S: Simd>(simd: S, activation: Activation, sums: &mut [f32], bias: &[f32]) {
+    let lanes = S::f32s::LEN;
+    for (sums, bias) in sums.chunks_exact_mut(lanes).zip(bias.chunks_exact(lanes)) {
+        let sum = S::f32s::from_slice(simd, sums) + S::f32s::from_slice(simd, bias);
+        match activation {
+            Activation::Identity => sum.store_slice(sums),
+            Activation::Gelu => (sum * normal_cdf(simd, sum)).store_slice(sums),
+            Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()).store_slice(sums),
+        }
+    }
 }

@@ -1,26 +1,50 @@
 //! Functions that the kernels share; the shaders compute the same formulas.
 
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+use fearless_simd::Simd;
+use fearless_simd::prelude::*;
+
+/// exp(x) to 2 ulp for x ≤ 88; below −88 it is 0. NaN stays NaN.
+#[inline(always)]
+pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value| S::f32s::splat(simd, value);
+    // The smallest exponent is all zeros, which makes the result 0. A comparison, because a maximum would lose NaN.
+    let x = x.simd_lt(splat(-88.0)).select(splat(-88.0), x);
+    // x = n · ln 2 + r with |r| ≤ ln 2 / 2, and ln 2 in two parts of which n times the first one is exact.
+    let n = (x * LOG2_E).round_ties_even();
+    let r = n.mul_add(splat(-0.693_359_4), x);
+    let r = n.mul_add(splat(2.121_944_4e-4), r);
+    let mut p = splat(1.987_569_1e-4);
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p.mul_add(r, splat(coefficient));
+    }
+    let exp_r = (p * r).mul_add(r, r) + 1.0;
+    let exponent: S::i32s = (n + 127.0).to_int();
+    exp_r * (exponent << 23).bitcast::<S::f32s>()
+}
+
 /// The error function, to a few ulp: a rational approximation on |x| < 3.83 (beyond it the result is ±1 in f32).
-pub fn erf(x: f32) -> f32 {
-    // Where the approximation ends it is one ulp short of ±1, and x · Φ(x) would grow with a very negative x.
-    if x.abs() >= 3.832_507 {
-        return 1f32.copysign(x);
-    }
+#[inline(always)]
+pub fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value| S::f32s::splat(simd, value);
     let x2 = x * x;
-    let mut p = -2.726_142_3e-10;
+    let mut p = splat(-2.726_142_3e-10);
     for coefficient in [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2] {
-        p = p * x2 + coefficient;
+        p = p.mul_add(x2, splat(coefficient));
     }
-    let mut q = -1.456_607_2e-5;
+    let mut q = splat(-1.456_607_2e-5);
     for coefficient in [-2.133_740_5e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2] {
-        q = q * x2 + coefficient;
+        q = q.mul_add(x2, splat(coefficient));
     }
-    x * p / q
+    // Where the approximation ends it is one ulp short of ±1, and x · Φ(x) would grow with a very negative x.
+    x.abs().simd_ge(splat(3.832_507)).select(splat(1.0).copysign(x), x * p / q)
 }
 
 /// Φ(x), the standard normal distribution function.
-pub fn normal_cdf(x: f32) -> f32 {
-    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
+#[inline(always)]
+pub fn normal_cdf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    erf(simd, x * FRAC_1_SQRT_2) * 0.5 + 0.5
 }
 
 /// 1 / (1 + exp(−x)) through exp(−|x|), which cannot overflow.
@@ -35,13 +59,34 @@ pub fn logit(x: f32) -> f32 {
     (x + CONCRETE_EPS).ln() - (1.0 - x + CONCRETE_EPS).ln()
 }
 
-/// a · b over rows padded to 4 values or more; four running sums, whatever the length.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 4];
-    for (a, b) in a.chunks_exact(4).zip(b.chunks_exact(4)) {
-        for lane in 0..4 {
-            sums[lane] += a[lane] * b[lane];
+/// The sum of all values, in an order that depends on their number alone: short sums in f32, and those in f64.
+#[inline(always)]
+pub fn sum<S: Simd>(simd: S, values: &[f32]) -> f64 {
+    const BLOCK_VECTORS: usize = 8;
+    let (vectors, rest) = values.split_at(values.len() / S::f32s::LEN * S::f32s::LEN);
+    // All vectors have a multiple of four lanes.
+    let mut totals = [0.0f64; 4];
+    for block in vectors.chunks(BLOCK_VECTORS * S::f32s::LEN) {
+        let mut sums = S::f32s::splat(simd, 0.0);
+        for vector in block.chunks_exact(S::f32s::LEN) {
+            sums += S::f32s::from_slice(simd, vector);
+        }
+        for lanes in sums.as_slice().chunks_exact(4) {
+            for (total, lane) in totals.iter_mut().zip(lanes) {
+                *total += f64::from(*lane);
+            }
         }
     }
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
+    totals.iter().sum::<f64>() + rest.iter().copied().map(f64::from).sum::<f64>()
+}
+
+/// The largest value.
+#[inline(always)]
+pub fn maximum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, rest) = values.split_at(values.len() / S::f32s::LEN * S::f32s::LEN);
+    let mut maxima = S::f32s::splat(simd, f32::NEG_INFINITY);
+    for vector in vectors.chunks_exact(S::f32s::LEN) {
+        maxima = maxima.max(S::f32s::from_slice(simd, vector));
+    }
+    maxima.as_slice().iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }

@@ -1,6 +1,7 @@
-//! The plain twins of the kernels: loops over slices, one file per kernel, under the same names as the shaders.
+//! The kernels on the CPU, one file per kernel, under the same names as the shaders: SIMD of the width that the CPU has, and
+//! threads natively.
 //!
-//! They are the oracle for the tests, and serve machines without a GPU.
+//! The rules' recursions ([`back_tracking`], `forward_top_k`) are plain loops: they cost next to nothing.
 
 mod attention;
 mod attention_maps;
@@ -12,13 +13,19 @@ mod layer_norm;
 mod linear;
 pub mod math;
 mod pack_rows;
-mod rows;
+mod product;
+mod scores;
+mod threads;
 
 use std::ops::Range;
+
+use fearless_simd::Level;
 
 use super::{Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, check};
 use crate::error::{Error, Result};
 use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
+
+pub use linear::CpuLinear;
 
 /// f32 rows in host memory.
 #[derive(Debug, Clone)]
@@ -46,17 +53,6 @@ impl CpuMatrix {
     fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.stride()..][..self.stride()]
     }
-}
-
-/// Weight, widened to f32, and bias of a linear layer.
-#[derive(Debug, Clone)]
-pub struct CpuLinear {
-    in_stride: usize,
-    out_stride: usize,
-    /// `[out_stride, in_stride]`
-    weight: Vec<f32>,
-    /// `[out_stride]`
-    bias: Vec<f32>,
 }
 
 /// The index buffer with the layout of the running chunk.
@@ -105,14 +101,29 @@ impl CpuIndex {
     }
 }
 
-/// Computes every kernel at once, in plain Rust.
-#[derive(Debug, Default)]
-pub struct CpuBackend {}
+/// Computes every kernel at once, with the instructions of one SIMD level.
+#[derive(Debug)]
+pub struct CpuBackend {
+    level: Level,
+    /// Keys and values as the products want them.
+    scratch: Vec<f32>,
+}
 
 impl CpuBackend {
-    /// A backend without state.
+    /// A backend for this CPU's best instructions.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_level(Level::new())
+    }
+
+    /// A backend for lesser instructions.
+    pub fn with_level(level: Level) -> Self {
+        Self { level, scratch: Vec::new() }
+    }
+}
+
+impl Default for CpuBackend {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -146,12 +157,7 @@ impl Backend for CpuBackend {
     }
 
     fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {
-        Ok(CpuLinear {
-            in_stride: linear.in_stride,
-            out_stride: linear.out_stride,
-            weight: linear.weight_f32().into_owned(),
-            bias: linear.bias.clone(),
-        })
+        Ok(CpuLinear::new(self.level, linear))
     }
 
     fn create_layer_norm(&mut self, _label: &str, layer_norm: &PackedLayerNorm) -> Result<PackedLayerNorm> {
@@ -197,19 +203,19 @@ impl Backend for CpuBackend {
         rows: Rows,
         output: &mut CpuMatrix,
     ) -> Result<()> {
-        layer_norm::layer_norm(input, layer_norm, index, rows, output)
+        layer_norm::layer_norm(self.level, input, layer_norm, index, rows, output)
     }
 
     fn linear(&mut self, call: Linear<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-        linear::linear(&call, index, output)
+        linear::linear(self.level, &call, index, output)
     }
 
     fn attention(&mut self, call: Attention<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-        attention::attention(&call, index, output)
+        attention::attention(self.level, &call, index, &mut self.scratch, output)
     }
 
     fn attention_stats(&mut self, call: AttentionMap<'_, Self>, index: &CpuIndex, stats: &mut CpuMatrix) -> Result<()> {
-        attention_stats::attention_stats(&call, index, stats)
+        attention_stats::attention_stats(self.level, &call, index, &mut self.scratch, stats)
     }
 
     fn attention_maps(
@@ -220,7 +226,7 @@ impl Backend for CpuBackend {
         index: &CpuIndex,
         maps: &mut CpuMatrix,
     ) -> Result<()> {
-        attention_maps::attention_maps(&call, stats, layer, index, maps)
+        attention_maps::attention_maps(self.level, &call, stats, layer, index, &mut self.scratch, maps)
     }
 
     fn back_tracking(

@@ -1,0 +1,103 @@
+//! The matrix product that the kernels share: sums[r, c] = Σ_k rows[r][k] · panel[k, c], for a tile of few rows and a panel of columns.
+//!
+//! The tile's sums stay in registers for all of k. Every sum adds in order of k, whatever rows stand beside its own: that is what
+//! makes a result independent of its neighbours, bit for bit.
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch};
+
+/// Rows of a tile. With two vectors of columns, 12 vectors of sums; the smallest register files have 16.
+pub const TILE_ROWS: usize = 6;
+/// Vectors of columns in a panel.
+const PANEL_VECTORS: usize = 2;
+/// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
+const BLOCK_DEPTH: usize = 64;
+/// Columns of a panel on the widest CPU.
+pub const MAX_PANEL_WIDTH: usize = PANEL_VECTORS * 16;
+
+/// Columns of a panel on this CPU.
+pub fn panel_width(level: Level) -> usize {
+    #[inline(always)]
+    fn width<S: Simd>(_: S) -> usize {
+        PANEL_VECTORS * S::f32s::LEN
+    }
+    dispatch!(level, simd => width(simd))
+}
+
+/// Packs a matrix whose columns are given as slices over k into panels `[columns / width, depth, width]`, zero where
+/// there is no column.
+pub fn pack_columns<'a>(columns: impl Iterator<Item = &'a [f32]>, depth: usize, width: usize, panels: &mut [f32]) {
+    panels.fill(0.0);
+    for (column, values) in columns.enumerate() {
+        let panel = &mut panels[column / width * width * depth..][..width * depth];
+        for (packed, value) in panel[column % width..].iter_mut().step_by(width).zip(values) {
+            *packed = *value;
+        }
+    }
+}
+
+/// Packs a matrix whose rows, one for every k, are given as slices over the columns; else as [`pack_columns`].
+pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize, panels: &mut [f32]) {
+    panels.fill(0.0);
+    let depth = rows.clone().count();
+    for (k, row) in rows.enumerate() {
+        for (panel, columns) in panels.chunks_exact_mut(depth * width).zip(row.chunks(width)) {
+            panel[k * width..][..columns.len()].copy_from_slice(columns);
+        }
+    }
+}
+
+/// The product of up to [`TILE_ROWS`] rows with one panel. Row r of the result starts at `sums[r · stride]`.
+#[inline(always)]
+pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) {
+    // A function of its own for every number of rows: a constant number of sums, which then stay in registers.
+    macro_rules! tile {
+        ($count:literal) => {
+            simd.vectorize(
+                #[inline(always)]
+                || tile::<S, $count>(simd, rows, panel, sums, stride),
+            )
+        };
+    }
+    match rows.len() {
+        1 => tile!(1),
+        2 => tile!(2),
+        3 => tile!(3),
+        4 => tile!(4),
+        5 => tile!(5),
+        6 => tile!(6),
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn tile<S: Simd, const ROWS: usize>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) {
+    let lanes = S::f32s::LEN;
+    let width = PANEL_VECTORS * lanes;
+    let depth = panel.len() / width;
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][..depth]);
+    for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
+        let rows = rows.map(|row| &row[block * BLOCK_DEPTH..][..panel.len() / width]);
+        let mut tile = [[S::f32s::splat(simd, 0.0); PANEL_VECTORS]; ROWS];
+        for (k, columns) in panel.chunks_exact(width).enumerate() {
+            let columns: [S::f32s; PANEL_VECTORS] =
+                std::array::from_fn(|vector| S::f32s::from_slice(simd, &columns[vector * lanes..][..lanes]));
+            for (sums, row) in tile.iter_mut().zip(&rows) {
+                let value = S::f32s::splat(simd, row[k]);
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = value.mul_add(column, *sum);
+                }
+            }
+        }
+        for (row, tile) in tile.iter().enumerate() {
+            for (vector, sum) in tile.iter().enumerate() {
+                let sums = &mut sums[row * stride + vector * lanes..][..lanes];
+                if block == 0 {
+                    sum.store_slice(sums);
+                } else {
+                    (*sum + S::f32s::from_slice(simd, sums)).store_slice(sums);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Attention scores S_h[i, j] = Q_h[i] · K_h[j] / √head_size, for the kernels that need them: keys (and values) are packed once
+//! per sample and head, then tiles of queries are multiplied with them.
+
+use std::ops::Range;
+
+use fearless_simd::{Level, Simd};
+
+use super::product::{TILE_ROWS, pack_columns, pack_rows, panel_width, product};
+use super::threads::for_each;
+use super::{CpuIndex, CpuMatrix};
+use crate::tensor::Heads;
+
+/// Keys and values of every sample and head as panels.
+pub struct PackedHeads<'a> {
+    heads: Heads,
+    panel_width: usize,
+    samples: Vec<Sample<'a>>,
+}
+
+struct Sample<'a> {
+    num_keys: usize,
+    /// `[num_heads, ⌈num_keys⌉ / width, head_stride, width]`, ⌈⌉ rounding up to whole panels.
+    keys: &'a [f32],
+    /// `[num_heads, ⌈head_stride⌉ / width, num_keys, width]`, or nothing.
+    values: &'a [f32],
+}
+
+impl<'a> PackedHeads<'a> {
+    /// Packs what stands in the second and third part of `qkv`, in the rows of a level. The scratch grows as needed.
+    pub fn new(
+        cpu: Level,
+        qkv: &CpuMatrix,
+        heads: Heads,
+        index: &CpuIndex,
+        level: usize,
+        with_values: bool,
+        scratch: &'a mut Vec<f32>,
+    ) -> Self {
+        let (size, panel_width) = (heads.head_stride(), panel_width(cpu));
+        let lengths = |sample: usize| {
+            let num_keys = index.sample_rows(level, sample).len();
+            let values = if with_values { size.next_multiple_of(panel_width) * num_keys } else { 0 };
+            (num_keys, num_keys.next_multiple_of(panel_width) * size, values)
+        };
+        let num_samples = index.layout.num_samples;
+        let len = (0..num_samples).map(lengths).map(|(_, keys, values)| heads.num_heads * (keys + values)).sum();
+        if scratch.len() < len {
+            scratch.resize(len, 0.0);
+        }
+        let mut tasks = Vec::with_capacity(num_samples * heads.num_heads);
+        let mut rest = &mut scratch[..];
+        for sample in 0..num_samples {
+            let (num_keys, keys_len, values_len) = lengths(sample);
+            let (keys, after) = rest.split_at_mut(heads.num_heads * keys_len);
+            let (values, after) = after.split_at_mut(heads.num_heads * values_len);
+            rest = after;
+            if num_keys > 0 {
+                let values =
+                    values.chunks_exact_mut(values_len.max(1)).map(Some).chain(std::iter::repeat_with(|| None));
+                for (head, (keys, values)) in keys.chunks_exact_mut(keys_len).zip(values).enumerate() {
+                    tasks.push((sample, head, keys, values));
+                }
+            }
+        }
+        for_each(tasks, |(sample, head, keys, values)| {
+            let part = |part: usize| {
+                let first_column = part * heads.stride() + head * size;
+                index.sample_rows(level, sample).map(move |row| &qkv.row(row)[first_column..][..size])
+            };
+            pack_columns(part(1), size, panel_width, keys);
+            if let Some(values) = values {
+                pack_rows(part(2), panel_width, values);
+            }
+        });
+        let mut rest = &scratch[..];
+        let samples = (0..num_samples).map(|sample| {
+            let (num_keys, keys_len, values_len) = lengths(sample);
+            let (keys, after) = rest.split_at(heads.num_heads * keys_len);
+            let (values, after) = after.split_at(heads.num_heads * values_len);
+            rest = after;
+            Sample { num_keys, keys, values }
+        });
+        Self { heads, panel_width, samples: samples.collect() }
+    }
+
+    /// Keys of a sample.
+    pub fn num_keys(&self, sample: usize) -> usize {
+        self.samples[sample].num_keys
+    }
+
+    /// Values from one row of scores to the next: whole panels.
+    pub fn scores_stride(&self, sample: usize) -> usize {
+        self.num_keys(sample).next_multiple_of(self.panel_width)
+    }
+
+    /// Values from one row of [`PackedHeads::weighted_values`] to the next.
+    pub fn values_stride(&self) -> usize {
+        self.heads.head_stride().next_multiple_of(self.panel_width)
+    }
+
+    /// scores\[r, j\] of a head's queries with all keys of a sample; in padded columns 0.
+    #[inline(always)]
+    pub fn scores<S: Simd>(&self, simd: S, sample: usize, head: usize, queries: &[&[f32]], scores: &mut [f32]) {
+        let (stride, size) = (self.scores_stride(sample), self.heads.head_stride());
+        let keys = &self.samples[sample].keys[head * stride * size..][..stride * size];
+        for (panel, keys) in keys.chunks_exact(size * self.panel_width).enumerate() {
+            product(simd, queries, keys, &mut scores[panel * self.panel_width..], stride);
+        }
+        let scale = self.heads.scale();
+        scores[..queries.len() * stride].iter_mut().for_each(|score| *score *= scale);
+    }
+
+    /// sums\[r, d\] = Σ_j weights\[r\]\[j\] · V\[j, d\] of a head.
+    #[inline(always)]
+    pub fn weighted_values<S: Simd>(&self, simd: S, sample: usize, head: usize, weights: &[&[f32]], sums: &mut [f32]) {
+        let (stride, num_keys) = (self.values_stride(), self.num_keys(sample));
+        let values = &self.samples[sample].values[head * stride * num_keys..][..stride * num_keys];
+        for (panel, values) in values.chunks_exact(num_keys * self.panel_width).enumerate() {
+            product(simd, weights, values, &mut sums[panel * self.panel_width..], stride);
+        }
+    }
+}
+
+/// Tiles of rows, each within one sample: `(sample, rows)`.
+pub fn tiles(index: &CpuIndex, level: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let mut row = rows.start;
+    std::iter::from_fn(move || {
+        (row < rows.end).then(|| {
+            let sample = index.sample_of_row(level, row);
+            let tile = row..rows.end.min(row + TILE_ROWS).min(index.sample_rows(level, sample).end).max(row + 1);
+            row = tile.end;
+            (sample, tile)
+        })
+    })
+}
+
+/// One head's columns, from `first_column`, of the rows of a tile.
+#[inline(always)]
+pub fn tile_columns(matrix: &CpuMatrix, tile: Range<usize>, columns: Range<usize>) -> [&[f32]; TILE_ROWS] {
+    let mut rows = [[].as_slice(); TILE_ROWS];
+    for (slice, row) in rows.iter_mut().zip(tile) {
+        *slice = &matrix.row(row)[columns.clone()];
+    }
+    rows
+}
