@@ -4,13 +4,14 @@ import puppeteer from "puppeteer-core";
 
 /**
  * `webgpu: false` takes WebGPU away; `insecureHost` is a name for this machine that is no secure context; `camera` is a picture that
- * the browser makes up.
+ * the browser makes up; `dark` is what the visitor prefers.
  */
-export async function launch(browser, { webgpu = true, insecureHost = null, camera = false } = {}) {
+export async function launch(browser, { webgpu = true, insecureHost = null, camera = false, dark = false } = {}) {
     if (browser === "chromium") {
         const args = ["--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
         if (webgpu) args.push("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader");
         else args.push("--disable-blink-features=WebGPU", "--disable-features=WebGPUService");
+        if (dark) args.push("--blink-settings=preferredColorScheme=0");
         if (camera) args.push("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream");
         if (insecureHost) args.push(`--host-resolver-rules=MAP ${insecureHost} 127.0.0.1`);
         return puppeteer.launch({ browser: "chrome", executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
@@ -21,6 +22,7 @@ export async function launch(browser, { webgpu = true, insecureHost = null, came
             "dom.webgpu.workers.enabled": webgpu,
             "gfx.webgpu.ignore-blocklist": webgpu,
         };
+        if (dark) prefs["layout.css.prefers-color-scheme.content-override"] = 0;
         if (camera) Object.assign(prefs, { "media.navigator.streams.fake": true, "media.navigator.permission.disabled": true });
         if (insecureHost) prefs["network.dns.localDomains"] = insecureHost;
         const executablePath = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
