@@ -172,6 +172,7 @@ mod tests {
     #[test]
     fn removed_pieces_keep_their_width() {
         let result = Classification {
+            prune: sttabt::Prune::Concrete,
             tokens: strings(&["[CLS]", "片", "good", "##ish", "[SEP]"]),
             input_ids: vec![0; 5],
             grid: None,
