@@ -11,6 +11,8 @@ import { launch } from "./launch.mjs";
 
 const RUNNER = fileURLToPath(new URL("../../target/tools/bin/wasm-bindgen-test-runner", import.meta.url));
 const MAX_MS = 10 * 60_000;
+/** What the console says besides: the runner's own remarks, the icon that it does not serve, panics, which the page's text has too. */
+const NOISE = /^(Invoking test: |using deprecated parameters|Failed to load resource|panicked at )/;
 
 /** Starts the runner as a server on a free port, and returns it with its address. */
 async function serve(args) {
@@ -25,7 +27,7 @@ async function serve(args) {
 
 /** Runs the tests in a page and returns what they wrote, up to the line with the result if they came so far. */
 async function outputOf(page, url) {
-    page.on("console", (message) => console.log(message.text()));
+    page.on("console", (message) => !NOISE.test(message.text()) && console.log(message.text()));
     page.on("pageerror", (error) => console.log(`page error: ${error.message}`));
     await page.goto(url);
     const isDone = () => document.getElementById("output").textContent.includes("\ntest result: ");
@@ -37,8 +39,9 @@ const [browserName, ...args] = process.argv.slice(2);
 const { server, url } = await serve(args);
 const browser = await launch(browserName);
 try {
+    console.log(await browser.version());
     const output = await outputOf(await browser.newPage(), url);
-    console.log(`${await browser.version()}:\n${output}`);
+    console.log(output);
     process.exitCode = output.includes("\ntest result: ok. ") ? 0 : 1;
 } finally {
     await browser.close();
