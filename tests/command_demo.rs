@@ -61,9 +61,13 @@ impl Demo {
 
     /// `target` goes out as it is: no client tidies it up.
     fn ask(&self, method: &str, target: &str) -> Answer {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+    }
+
+    /// All that comes until the server closes.
+    fn send(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect();
-        write!(stream, "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("a request");
+        stream.write_all(request).expect("a request");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an answer");
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("the end of the headers");
@@ -109,7 +113,6 @@ fn files_come_whole_and_with_their_types() {
         ("/assets.js", "assets.js", "text/javascript; charset=utf-8", 10),
         ("/a.mjs", "a.mjs", "text/javascript; charset=utf-8", 0),
         ("/style.css?v=1#top", "style.css", "text/css; charset=utf-8", 99),
-        // Beyond what the server crate would send in chunks.
         ("/core_bg.wasm", "core_bg.wasm", "application/wasm", 100_003),
         ("/models/tiny/manifest.json", "models/tiny/manifest.json", "application/json", 5),
         ("/models/tiny/model.safetensors", "models/tiny/model.safetensors", "application/octet-stream", 3_000_017),
@@ -143,6 +146,18 @@ fn files_come_whole_and_with_their_types() {
     }
     let answer = demo.ask("POST", "/");
     assert_eq!((answer.status, answer.header("Allow")), (405, Some("GET, HEAD")), "{}", answer.headers);
+    let missing = demo.ask("HEAD", "/missing");
+    assert_eq!((missing.status, missing.body), (404, Vec::new()), "{}", missing.headers);
+    // A head of many pieces, as with the cookies of other servers; an HTTP/1.0 client; something else altogether.
+    let cookies = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\n\r\n", "a=b; ".repeat(10_000));
+    assert_eq!(demo.send(cookies.as_bytes()).status, 200);
+    assert_eq!(demo.send(b"GET / HTTP/1.0\r\n\r\n").status, 200);
+    for nonsense in [&b"nonsense\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01\0", &[b'A'; 300 << 10]] {
+        assert_eq!(demo.send(nonsense).status, 400);
+    }
+    // The body of a POST is not read, and the answer arrives all the same.
+    let post = [&b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"[..], &bytes(100_000)].concat();
+    assert_eq!(demo.send(&post).status, 405);
 }
 
 #[test]
@@ -179,6 +194,8 @@ fn nothing_outside_the_page_is_served() {
         "/linked/dist/../secret.txt",
         "/secret.txt",
         "/index.html/",
+        "/index.html%2f",
+        "/models//tiny",
         "/index.html%00",
         "/index.html%",
         "/%ff",

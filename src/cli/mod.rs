@@ -11,6 +11,7 @@ mod images;
 mod info;
 mod metrics;
 mod model_dir;
+mod server;
 mod table;
 
 use std::io;
