@@ -26,7 +26,7 @@ export class BenchmarkPanel {
     readonly #start = h("button", { type: "button" }, ["Measure this device"], { click: () => void this.#measure() });
     readonly #copy = h("button", { type: "button", hidden: true }, ["Copy as JSON"], { click: () => void this.#copyJson() });
     readonly #progress = h("progress", { hidden: true, "aria-label": "benchmark" });
-    readonly #table = h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Benchmark" });
+    readonly #table = h("div", { class: "card scroll", role: "region", tabindex: 0, "aria-label": "Benchmark" });
     #report: { environment: object; runs: Row[] } | null = null;
 
     constructor(
@@ -57,7 +57,10 @@ export class BenchmarkPanel {
             this.onModel(model);
             const { backend } = model;
             const runs: Row[] = [];
-            for (const length of LENGTHS) runs.push(...(await this.#measureLength(model, length)));
+            for (const length of LENGTHS) {
+                this.#table.replaceChildren(h("p", { class: "hint" }, [`Measuring ${length} tokens …`]));
+                runs.push(...(await this.#measureLength(model, length)));
+            }
             this.#report = { environment: { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...backend }, runs };
             this.#show(runs);
             this.onError(null);

@@ -91,7 +91,7 @@ export function cost(results: Result[], times: Times | null): HTMLElement {
 /** `speed`: against dense; null until it is measured. */
 function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
-    if (speed === null) return `${share} of the dense FLOPs; the times are being measured.`;
+    if (speed === null) return `${share} of the dense FLOPs; the times are measured once the model is here and idle.`;
     const why =
         result.prune.rule === "oracle"
             ? "oracle runs the whole model first: it shows an upper bound, and is never faster."

@@ -2,6 +2,7 @@
 
 import type { ModelInfo, Result } from "sttabt";
 import { h, setAttributes } from "./dom";
+import { ruleName } from "./figures";
 import { join, line, outline, type Rect } from "./strokes";
 import { describe, isKept, rowLabel, rowName, type Asker, type Spot, type View } from "./view";
 
@@ -101,19 +102,20 @@ export class ImageView implements View {
         const result = this.#result;
         const columns = 5;
         const rows = Math.ceil((result?.kept.length ?? 1) / columns);
-        const [size, gap, caption] = [224, 12, 24];
+        const [size, gap, caption, title] = [224, 12, 24, 36];
         const width = columns * (size + gap) + gap;
-        const canvas = h("canvas", { width, height: rows * (size + caption + gap) + gap });
+        const canvas = h("canvas", { width, height: title + rows * (size + caption + gap) + gap });
         const context = canvas.getContext("2d");
         if (!context || !result) return canvas;
         context.fillStyle = "#ffffff";
         context.fillRect(0, 0, canvas.width, canvas.height);
         context.fillStyle = "#10131a";
         context.font = "15px system-ui, sans-serif";
+        context.fillText(`${result.label}, with ${ruleName(result.prune)}`, gap, 24);
         result.kept.forEach((kept, row) => {
             const panel = h("canvas", { width: size, height: size });
             this.#draw(panel, coverOf(result, row), row, false);
-            const [x, y] = [gap + (row % columns) * (size + gap), gap + Math.floor(row / columns) * (size + caption + gap)];
+            const [x, y] = [gap + (row % columns) * (size + gap), title + Math.floor(row / columns) * (size + caption + gap)];
             context.drawImage(panel, x, y);
             context.fillText(`${rowName(row, result.kept.length - 1)}: ${kept.length} of ${result.numTokens}`, x, y + size + 17);
         });
