@@ -37,13 +37,14 @@ async function outputOf(page, url) {
 
 const [browserName, ...args] = process.argv.slice(2);
 const { server, url } = await serve(args);
-const browser = await launch(browserName);
+let browser;
 try {
+    browser = await launch(browserName);
     console.log(await browser.version());
     const output = await outputOf(await browser.newPage(), url);
     console.log(output);
     process.exitCode = output.includes("\ntest result: ok. ") ? 0 : 1;
 } finally {
-    await browser.close();
+    await browser?.close();
     server.kill();
 }
