@@ -58,7 +58,7 @@ fn answer(mut stream: TcpStream, folder: &Path) -> io::Result<()> {
     }
     // Closing on unread bytes, as of a POST, would take back what is under way.
     stream.shutdown(Shutdown::Write)?;
-    io::copy(&mut stream.take(MAX_HEAD_BYTES as u64), &mut io::sink())?;
+    io::copy(&mut stream, &mut io::sink())?;
     Ok(())
 }
 
