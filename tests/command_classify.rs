@@ -233,24 +233,28 @@ fn without_a_model_it_says_where_it_looked() {
     std::fs::create_dir_all(&bin).and_then(|()| std::fs::create_dir_all(&work)).expect("folders");
     let program = bin.join("sttabt");
     std::fs::copy(env!("CARGO_BIN_EXE_sttabt"), &program).expect("a copy");
-    let mut command = std::process::Command::new(&program);
-    command.args(["classify", "--backend", "cpu", "w7"]).current_dir(&work).env_remove("STTABT_MODEL");
-    // Another test's process may still hold the copy open for writing, between its fork and its exec.
-    let ended = loop {
-        match command.output() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-            output => break Ended::from(output.expect("the copy starts")),
+    let end = |args: &[&str]| {
+        let mut command = std::process::Command::new(&program);
+        command.args(args).current_dir(&work).env_remove("STTABT_MODEL").env("NODEVICE_SELECT", "1");
+        // Another test's process may still hold the copy open for writing, between its fork and its exec.
+        loop {
+            match command.output() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                output => break Ended::from(output.expect("the copy starts")),
+            }
         }
     };
+    let (ended, info) = (end(&["classify", "--backend", "cpu", "w7"]), end(&["info"]));
     let folder = folder.canonicalize().expect("the folder");
     let mut places: Vec<_> =
         work.canonicalize().expect("the folder").ancestors().map(|path| path.join("models/sst2-minilm")).collect();
     places.push(folder.join("bin/models/sst2-minilm"));
     let places: Vec<String> = places.iter().map(|place| format!("  {}\n", place.display())).collect();
     std::fs::remove_dir_all(&folder).expect("removed");
-    let expected = format!(
-        "error: no model: --model and STTABT_MODEL are not given, and there is no folder at\n{}",
-        places.concat()
-    );
-    assert_eq!((ended.code, ended.stderr), (1, expected));
+    let expected =
+        format!("no model: --model and STTABT_MODEL are not given, and there is no folder at\n{}", places.concat());
+    assert_eq!((ended.code, ended.stderr), (1, format!("error: {expected}")));
+    // The adapters of this machine are worth knowing without one.
+    let info = info.quiet();
+    assert!(info.starts_with("adapter ") && info.ends_with(&format!("\n\n{expected}")), "{info}");
 }

@@ -234,7 +234,11 @@ fn files_that_cannot_be_read() {
 #[test]
 fn arguments_that_make_no_sense() {
     let (image, save) = (IMAGES[0], "2 error: --save draws images: it needs --image");
-    let rows: [(Command, &str); 11] = [
+    let rows: [(Command, &str); 12] = [
+        (
+            tiny_images("classify", &["--image", image, "a film. good"]),
+            "2 error: there is no file or folder `a film. good`: all that follows --image are images, and texts are classified without it",
+        ),
         (tiny_images("classify", &["--save", "out.png"]), save),
         (tiny("classify", &["--save", "out.png", "w7"]), save),
         (

@@ -86,6 +86,9 @@ fn info_lists_adapters_and_the_model() {
     let stdout = run(sttabt(["info", "--model", &path(&common::fixture("tiny-vit"))])).quiet();
     assert!(stdout.contains("\n  Vit, 4 layers, hidden size 48, 4 heads, intermediate size 96\n"), "{stdout}");
     assert!(stdout.contains("\n  input      images of 48 x 48 pixels in patches of 8, 37 tokens\n"), "{stdout}");
+    // What rounds to zero has no sign.
+    let stdout = run(sttabt(["info", "--model", "models/deit-tiny"])).quiet();
+    assert!(stdout.contains("\n  p_logit    0.000 -0.060 -0.061 "), "{stdout}");
     // A bare model: what is missing is said.
     let folder = scratch("info_bare");
     let mut files = tiny_files();

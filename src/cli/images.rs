@@ -17,6 +17,13 @@ const IMAGENET_WNIDS: &str = include_str!("imagenet_wnids.txt");
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
+        // Very likely a text behind the images.
+        if !is_image(path) && !path.exists() {
+            return Err(Failure::Usage(format!(
+                "there is no file or folder `{}`: all that follows --image are images, and texts are classified without it",
+                path.display()
+            )));
+        }
         if !path.is_dir() {
             files.push(path.clone());
             continue;
@@ -31,11 +38,13 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// By its ending.
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+}
+
 fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_image = |path: &Path| {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
-    };
     let mut files = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|error| Failure::Error(format!("cannot read {}: {error}", folder.display())))?;

@@ -4,16 +4,26 @@ use std::io::{self, Write};
 
 use sttabt::{InputConfig, Model, Task};
 
-use super::Result;
 use super::args::InfoArgs;
 use super::draw::visible;
-use super::model_dir::{Kind, find, load};
+use super::model_dir::{Kind, find, load, named};
+use super::{Failure, Result};
 
 pub fn run(args: &InfoArgs) -> Result<()> {
     let mut out = io::stdout().lock();
     print_adapters(&mut out)?;
     out.flush()?;
-    let folder = find(&args.model, Kind::Text)?;
+    let folder = match find(&args.model, Kind::Text) {
+        // Whoever named no model may have come for the adapters.
+        Err(Failure::Error(message)) if named(&args.model).is_none() => {
+            writeln!(out)?;
+            for line in message.lines() {
+                writeln!(out, "{}", visible(line))?;
+            }
+            return Ok(out.flush()?);
+        }
+        found => found?,
+    };
     let model = load(&folder)?;
     writeln!(out, "\nmodel {}", visible(&folder.display().to_string()))?;
     print_model(&mut out, &model)?;
@@ -100,7 +110,9 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
     match model.p_logits() {
         Some(p_logits) => {
             let p_logits: Vec<String> = p_logits.iter().map(|p_logit| format!("{p_logit:.3}")).collect();
-            writeln!(out, "  p_logit    {}", p_logits.join(" "))?;
+            // What rounds to zero has no sign.
+            let p_logits = p_logits.iter().map(|text| if text == "-0.000" { "0.000" } else { text });
+            writeln!(out, "  p_logit    {}", p_logits.collect::<Vec<_>>().join(" "))?;
         }
         None => writeln!(out, "  p_logit    none: no concrete")?,
     }

@@ -25,9 +25,7 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
         Kind::Text => TEXT_MODEL,
         Kind::Images => IMAGE_MODEL,
     };
-    let named = args.model.clone().map(|path| (path, "--model"));
-    let named = named.or_else(|| std::env::var_os("STTABT_MODEL").map(|path| (path.into(), "STTABT_MODEL")));
-    if let Some((path, by)) = named {
+    if let Some((path, by)) = named(args) {
         return if path.is_dir() {
             Ok(path)
         } else {
@@ -40,6 +38,12 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
         let message = "no model: --model and STTABT_MODEL are not given, and there is no folder at";
         Failure::Error(format!("{message}\n{places}"))
     })
+}
+
+/// The folder that was asked for, and by what.
+pub fn named(args: &ModelArgs) -> Option<(PathBuf, &'static str)> {
+    let argument = args.model.clone().map(|path| (path, "--model"));
+    argument.or_else(|| std::env::var_os("STTABT_MODEL").map(|path| (path.into(), "STTABT_MODEL")))
 }
 
 /// A path of the repository, below the working directory, the executable's or a folder above one of them; else all places that were
