@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use sttabt::{BackendKind, BackendOptions, Error, Prune};
+use clap::{Parser, Subcommand};
+use sttabt::{Error, Prune};
+
+use super::{ColumnArgs, DeviceArgs, ModelArgs};
 
 /// Classify with transformers that compute only the tokens that matter.
 #[derive(Parser)]
@@ -45,43 +47,6 @@ const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
-
-/// Where the model is.
-#[derive(clap::Args)]
-pub struct ModelArgs {
-    /// Model folder in Hugging Face layout [default: $STTABT_MODEL, else models/sst2-minilm, for images models/deit-tiny]
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
-}
-
-/// Where to compute.
-#[derive(clap::Args)]
-pub struct DeviceArgs {
-    /// auto: a hardware GPU if there is one, else the CPU; gpu: any GPU adapter, software ones included
-    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "BACKEND")]
-    pub backend: BackendArg,
-    /// Take the GPU adapter whose name contains NAME
-    #[arg(long, value_name = "NAME")]
-    pub adapter: Option<String>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum BackendArg {
-    Auto,
-    Gpu,
-    Cpu,
-}
-
-impl DeviceArgs {
-    pub fn options(&self) -> BackendOptions {
-        let kind = match self.backend {
-            BackendArg::Auto => BackendKind::Auto,
-            BackendArg::Gpu => BackendKind::Gpu,
-            BackendArg::Cpu => BackendKind::Cpu,
-        };
-        BackendOptions { kind, adapter: self.adapter.clone(), max_buffer_bytes: None }
-    }
-}
 
 /// Clap's message quotes the rule already.
 fn rule(text: &str) -> Result<Prune, String> {
@@ -132,24 +97,11 @@ pub struct EvalArgs {
     /// Inputs of one batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
-    /// Measure on N inputs only: the first rows of a file, or images spread evenly over the classes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Name or number (from 1) of the column with the text [default: by GLUE's names]
-    #[arg(long, value_name = "COLUMN")]
-    pub text_column: Option<String>,
-    /// Name or number of the column with the second text [default: by GLUE's names]
-    #[arg(long, value_name = "COLUMN")]
-    pub pair_column: Option<String>,
-    /// Name or number of the column with the label [default: by GLUE's names]
-    #[arg(long, value_name = "COLUMN")]
-    pub label_column: Option<String>,
-    /// The file has no header line; columns are given by number
-    #[arg(long)]
-    pub no_header: bool,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
     /// Measure on images instead: a folder with one folder per class, named by label, ImageNet id (n01440764) or index
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header"])]
     pub images: Option<PathBuf>,

@@ -9,7 +9,7 @@ use sttabt::{Classification, Engine, Input, Model, Outputs, Picture, Prune, Task
 use super::args::ClassifyArgs;
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
-use super::{Failure, Result, draw, figure, images, open_engine, text_input};
+use super::{Failure, Result, draw, figure, images, open_engine, text_input, visible};
 
 /// Images decoded and run at once: a batch large enough for any device, and small enough for the memory of photographs.
 const IMAGES_AT_ONCE: usize = 32;
@@ -95,7 +95,7 @@ fn classify_images(engine: &mut Engine, files: &[PathBuf], prune: &Prune, keep: 
     for files in files.chunks(IMAGES_AT_ONCE) {
         let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
         let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
-        classify(engine, &inputs, prune, &mut run).map_err(|error| images::name_file(error, |index| &files[index]))?;
+        classify(engine, &inputs, prune, &mut run).map_err(|error| super::name_file(error, |index| &files[index]))?;
         if let (true, Some(preprocessor)) = (keep, engine.model().preprocessor()) {
             for picture in &pictures {
                 run.pictures.push(preprocessor.resized(picture)?);
@@ -114,7 +114,7 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
         }
         match (inputs, result.grid) {
             (Inputs::Images(files), Some(grid)) => {
-                writeln!(out, "{}", draw::visible(&files[index].display().to_string()))?;
+                writeln!(out, "{}", visible(&files[index].display().to_string()))?;
                 if args.save.is_none() {
                     draw::grids(&mut out, result, grid, width)?;
                     writeln!(out)?;
@@ -128,7 +128,7 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
         draw::summary(&mut out, result, &answers(engine.model(), inputs, result))?;
     }
     if let Some(path) = &args.save {
-        writeln!(out, "\nthe layers are drawn in {}", draw::visible(&path.display().to_string()))?;
+        writeln!(out, "\nthe layers are drawn in {}", visible(&path.display().to_string()))?;
     }
     let backend = engine.backend();
     let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };
@@ -141,14 +141,13 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
 /// The label with its probability; of an image the five best.
 fn answers(model: &Model, inputs: &Inputs, result: &Classification) -> Vec<String> {
     if model.config().task == Task::Regression {
-        return vec![format!("{} {:.3}", draw::visible(&result.label), result.logits[0])];
+        return vec![format!("{} {:.3}", visible(&result.label), result.logits[0])];
     }
     let num_answers = if matches!(inputs, Inputs::Images(_)) { 5 } else { 1 };
     let mut labels: Vec<usize> = (0..result.probs.len()).collect();
     labels.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
-    let answer = |&label: &usize| {
-        format!("{} {:.1} %", draw::visible(&model.config().labels[label]), 100.0 * result.probs[label])
-    };
+    let answer =
+        |&label: &usize| format!("{} {:.1} %", visible(&model.config().labels[label]), 100.0 * result.probs[label]);
     labels.iter().take(num_answers).map(answer).collect()
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread;
 
 use super::args::DemoArgs;
-use super::draw::visible;
 use super::model_dir::{nearest, unreadable};
 use super::server::{START, serve};
+use super::visible;
 use super::{Failure, Result, note};
 
 /// What `npm run build` in demo/ leaves.

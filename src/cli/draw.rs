@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 use sttabt::Classification;
 use unicode_width::UnicodeWidthStr;
 
+use super::visible;
+
 const FADED: Style = AnsiColor::BrightBlack.on_default();
 const KEPT: Style = Style::new().bold();
 const LABEL: Style = AnsiColor::Cyan.on_default();
@@ -20,11 +22,6 @@ impl Word {
     fn width(&self) -> usize {
         self.pieces.iter().map(|(_, text)| text.width()).sum()
     }
-}
-
-/// Control characters would command the terminal; they are shown as `\u{fffd}`.
-pub fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Joins `##` pieces; control characters become visible instead of reaching the terminal.

@@ -10,11 +10,11 @@ use serde::Serialize;
 use sttabt::{Classification, Config, Engine, Error, Flops, Input, Outputs, Picture, Prune, Task};
 
 use super::args::EvalArgs;
-use super::draw::visible;
 use super::metrics::{accuracy, f1, matthews, pearson, spearman};
 use super::model_dir::{Kind, find, load};
-use super::table::{Row, bad, read};
-use super::{Failure, Result, images, open_engine, text_input};
+use super::table::{Expected, Row, bad, read};
+use super::visible;
+use super::{Failure, Result, images, open_engine, text_input, write_columns};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
@@ -74,10 +74,10 @@ impl Samples {
     fn read(args: &EvalArgs, config: &Config) -> Result<Self> {
         match (&args.images, &args.data) {
             (Some(folder), _) => {
-                let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
+                let limit = args.columns.limit.map_or(usize::MAX, |limit| limit as usize);
                 images::labelled(folder, config, limit).map(Self::Images)
             }
-            (None, Some(path)) => read(args, path, config).map(Self::Texts),
+            (None, Some(path)) => read(&args.columns, path, config).map(Self::Texts),
             (None, None) => Err(Failure::Usage("nothing to measure on: give DATA.tsv or --images DIR".to_owned())),
         }
     }
@@ -153,7 +153,7 @@ fn measure(
                 let pictures: Vec<Picture> =
                     files.iter().map(|(file, _)| images::picture(file)).collect::<Result<_>>()?;
                 let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
-                classify(&inputs).map_err(|error| images::name_file(error, |index| &files[index].0))?;
+                classify(&inputs).map_err(|error| super::name_file(error, |index| &files[index].0))?;
             }
         }
     }
@@ -224,7 +224,13 @@ fn text_metrics(run: &Run, rows: &[Row], config: &Config) -> BTreeMap<&'static s
     match config.task {
         Task::Regression => {
             let values: Vec<f64> = run.predictions.iter().map(|prediction| prediction.value).collect();
-            let numbers: Vec<f64> = rows.iter().filter_map(|row| row.expected.value()).collect();
+            let numbers: Vec<f64> = rows
+                .iter()
+                .filter_map(|row| match row.expected {
+                    Expected::Value(value) => Some(value),
+                    Expected::Label(_) => None,
+                })
+                .collect();
             BTreeMap::from([("pearson", pearson(&values, &numbers)), ("spearman", spearman(&values, &numbers))])
         }
         Task::Classification => {
@@ -259,16 +265,7 @@ fn print(out: &mut impl Write, reports: &[Report]) -> Result<()> {
         line.push(format!("{:.2}", report.ms));
         lines.push(line);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate() {
-            match column {
-                0 => write!(out, "{cell:<width$}", width = width(0))?,
-                _ => write!(out, "  {cell:>width$}", width = width(column))?,
-            }
-        }
-        writeln!(out)?;
-    }
+    write_columns(out, &lines)?;
     writeln!(out, "\nMetrics in per cent; GFLOPs and ms per sample, ApproxNet included.")?;
     Ok(())
 }

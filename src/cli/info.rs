@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use sttabt::{InputConfig, Model, Task};
 
 use super::args::InfoArgs;
-use super::draw::visible;
 use super::model_dir::{Kind, find, load, named};
+use super::visible;
 use super::{Failure, Result};
 
 pub fn run(args: &InfoArgs) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::draw::visible;
+use super::visible;
 
 /// What stands for the folder.
 pub const START: &str = "index.html";

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sttabt::{Config, Error, Picture};
+use sttabt::{Config, Picture};
 use walkdir::WalkDir;
 
 use super::model_dir::unreadable;
@@ -59,14 +59,6 @@ fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn picture(path: &Path) -> Result<Picture> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     Ok(Picture::decode(&path.display().to_string(), &bytes)?)
-}
-
-/// An error of one input, with the name of its file instead of its place in a batch.
-pub fn name_file<'a>(error: Error, file: impl Fn(usize) -> &'a PathBuf) -> Failure {
-    match error {
-        Error::Input { index, reason } => Failure::Error(format!("{}: {reason}", file(index).display())),
-        other => other.into(),
-    }
 }
 
 /// The images of a folder with one folder per class, and their labels.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sttabt::{Config, Task};
 
-use super::args::EvalArgs;
+use super::args::ColumnArgs;
 use super::model_dir::unreadable;
 use super::{Failure, Result};
 
@@ -33,13 +33,6 @@ impl Expected {
             Self::Value(_) => None,
         }
     }
-
-    pub fn value(self) -> Option<f64> {
-        match self {
-            Self::Label(_) => None,
-            Self::Value(value) => Some(value),
-        }
-    }
 }
 
 /// A labelled input.
@@ -59,7 +52,7 @@ struct Columns {
 }
 
 /// Reads the rows that `args` ask for; every error names the file and its line.
-pub fn read(args: &EvalArgs, path: &Path, config: &Config) -> Result<Vec<Row>> {
+pub fn read(args: &ColumnArgs, path: &Path, config: &Config) -> Result<Vec<Row>> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if bytes.trim_ascii().is_empty() {
@@ -125,7 +118,7 @@ pub fn bad(path: &Path, line: u64, what: &str) -> Failure {
     Failure::Error(format!("{}, line {line}: {what}", path.display()))
 }
 
-fn columns(args: &EvalArgs, path: &Path, header: &[String]) -> Result<Columns> {
+fn columns(args: &ColumnArgs, path: &Path, header: &[String]) -> Result<Columns> {
     let path = path.display();
     let find = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
     let named = |name: &String| -> Result<usize> {

@@ -1,0 +1,28 @@
+//! The command `sttabt-bench`: what pruning costs and saves on this device, in FLOPs and in time.
+
+mod args;
+#[path = "../command/mod.rs"]
+mod command;
+mod compare;
+mod environment;
+mod inputs;
+mod report;
+mod run;
+mod stop;
+mod times;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    command::start();
+    // Clap prints help and usage errors, with exit code 2 for the latter.
+    let outcome = match Args::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::run(&args),
+    };
+    command::finish(outcome)
+}

@@ -1,0 +1,63 @@
+//! Arguments that both commands take.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use sttabt::{BackendKind, BackendOptions};
+
+/// Where the model is.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// Model folder in Hugging Face layout [default: $STTABT_MODEL, else models/sst2-minilm, for images models/deit-tiny]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+}
+
+/// Where to compute.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// auto: a hardware GPU if there is one, else the CPU; gpu: any GPU adapter, software ones included
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "BACKEND")]
+    pub backend: BackendArg,
+    /// Take the GPU adapter whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum BackendArg {
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+impl DeviceArgs {
+    pub fn options(&self) -> BackendOptions {
+        let kind = match self.backend {
+            BackendArg::Auto => BackendKind::Auto,
+            BackendArg::Gpu => BackendKind::Gpu,
+            BackendArg::Cpu => BackendKind::Cpu,
+        };
+        BackendOptions { kind, adapter: self.adapter.clone(), max_buffer_bytes: None }
+    }
+}
+
+/// Which rows of a labelled file, and what its columns are.
+#[derive(clap::Args)]
+pub struct ColumnArgs {
+    /// Measure on N inputs only: the first rows of a file, or images spread evenly over the classes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Name or number (from 1) of the column with the text [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<String>,
+    /// Name or number of the column with the second text [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub pair_column: Option<String>,
+    /// Name or number of the column with the label [default: by GLUE's names]
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
+    /// The file has no header line; columns are given by number
+    #[arg(long)]
+    pub no_header: bool,
+}
