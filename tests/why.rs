@@ -11,7 +11,7 @@ const TOLERANCE: f32 = 1e-5;
 
 fn runs(model: &Model, input: Input<'_>, kind: BackendKind) -> Vec<Classification> {
     let mut engine = engine(model, kind);
-    let run = |rule: &&str| classify_with(&mut engine, &[input.clone()], &rule.parse().expect("rule"), &ALL).remove(0);
+    let run = |rule: &&str| classify_with(&mut engine, &[input], &rule.parse().expect("rule"), &ALL).remove(0);
     EACH_RULE.iter().filter(|rule| **rule != "dense").map(run).collect()
 }
 
