@@ -101,47 +101,61 @@ fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut Cpu
 #[inline(always)]
 fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) {
     let CpuLinear { in_stride, panel_width, weight, bias, .. } = call.linear;
-    let features = task.features;
-    let panels = features.start / panel_width..features.end.div_ceil(*panel_width);
-    for panel in panels {
-        let weight = &weight[panel * in_stride * panel_width..][..in_stride * panel_width];
-        let bias = &bias[panel * panel_width..][..*panel_width];
+    let (features, width) = (task.features, *panel_width);
+    let inputs: Vec<&[f32]> =
+        (task.first_row..task.first_row + task.rows.len()).map(|row| call.input.row(row)).collect();
+    for panel in features.start / width..features.end.div_ceil(width) {
+        let weight = &weight[panel * in_stride * width..][..in_stride * width];
+        let bias = &bias[panel * width..][..width];
         // The panel's features that are asked for.
-        let asked = features.start.max(panel * panel_width)..features.end.min((panel + 1) * panel_width);
-        let in_panel = asked.start - panel * panel_width..asked.end - panel * panel_width;
-        for (tile, rows) in task.rows.chunks_mut(TILE_ROWS).enumerate() {
+        let asked = features.start.max(panel * width)..features.end.min((panel + 1) * width);
+        let in_panel = asked.start - panel * width..asked.end - panel * width;
+        let mut sums = [0.0; TILE_ROWS * MAX_PANEL_WIDTH];
+        let tiles = inputs.chunks(TILE_ROWS).zip(task.rows.chunks_mut(TILE_ROWS));
+        for (tile, (inputs, rows)) in tiles.enumerate() {
             let first_row = task.first_row + tile * TILE_ROWS;
-            let mut inputs = [[].as_slice(); TILE_ROWS];
-            for (row, input) in inputs[..rows.len()].iter_mut().enumerate() {
-                *input = call.input.row(first_row + row);
-            }
-            let mut sums = [0.0; TILE_ROWS * MAX_PANEL_WIDTH];
-            product(simd, &inputs[..rows.len()], weight, &mut sums, *panel_width);
-            for (row, (sums, output)) in sums.chunks_exact_mut(*panel_width).zip(rows).enumerate() {
-                activate(simd, call.activation, sums, bias);
+            product(simd, inputs, weight, &mut sums, width);
+            for (row, (sums, output)) in sums.chunks_exact(width).zip(rows).enumerate() {
                 let output = &mut output[asked.start - features.start..][..asked.len()];
-                output.copy_from_slice(&sums[in_panel.clone()]);
-                if let Some(residual) = call.residual {
-                    let place = asked.start - call.features.start;
-                    for (value, residual) in output.iter_mut().zip(&residual.row(first_row + row)[place..]) {
-                        *value += residual;
+                let residual = call
+                    .residual
+                    .map(|residual| &residual.row(first_row + row)[asked.start - call.features.start..][..asked.len()]);
+                if asked.len() == width {
+                    finish(simd, call.activation, sums, bias, residual, output);
+                } else {
+                    let (mut padded, mut padded_residual) = ([0.0; MAX_PANEL_WIDTH], [0.0; MAX_PANEL_WIDTH]);
+                    if let Some(residual) = residual {
+                        padded_residual[in_panel.clone()].copy_from_slice(residual);
                     }
+                    finish(simd, call.activation, sums, bias, Some(&padded_residual), &mut padded);
+                    output.copy_from_slice(&padded[in_panel.clone()]);
                 }
             }
         }
     }
 }
 
-/// activation(sum + bias), in place.
+/// output = activation(sums + bias) + residual, for a whole panel.
 #[inline(always)]
-fn activate<S: Simd>(simd: S, activation: Activation, sums: &mut [f32], bias: &[f32]) {
+fn finish<S: Simd>(
+    simd: S,
+    activation: Activation,
+    sums: &[f32],
+    bias: &[f32],
+    residual: Option<&[f32]>,
+    output: &mut [f32],
+) {
     let lanes = S::f32s::LEN;
-    for (sums, bias) in sums.chunks_exact_mut(lanes).zip(bias.chunks_exact(lanes)) {
+    for (vector, (sums, bias)) in sums.chunks_exact(lanes).zip(bias.chunks_exact(lanes)).enumerate() {
         let sum = S::f32s::from_slice(simd, sums) + S::f32s::from_slice(simd, bias);
-        match activation {
-            Activation::Identity => sum.store_slice(sums),
-            Activation::Gelu => (sum * normal_cdf(simd, sum)).store_slice(sums),
-            Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()).store_slice(sums),
+        let mut value = match activation {
+            Activation::Identity => sum,
+            Activation::Gelu => sum * normal_cdf(simd, sum),
+            Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()),
+        };
+        if let Some(residual) = residual {
+            value += S::f32s::from_slice(simd, &residual[vector * lanes..][..lanes]);
         }
+        value.store_slice(&mut output[vector * lanes..][..lanes]);
     }
 }

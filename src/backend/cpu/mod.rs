@@ -139,7 +139,7 @@ impl Backend for CpuBackend {
 
     fn max_chunk_multiply_adds(&self) -> u64 {
         // About a second of one core between two points where a run can be cancelled.
-        20_000_000_000
+        3_000_000_000
     }
 
     fn create_matrix(&mut self, label: &'static str, num_rows: usize, width: usize) -> Result<CpuMatrix> {

@@ -74,15 +74,16 @@ pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32
 fn tile<S: Simd, const ROWS: usize>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) {
     let lanes = S::f32s::LEN;
     let width = PANEL_VECTORS * lanes;
-    let depth = panel.len() / width;
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][..depth]);
     for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
-        let rows = rows.map(|row| &row[block * BLOCK_DEPTH..][..panel.len() / width]);
+        let depth = panel.len() / width;
+        let mut block_rows = [[].as_slice(); ROWS];
+        for (block_row, row) in block_rows.iter_mut().zip(rows) {
+            *block_row = &row[block * BLOCK_DEPTH..][..depth];
+        }
         let mut tile = [[S::f32s::splat(simd, 0.0); PANEL_VECTORS]; ROWS];
         for (k, columns) in panel.chunks_exact(width).enumerate() {
-            let columns: [S::f32s; PANEL_VECTORS] =
-                std::array::from_fn(|vector| S::f32s::from_slice(simd, &columns[vector * lanes..][..lanes]));
-            for (sums, row) in tile.iter_mut().zip(&rows) {
+            let columns = [0, 1].map(|vector| S::f32s::from_slice(simd, &columns[vector * lanes..][..lanes]));
+            for (sums, row) in tile.iter_mut().zip(&block_rows) {
                 let value = S::f32s::splat(simd, row[k]);
                 for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum = value.mul_add(column, *sum);
