@@ -5,7 +5,7 @@ import { byId, download, h, megabytes, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
 import { RuleControl } from "./rule-control";
 import { Runner } from "./runner";
-import { prune, type Rule, type State } from "./state";
+import { hashOf, MAX_LINK_TEXT, prune, type Rule, type State } from "./state";
 import { stacked, type Spot, type View } from "./view";
 import { WhyPanel } from "./why";
 
@@ -228,12 +228,14 @@ export class Panel {
     }
 
     async #copyLink(button: HTMLElement): Promise<void> {
-        const text = await navigator.clipboard.writeText(location.href).then(
+        const { state } = this.options;
+        const said = await navigator.clipboard.writeText(new URL(hashOf(state), location.href).href).then(
             () => "Copied",
             () => "The address bar has the link",
         );
+        const isCut = state.tab === "text" && state.text.length > MAX_LINK_TEXT;
         const before = button.textContent;
-        button.textContent = text;
-        setTimeout(() => (button.textContent = before), 1500);
+        button.textContent = isCut ? `${said}, with the first ${MAX_LINK_TEXT} characters of the text` : said;
+        setTimeout(() => (button.textContent = before), isCut ? 4000 : 1500);
     }
 }
