@@ -114,7 +114,7 @@ fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) 
         let tiles = inputs.chunks(TILE_ROWS).zip(task.rows.chunks_mut(TILE_ROWS));
         for (tile, (inputs, rows)) in tiles.enumerate() {
             let first_row = task.first_row + tile * TILE_ROWS;
-            product(simd, inputs, weight, &mut sums, width);
+            product(simd, inputs, weight, width, &mut sums, width);
             for (row, (sums, output)) in sums.chunks_exact(width).zip(rows).enumerate() {
                 let output = &mut output[asked.start - features.start..][..asked.len()];
                 let residual = call

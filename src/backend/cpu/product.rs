@@ -47,45 +47,61 @@ pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize
     }
 }
 
-/// The product of up to [`TILE_ROWS`] rows with one panel. Row r of the result starts at `sums[r · stride]`.
+/// The product of up to [`TILE_ROWS`] rows with one panel, or half a panel. Row r of the result starts at `sums[r · stride]`.
 #[inline(always)]
-pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) {
+pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], panel_width: usize, sums: &mut [f32], stride: usize) {
     // A function of its own for every number of rows: a constant number of sums, which then stay in registers.
     macro_rules! tile {
-        ($count:literal) => {
+        ($count:literal, $vectors:expr) => {
             simd.vectorize(
                 #[inline(always)]
-                || tile::<S, $count>(simd, rows, panel, sums, stride),
+                || tile::<S, $count, { $vectors }>(simd, rows, panel, sums, stride),
             )
         };
     }
-    match rows.len() {
-        1 => tile!(1),
-        2 => tile!(2),
-        3 => tile!(3),
-        4 => tile!(4),
-        5 => tile!(5),
-        6 => tile!(6),
+    let is_half = panel_width == S::f32s::LEN;
+    match (rows.len(), is_half) {
+        (1, false) => tile!(1, PANEL_VECTORS),
+        (2, false) => tile!(2, PANEL_VECTORS),
+        (3, false) => tile!(3, PANEL_VECTORS),
+        (4, false) => tile!(4, PANEL_VECTORS),
+        (5, false) => tile!(5, PANEL_VECTORS),
+        (6, false) => tile!(6, PANEL_VECTORS),
+        (1, true) => tile!(1, 1),
+        (2, true) => tile!(2, 1),
+        (3, true) => tile!(3, 1),
+        (4, true) => tile!(4, 1),
+        (5, true) => tile!(5, 1),
+        (6, true) => tile!(6, 1),
         _ => {}
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize>(simd: S, rows: &[&[f32]], panel: &[f32], sums: &mut [f32], stride: usize) {
+fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: &[&[f32]],
+    panel: &[f32],
+    sums: &mut [f32],
+    stride: usize,
+) {
     let lanes = S::f32s::LEN;
-    let width = PANEL_VECTORS * lanes;
+    let width = VECTORS * lanes;
     for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
         let depth = panel.len() / width;
         let mut block_rows = [[].as_slice(); ROWS];
         for (block_row, row) in block_rows.iter_mut().zip(rows) {
             *block_row = &row[block * BLOCK_DEPTH..][..depth];
         }
-        let mut tile = [[S::f32s::splat(simd, 0.0); PANEL_VECTORS]; ROWS];
+        let mut tile = [[S::f32s::splat(simd, 0.0); VECTORS]; ROWS];
         for (k, columns) in panel.chunks_exact(width).enumerate() {
-            let columns = [0, 1].map(|vector| S::f32s::from_slice(simd, &columns[vector * lanes..][..lanes]));
+            let mut vectors = [S::f32s::splat(simd, 0.0); VECTORS];
+            for (vector, columns) in vectors.iter_mut().zip(columns.chunks_exact(lanes)) {
+                *vector = S::f32s::from_slice(simd, columns);
+            }
             for (sums, row) in tile.iter_mut().zip(&block_rows) {
                 let value = S::f32s::splat(simd, row[k]);
-                for (sum, column) in sums.iter_mut().zip(columns) {
+                for (sum, column) in sums.iter_mut().zip(vectors) {
                     *sum = value.mul_add(column, *sum);
                 }
             }

@@ -14,6 +14,8 @@ use crate::tensor::Heads;
 pub struct PackedHeads<'a> {
     heads: Heads,
     panel_width: usize,
+    /// Half a panel where a head fits one: small heads are what an ApproxNet has.
+    value_width: usize,
     samples: Vec<Sample<'a>>,
 }
 
@@ -21,7 +23,7 @@ struct Sample<'a> {
     num_keys: usize,
     /// `[num_heads, ⌈num_keys⌉ / width, head_stride, width]`, ⌈⌉ rounding up to whole panels.
     keys: &'a [f32],
-    /// `[num_heads, ⌈head_stride⌉ / width, num_keys, width]`, or nothing.
+    /// `[num_heads, ⌈head_stride⌉ / value_width, num_keys, value_width]`, or nothing.
     values: &'a [f32],
 }
 
@@ -37,9 +39,10 @@ impl<'a> PackedHeads<'a> {
         scratch: &'a mut Vec<f32>,
     ) -> Self {
         let (size, panel_width) = (heads.head_stride(), panel_width(cpu));
+        let value_width = if size <= panel_width / 2 { panel_width / 2 } else { panel_width };
         let lengths = |sample: usize| {
             let num_keys = index.sample_rows(level, sample).len();
-            let values = if with_values { size.next_multiple_of(panel_width) * num_keys } else { 0 };
+            let values = if with_values { size.next_multiple_of(value_width) * num_keys } else { 0 };
             (num_keys, num_keys.next_multiple_of(panel_width) * size, values)
         };
         let num_samples = index.layout.num_samples;
@@ -69,7 +72,7 @@ impl<'a> PackedHeads<'a> {
             };
             pack_columns(part(1), size, panel_width, keys);
             if let Some(values) = values {
-                pack_rows(part(2), panel_width, values);
+                pack_rows(part(2), value_width, values);
             }
         });
         let mut rest = &scratch[..];
@@ -80,7 +83,7 @@ impl<'a> PackedHeads<'a> {
             rest = after;
             Sample { num_keys, keys, values }
         });
-        Self { heads, panel_width, samples: samples.collect() }
+        Self { heads, panel_width, value_width, samples: samples.collect() }
     }
 
     /// Keys of a sample.
@@ -95,7 +98,7 @@ impl<'a> PackedHeads<'a> {
 
     /// Values from one row of [`PackedHeads::weighted_values`] to the next.
     pub fn values_stride(&self) -> usize {
-        self.heads.head_stride().next_multiple_of(self.panel_width)
+        self.heads.head_stride().next_multiple_of(self.value_width)
     }
 
     /// scores\[r, j\] of a head's queries with all keys of a sample; in padded columns 0.
@@ -104,7 +107,7 @@ impl<'a> PackedHeads<'a> {
         let (stride, size) = (self.scores_stride(sample), self.heads.head_stride());
         let keys = &self.samples[sample].keys[head * stride * size..][..stride * size];
         for (panel, keys) in keys.chunks_exact(size * self.panel_width).enumerate() {
-            product(simd, queries, keys, &mut scores[panel * self.panel_width..], stride);
+            product(simd, queries, keys, self.panel_width, &mut scores[panel * self.panel_width..], stride);
         }
         let scale = self.heads.scale();
         scores[..queries.len() * stride].iter_mut().for_each(|score| *score *= scale);
@@ -115,8 +118,8 @@ impl<'a> PackedHeads<'a> {
     pub fn weighted_values<S: Simd>(&self, simd: S, sample: usize, head: usize, weights: &[&[f32]], sums: &mut [f32]) {
         let (stride, num_keys) = (self.values_stride(), self.num_keys(sample));
         let values = &self.samples[sample].values[head * stride * num_keys..][..stride * num_keys];
-        for (panel, values) in values.chunks_exact(num_keys * self.panel_width).enumerate() {
-            product(simd, weights, values, &mut sums[panel * self.panel_width..], stride);
+        for (panel, values) in values.chunks_exact(num_keys * self.value_width).enumerate() {
+            product(simd, weights, values, self.value_width, &mut sums[panel * self.value_width..], stride);
         }
     }
 }
