@@ -1,0 +1,276 @@
+//! `sttabt-bench`: what it measures, how its files compare, and what it says about wrong arguments.
+#![cfg(feature = "cli")]
+
+#[path = "common/command.rs"]
+mod command;
+mod common;
+
+use std::process::{Command, Stdio};
+
+use command::*;
+use common::edit::check_rows;
+use serde_json::{Value, json};
+
+fn bench(args: &[&str]) -> Command {
+    let command = sttabt([]);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_sttabt-bench"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bench.env(name, value),
+            None => bench.env_remove(name),
+        };
+    }
+    bench.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    bench
+}
+
+/// A run on tiny-bert and the CPU.
+fn tiny_bench(args: &[&str]) -> Command {
+    bench(&[&["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"], args].concat())
+}
+
+fn json_of(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn json_has_its_shape_and_its_numbers_agree() {
+    let out = file(&scratch("bench_json"), "out.json", "");
+    let rules = "topk:0.5,concrete,oracle:0.5,forward:0.5";
+    let args = ["--prune", rules, "--batch", "1,3", "--tokens", "16,40", "--rounds", "3", "--json", &out];
+    let stdout = run(tiny_bench(&args)).quiet();
+    for heading in ["tests/fixtures/tiny-bert on cpu, 1 x 16 tokens, 3 rounds", "3 x 40 tokens", "GFLOP/s", "topk:0.5"]
+    {
+        assert!(stdout.contains(heading), "{heading}: {stdout}");
+    }
+    let report = json_of(&out);
+    assert_eq!(keys(&report), names("environment runs interrupted"));
+    assert_eq!(report["interrupted"], false);
+    assert_eq!(keys(&report["environment"]), names("adapter driver cpu cores threads os arch versions"));
+    assert_eq!(report["environment"]["adapter"], json!(["CPU"]));
+    let runs = report["runs"].as_array().expect("runs");
+    let found: Vec<_> =
+        runs.iter().map(|run| (run["tokens"].as_u64(), run["batch"].as_u64(), run["prune"].as_str())).collect();
+    let mut expected = Vec::new();
+    for (tokens, batch) in [(16, 1), (16, 3), (40, 1), (40, 3)] {
+        let rules = ["dense", "topk:0.5", "concrete", "oracle:0.5", "forward:0.5"];
+        expected.extend(rules.map(|rule| (Some(tokens), Some(batch), Some(rule))));
+    }
+    assert_eq!(found, expected, "dense is added and comes first");
+    for run in runs {
+        let shape = "model backend prune batch tokens rounds ms stages_ms rows flops retention gflops_per_s of_dense";
+        assert_eq!(keys(run), names(shape));
+        assert_eq!((&run["model"], &run["backend"]), (&json!("tests/fixtures/tiny-bert"), &json!("cpu")));
+        assert_eq!(run["rounds"], 3);
+        let ms = ["min", "median", "p90"].map(|name| number(&run["ms"][name]));
+        assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{run}");
+        let flops = |name: &str| number(&run["flops"][name]);
+        assert_eq!(flops("pruned") + flops("approx"), flops("total"));
+        let close = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a}, expected {b}: {run}");
+        close(number(&run["gflops_per_s"]), flops("total") / ms[1] / 1e6);
+        close(number(&run["of_dense"]["flops"]), flops("total") / flops("dense"));
+        let all_rows = number(&run["batch"]) * number(&run["tokens"]) * 4.0;
+        if run["prune"] == "dense" {
+            assert_eq!((number(&run["rows"]), number(&run["retention"])), (all_rows, 1.0));
+            assert_eq!((number(&run["of_dense"]["time"]), flops("total")), (1.0, flops("dense")));
+        } else {
+            assert!(number(&run["rows"]) < all_rows && number(&run["retention"]) < 1.0, "{run}");
+            assert!(number(&run["of_dense"]["time"]) > 0.0);
+        }
+    }
+}
+
+/// Every labelled input is seen once, and the accuracy is that of `sttabt eval`.
+#[test]
+fn data_sets_give_accuracy() {
+    let folder = scratch("bench_data");
+    let rows: String = (0..7).map(|row| format!("w{} w{} w{}\t{}\n", 5 + row, 20 + row, 31 + row, row % 5)).collect();
+    let data = file(&folder, "data.tsv", format!("sentence\tlabel\n{rows}"));
+    let out = file(&folder, "out.json", "");
+    let stdout = run(tiny_bench(&["--prune", "topk:0.5", "--data", &data, "--batch", "2", "--json", &out])).quiet();
+    assert!(stdout.contains("accuracy"), "{stdout}");
+    let report = json_of(&out);
+    let evaluated = run(tiny("eval", &["--json", "--prune", "dense,topk:0.5", &data])).json();
+    for (run, expected) in
+        report["runs"].as_array().expect("runs").iter().zip(evaluated["results"].as_array().expect("results"))
+    {
+        assert_eq!(run["rounds"], 4, "seven inputs, two at a time");
+        assert_eq!(run["tokens"], 5);
+        assert_eq!(run["accuracy"], expected["metrics"]["accuracy"]);
+        assert!((number(&run["retention"]) - number(&expected["retention"])).abs() < 1e-12);
+        let gflops = number(&run["flops"]["total"]) * 4.0 / 7.0 / 1e9;
+        assert!((gflops / number(&expected["gflops"]) - 1.0).abs() < 1e-9, "{gflops}, expected {expected}");
+    }
+    let wrong = file(&folder, "wrong.tsv", "sentence\tlabel\nw5\t0\nw6\t9\n");
+    let failure = run(tiny_bench(&["--data", &wrong])).failure();
+    assert_eq!(
+        failure,
+        format!(
+            "1 error: {wrong}, line 3: label `9`, expected 0 to 4 or one of: LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4"
+        )
+    );
+}
+
+#[test]
+fn images_are_timed_with_and_without_labels() {
+    let out = file(&scratch("bench_images"), "out.json", "");
+    let model = ["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-vit", "--batch", "2", "--json", &out];
+    run(bench(&[&model[..], &["--rounds", "2"]].concat())).quiet();
+    let noise = json_of(&out);
+    assert_eq!(noise["runs"][0].get("accuracy"), None);
+    assert!(number(&noise["runs"][0]["tokens"]) > 1.0);
+    run(bench(&[&model[..], &["--images", "demo/photos", "--limit", "2"]].concat())).quiet();
+    let photos = json_of(&out);
+    assert_eq!(photos["runs"][0]["rounds"], 1);
+    assert_eq!(photos["runs"][0]["tokens"], noise["runs"][0]["tokens"]);
+}
+
+/// A report with one run of these times.
+fn times(name: &str, ms: [f64; 3], rounds: u32) -> Value {
+    json!({
+        "environment": { "adapter": ["CPU"], "cpu": "a", "threads": 2 },
+        "runs": [{
+            "model": name, "backend": "cpu", "prune": "dense", "batch": 1, "tokens": 8, "rounds": rounds,
+            "ms": { "min": ms[0], "median": ms[1], "p90": ms[2] },
+        }],
+    })
+}
+
+#[test]
+fn compare_tells_a_regression_from_noise() {
+    let folder = scratch("bench_compare");
+    let old = times("m", [9.8, 10.0, 10.4], 20);
+    let rows: [(&str, Value, &str); 8] = [
+        ("the same", old.clone(), "0"),
+        ("within the spread", times("m", [9.9, 10.3, 10.5], 20), "0"),
+        ("faster", times("m", [4.9, 5.0, 5.2], 20), "0 faster"),
+        ("slower", times("m", [11.9, 12.0, 12.2], 20), "1 SLOWER"),
+        ("slower, but all over the place", times("m", [9.0, 12.0, 16.0], 20), "0"),
+        ("a few rounds say little", times("m", [11.9, 12.0, 12.2], 2), "0"),
+        ("much slower in a few rounds", times("m", [19.9, 20.0, 20.2], 2), "1 SLOWER"),
+        ("another model", times("n", [9.8, 10.0, 10.4], 20), "1 error: the files have no run in common"),
+    ];
+    let old = file(&folder, "old.json", old.to_string());
+    check_rows(rows.iter().map(|(what, new, expected)| {
+        let new = file(&folder, "new.json", new.to_string());
+        let ended = run(bench(&["compare", &old, &new]));
+        let verdict = ["faster", "SLOWER"].into_iter().find(|verdict| ended.stdout.contains(verdict));
+        let error = ended.stderr.lines().find(|line| line.contains("no run"));
+        let said = verdict.or(error).map_or_else(String::new, |said| format!(" {said}"));
+        ((*what).to_owned(), format!("{}{said}", ended.code), (*expected).to_owned())
+    }));
+}
+
+/// Two real runs: the second is held against the first, and against the first with its times halved.
+#[test]
+fn compare_reads_what_run_writes() {
+    let folder = scratch("bench_compare_runs");
+    let old = file(&folder, "old.json", "");
+    run(tiny_bench(&["--batch", "1", "--tokens", "12", "--rounds", "6", "--json", &old])).quiet();
+    let ended = run(bench(&["compare", &old, &old])).quiet();
+    assert!(ended.contains("1.000"), "{ended}");
+    let mut halved = json_of(&old);
+    for run in halved["runs"].as_array_mut().expect("runs") {
+        // Without spread, so that only the times differ.
+        let ms = number(&run["ms"]["median"]);
+        run["ms"] = json!({ "min": ms / 8.0, "median": ms / 8.0, "p90": ms / 8.0 });
+    }
+    let mut steady = json_of(&old);
+    for run in steady["runs"].as_array_mut().expect("runs") {
+        let ms = number(&run["ms"]["median"]);
+        run["ms"] = json!({ "min": ms, "median": ms, "p90": ms });
+    }
+    let (halved, steady) =
+        (file(&folder, "halved.json", halved.to_string()), file(&folder, "steady.json", steady.to_string()));
+    let ended = run(bench(&["compare", &halved, &steady]));
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, "error: 3 of 3 became slower than noise explains\n"));
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let folder = scratch("bench_wrong");
+    let broken = file(&folder, "broken.json", "{");
+    let plain = file(&folder, "plain.json", times("m", [1.0, 1.0, 1.0], 5).to_string());
+    let inside = path(&folder.join("no/such/out.json"));
+    let nothing = path(&folder.join("nothing.json"));
+    let tiny = ["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"];
+    let with = |args: &[&str]| run(bench(&[&tiny[..], args].concat())).failure();
+    let rows = [
+        (
+            "rule",
+            with(&["--prune", "topk:2"]),
+            "2 error: rule `topk:2`: ratio 2 is out of range, expected 0 < ratio <= 1".to_owned(),
+        ),
+        ("tokens", with(&["--tokens", "161"]), "2 error: --tokens 161: this model takes at most 160".to_owned()),
+        (
+            "few tokens",
+            with(&["--tokens", "2"]),
+            "2 error: invalid value '2' for '--tokens <T,…>': 2 is not in 3..=4294967295".to_owned(),
+        ),
+        (
+            "batch",
+            with(&["--batch", "0"]),
+            "2 error: invalid value '0' for '--batch <N,…>': 0 is not in 1..=65536".to_owned(),
+        ),
+        ("backend", with(&["--backend", "tpu"]), "2 error: invalid value 'tpu' for '--backend <BACKEND,…>'".to_owned()),
+        (
+            "adapter",
+            with(&["--adapter", "x"]),
+            "2 error: --adapter names a GPU adapter, and --backend cpu uses none".to_owned(),
+        ),
+        (
+            "both",
+            with(&["--tokens", "8", "--data", "d.tsv"]),
+            "2 error: the argument '--tokens <T,…>' cannot be used with '--data <DATA.tsv>'".to_owned(),
+        ),
+        (
+            "json",
+            with(&["--json", &inside]),
+            format!("1 error: cannot write {inside}: No such file or directory (os error 2)"),
+        ),
+        (
+            "images need another model",
+            run(bench(&["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-vit", "--tokens", "8"])).failure(),
+            "2 error: --tokens is for texts, and this model classifies images".to_owned(),
+        ),
+        (
+            "no file",
+            run(bench(&["compare", &nothing, &plain])).failure(),
+            format!("1 error: cannot read {nothing}: No such file or directory (os error 2)"),
+        ),
+        (
+            "no JSON",
+            run(bench(&["compare", &plain, &broken])).failure(),
+            format!("1 error: {broken}: not a file of sttabt-bench: EOF while parsing an object at line 1 column 1"),
+        ),
+    ];
+    check_rows(rows.into_iter().map(|(what, found, expected)| (what.to_owned(), found, expected)));
+}
+
+/// After Ctrl-C the file is whole, with what had been measured, and the exit code is a shell's for it.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_valid_file() {
+    let out = file(&scratch("bench_interrupt"), "out.json", "");
+    let args = ["--batch", "1,2", "--tokens", "20", "--rounds", "1000000", "--json", &out];
+    let mut child = tiny_bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+    // The file is there before the work begins; some rounds later the first setting is far from its end.
+    while std::fs::read(&out).expect("a file").is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let code = child.wait().expect("an end").code();
+    assert_eq!(code, Some(130));
+    let report = json_of(&out);
+    assert_eq!(report["interrupted"], true);
+    let runs = report["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 3, "{report}");
+    let rounds: Vec<u64> = runs.iter().filter_map(|run| run["rounds"].as_u64()).collect();
+    assert!(rounds[0] > 0 && rounds[0] < 1_000_000 && rounds.iter().all(|&count| count == rounds[0]), "{rounds:?}");
+}
