@@ -43,8 +43,7 @@ fn json_has_its_shape_and_its_numbers_agree() {
     let rules = "topk:0.5,concrete,oracle:0.5,forward:0.5";
     let args = ["--prune", rules, "--batch", "1,3", "--tokens", "16,40", "--rounds", "3", "--json", &out];
     let stdout = run(tiny_bench(&args)).quiet();
-    for heading in ["tests/fixtures/tiny-bert on cpu, 1 x 16 tokens, 3 rounds", "3 x 40 tokens", "GFLOP/s", "topk:0.5"]
-    {
+    for heading in ["tiny-bert on cpu, 1 x 16 tokens, 3 rounds", "3 x 40 tokens", "GFLOP/s", "topk:0.5"] {
         assert!(stdout.contains(heading), "{heading}: {stdout}");
     }
     let report = json_of(&out);
@@ -64,7 +63,7 @@ fn json_has_its_shape_and_its_numbers_agree() {
     for run in runs {
         let shape = "model backend prune batch tokens rounds ms stages_ms rows flops retention gflops_per_s of_dense";
         assert_eq!(keys(run), names(shape));
-        assert_eq!((&run["model"], &run["backend"]), (&json!("tests/fixtures/tiny-bert"), &json!("cpu")));
+        assert_eq!((&run["model"], &run["backend"]), (&json!("tiny-bert"), &json!("cpu")));
         assert_eq!(run["rounds"], 3);
         let ms = ["min", "median", "p90"].map(|name| number(&run["ms"][name]));
         assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{run}");
@@ -91,7 +90,9 @@ fn data_sets_give_accuracy() {
     let rows: String = (0..7).map(|row| format!("w{} w{} w{}\t{}\n", 5 + row, 20 + row, 31 + row, row % 5)).collect();
     let data = file(&folder, "data.tsv", format!("sentence\tlabel\n{rows}"));
     let out = file(&folder, "out.json", "");
-    let stdout = run(tiny_bench(&["--prune", "topk:0.5", "--data", &data, "--batch", "2", "--json", &out])).quiet();
+    let plots = path(&folder.join("plots"));
+    let args = ["--prune", "topk:0.5", "--data", &data, "--batch", "2", "--json", &out, "--plot", &plots];
+    let stdout = run(tiny_bench(&args)).quiet();
     assert!(stdout.contains("accuracy"), "{stdout}");
     let report = json_of(&out);
     let evaluated = run(tiny("eval", &["--json", "--prune", "dense,topk:0.5", &data])).json();
@@ -273,4 +274,27 @@ fn ctrl_c_leaves_a_valid_file() {
     assert_eq!(runs.len(), 3, "{report}");
     let rounds: Vec<u64> = runs.iter().filter_map(|run| run["rounds"].as_u64()).collect();
     assert!(rounds[0] > 0 && rounds[0] < 1_000_000 && rounds.iter().all(|&count| count == rounds[0]), "{rounds:?}");
+}
+
+/// All kernels on the CPU; none does more than its ceiling allows.
+#[test]
+fn kernels_are_held_to_the_roofline() {
+    let out = file(&scratch("bench_kernels"), "out.json", "");
+    let stdout = run(bench(&["kernels", "--backend", "cpu", "--json", &out])).quiet();
+    assert!(stdout.starts_with("kernels on cpu; at best "), "{stdout}");
+    let report = json_of(&out);
+    assert_eq!(keys(&report), names("environment ceiling kernels interrupted"));
+    let kernels = report["kernels"].as_array().expect("kernels");
+    let found: std::collections::BTreeSet<&str> = kernels.iter().filter_map(|run| run["kernel"].as_str()).collect();
+    let all =
+        "linear layer_norm gather_rows attention attention_stats attention_maps back_tracking forward_top_k pack_rows";
+    assert_eq!(found, names(all));
+    for run in kernels {
+        assert_eq!(keys(run), names("backend kernel shape ms flops bytes gflops_per_s gb_per_s of_ceiling bound"));
+        let share = number(&run["of_ceiling"]);
+        // What fits a cache may be read faster than the best copy.
+        let most = if run["bound"] == "arithmetic" { 1.0 + 1e-9 } else { 20.0 };
+        assert!(share > 0.0 && share <= most, "{run}");
+    }
+    assert!(run(bench(&["compare", &out, &out])).quiet().contains("cpu attention_maps 8 x 197, 3 heads of 16"));
 }

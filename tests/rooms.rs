@@ -24,7 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// What may occur only in files whose path begins so.
 const PLACES: &[(&str, &[&str])] = &[
-    ("wgpu", &["backend/gpu/"]),
+    // Named in a benchmark's report.
+    ("wgpu", &["backend/gpu/", "bench/environment.rs"]),
     ("rayon", &["backend/cpu/"]),
     ("target_arch", &["platform.rs"]),
     ("sttabt::", &["cli/", "command/", "bench/", "main.rs"]),

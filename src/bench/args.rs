@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{BackendArg, ColumnArgs, ModelArgs};
+use crate::command::{BackendArg, ColumnArgs, DeviceArgs, ModelArgs};
 
 /// Measure what token pruning costs and saves on this device.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ pub enum Command {
     /// Time rules against each other, round by round in one process
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Time every kernel alone, against the best that this device can do
+    Kernels(KernelsArgs),
     /// Compare two JSON files of `run` or `kernels`; exit code 1 if something became slower than noise explains
     Compare(CompareArgs),
 }
@@ -64,6 +66,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["data", "images"])]
     pub rounds: Option<u32>,
     /// Write the numbers; the file is whole at any time, after Ctrl-C too
+    #[arg(long, value_name = "OUT.json")]
+    pub json: Option<PathBuf>,
+    /// Draw SVG files into a folder: time against retention, stages, and with labels accuracy against time
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct KernelsArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Write the numbers
     #[arg(long, value_name = "OUT.json")]
     pub json: Option<PathBuf>,
 }

@@ -24,6 +24,8 @@ struct File {
     environment: serde_json::Value,
     #[serde(default)]
     runs: Vec<Run>,
+    #[serde(default)]
+    kernels: Vec<KernelRun>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +36,14 @@ struct Run {
     batch: usize,
     tokens: usize,
     rounds: usize,
+    ms: Times,
+}
+
+#[derive(Deserialize)]
+struct KernelRun {
+    backend: String,
+    kernel: String,
+    shape: String,
     ms: Times,
 }
 
@@ -104,7 +114,12 @@ fn measured(file: File) -> BTreeMap<String, Measured> {
         let Run { model, backend, prune, batch, tokens, rounds, ms } = run;
         (format!("{model} {backend} {batch:>2} x {tokens:>3} {prune}"), Measured { ms, rounds })
     });
-    runs.collect()
+    // `kernels` always takes enough rounds.
+    let kernels = file.kernels.into_iter().map(|run| {
+        let KernelRun { backend, kernel, shape, ms } = run;
+        (format!("{backend} {kernel} {shape}"), Measured { ms, rounds: FEW_ROUNDS })
+    });
+    runs.chain(kernels).collect()
 }
 
 /// How far new / old may lie from 1 by chance.

@@ -27,10 +27,21 @@ pub struct Versions {
     pub fearless_simd: String,
 }
 
+/// One of the devices that compute.
+pub struct Device {
+    pub adapter: String,
+    pub driver: String,
+}
+
+impl Device {
+    pub fn of(engine: &mut Engine) -> Self {
+        Self { adapter: engine.backend().adapter.clone(), driver: driver(engine) }
+    }
+}
+
 impl Environment {
-    pub fn new<'a>(engines: impl IntoIterator<Item = &'a mut Engine>) -> Self {
-        let (adapter, driver) =
-            engines.into_iter().map(|engine| (engine.backend().adapter.clone(), driver(engine))).unzip();
+    pub fn new(devices: Vec<Device>) -> Self {
+        let (adapter, driver) = devices.into_iter().map(|device| (device.adapter, device.driver)).unzip();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
         Self {

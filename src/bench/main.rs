@@ -6,6 +6,9 @@ mod command;
 mod compare;
 mod environment;
 mod inputs;
+mod kernel_cases;
+mod kernels;
+mod plot;
 mod report;
 mod run;
 mod stop;
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
     // Clap prints help and usage errors, with exit code 2 for the latter.
     let outcome = match Args::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
     command::finish(outcome)

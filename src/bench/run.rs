@@ -1,14 +1,16 @@
 //! `sttabt-bench run`: rules against each other, round by round, so that a machine that grows slower does so for all of them.
 
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sttabt::{Classification, Engine, Flops, Outputs, Prune};
 
 use super::args::RunArgs;
-use super::environment::Environment;
+use super::environment::{Device, Environment};
 use super::inputs::{Batch, Inputs};
+use super::plot;
 use super::report::{BatchFlops, OfDense, Report, RuleRun, Stages, print, write_json};
 use super::stop::{EXIT_CODE, Stop};
 use super::times::{Times, median};
@@ -57,7 +59,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let Some(first) = engines.first_mut() else { return Err(Failure::Usage("--backend: none is given".to_owned())) };
     let all_inputs = Inputs::read(args, &folder, first)?;
-    let environment = Environment::new(engines.iter_mut());
+    let environment = Environment::new(engines.iter_mut().map(Device::of).collect());
     let mut report = Report { environment, runs: Vec::new(), interrupted: false };
     let write = |report: &Report| args.json.as_ref().map_or(Ok(()), |path| write_json(path, report));
     // Now, so that a file that cannot be written is known before the work.
@@ -67,7 +69,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent} % {eta}") {
         progress.set_style(style);
     }
-    let bench = Bench { args, model: visible(&folder.display().to_string()), rules, stop, progress };
+    let bench = Bench { args, model: name(&folder), rules, stop, progress };
     let mut setting = 0;
     for engine in &mut engines {
         let adapter = engine.backend().adapter.clone();
@@ -88,7 +90,18 @@ pub fn run(args: &RunArgs) -> Result<()> {
         }
     }
     bench.progress.finish_and_clear();
+    if let Some(folder) = &args.plot {
+        let names = plot::write(folder, &report.runs)?;
+        writeln!(io::stdout(), "in {}: {}", visible(&folder.display().to_string()), names.join(", "))?;
+    }
     Ok(())
+}
+
+/// A model is called by its folder, wherever that is.
+fn name(folder: &Path) -> String {
+    let whole = folder.canonicalize();
+    let last = whole.as_deref().unwrap_or(folder).file_name();
+    visible(&last.unwrap_or(folder.as_os_str()).to_string_lossy())
 }
 
 /// Steps of the progress bar for one setting.

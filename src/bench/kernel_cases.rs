@@ -1,0 +1,464 @@
+//! The kernels one by one over the shapes that models have, and the plain work that shows what a device can do at best.
+
+use std::time::Instant;
+
+use sttabt::backend::{
+    ALL, Activation, Attention, AttentionMap, BackTracking, BackTrackingRule, Backend, ChunkLayout, Linear, MapKind,
+    MatrixShape, Region, Rows, kept_level,
+};
+use sttabt::tensor::{DType, HeadSide, Heads, PackedLayerNorm, PackedLinear, Tensor, row_stride};
+
+use super::times::Times;
+
+/// Calls of one measurement together take about this long, so that waiting for the device costs next to nothing.
+const ROUND_MS: f64 = 30.0;
+const MAX_CALLS: usize = 1000;
+const NUM_ROUNDS: usize = 9;
+/// Of the rows and layers that back-tracking looks at.
+const NUM_LAYERS: usize = 6;
+/// Every third token is kept.
+const KEPT_STEP: usize = 3;
+
+/// A kernel with its sizes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Work {
+    /// `[rows, in_features] · [out_features, in_features]ᵀ`
+    Linear {
+        rows: usize,
+        in_features: usize,
+        out_features: usize,
+        f16: bool,
+        activation: Activation,
+        residual: bool,
+    },
+    LayerNorm {
+        rows: usize,
+        width: usize,
+    },
+    /// The rows of a level of a chunk of 128 tokens a sample.
+    GatherRows {
+        samples: usize,
+        width: usize,
+        kept: bool,
+    },
+    Attention {
+        samples: usize,
+        num_tokens: usize,
+        heads: Heads,
+    },
+    AttentionStats {
+        samples: usize,
+        num_tokens: usize,
+        heads: Heads,
+    },
+    AttentionMaps {
+        samples: usize,
+        num_tokens: usize,
+        heads: Heads,
+    },
+    BackTracking {
+        samples: usize,
+        num_tokens: usize,
+        concrete: bool,
+    },
+    ForwardTopK {
+        samples: usize,
+        num_tokens: usize,
+    },
+    PackRows {
+        samples: usize,
+        num_tokens: usize,
+    },
+}
+
+/// Tokens of a sample where a shape names rows alone.
+const SAMPLE: usize = 128;
+
+const fn linear(rows: usize, in_features: usize, out_features: usize) -> Work {
+    Work::Linear { rows, in_features, out_features, f16: false, activation: Activation::Identity, residual: false }
+}
+
+const fn heads(num_heads: usize, head_size: usize) -> Heads {
+    Heads { num_heads, head_size }
+}
+
+/// Plain matrix products: the best of them and of the cases' own is the ceiling for arithmetic.
+pub const PRODUCTS: [Work; 6] = [
+    linear(512, 512, 512),
+    linear(1024, 1024, 1024),
+    linear(1024, 384, 1536),
+    linear(1024, 1536, 384),
+    linear(2048, 768, 768),
+    linear(4096, 256, 1024),
+];
+
+/// Copies: the best of them and of the cases' own is the ceiling for memory. 6 MiB stay in a cache, 96 MiB do not.
+pub const COPIES: [Work; 2] = [
+    Work::GatherRows { samples: 64, width: 384, kept: false },
+    Work::GatherRows { samples: 128, width: 1536, kept: false },
+];
+
+/// What a layer of MiniLM (hidden size 384) computes for 8 × 128 tokens, dense and pruned to a third; DeiT-tiny's attention; what
+/// finding the tokens costs.
+pub const CASES: [Work; 20] = [
+    linear(1024, 384, 1152),
+    Work::Linear {
+        rows: 1024,
+        in_features: 384,
+        out_features: 1152,
+        f16: true,
+        activation: Activation::Identity,
+        residual: false,
+    },
+    Work::Linear {
+        rows: 1024,
+        in_features: 384,
+        out_features: 384,
+        f16: true,
+        activation: Activation::Identity,
+        residual: true,
+    },
+    Work::Linear {
+        rows: 1024,
+        in_features: 384,
+        out_features: 1536,
+        f16: true,
+        activation: Activation::Gelu,
+        residual: false,
+    },
+    Work::Linear {
+        rows: 1024,
+        in_features: 1536,
+        out_features: 384,
+        f16: true,
+        activation: Activation::Identity,
+        residual: true,
+    },
+    Work::Linear {
+        rows: 344,
+        in_features: 384,
+        out_features: 1536,
+        f16: true,
+        activation: Activation::Gelu,
+        residual: false,
+    },
+    Work::Linear {
+        rows: 43,
+        in_features: 384,
+        out_features: 1536,
+        f16: true,
+        activation: Activation::Gelu,
+        residual: false,
+    },
+    Work::Linear {
+        rows: 8,
+        in_features: 384,
+        out_features: 384,
+        f16: true,
+        activation: Activation::Tanh,
+        residual: false,
+    },
+    Work::Linear {
+        rows: 1024,
+        in_features: 96,
+        out_features: 384,
+        f16: true,
+        activation: Activation::Gelu,
+        residual: false,
+    },
+    Work::LayerNorm { rows: 1024, width: 384 },
+    Work::GatherRows { samples: 8, width: 384, kept: true },
+    Work::Attention { samples: 8, num_tokens: 128, heads: heads(12, 32) },
+    Work::Attention { samples: 8, num_tokens: 197, heads: heads(3, 64) },
+    Work::AttentionStats { samples: 8, num_tokens: 128, heads: heads(12, 8) },
+    Work::AttentionMaps { samples: 8, num_tokens: 128, heads: heads(12, 8) },
+    Work::AttentionMaps { samples: 8, num_tokens: 197, heads: heads(3, 16) },
+    Work::BackTracking { samples: 8, num_tokens: 128, concrete: false },
+    Work::BackTracking { samples: 8, num_tokens: 128, concrete: true },
+    Work::ForwardTopK { samples: 8, num_tokens: 128 },
+    Work::PackRows { samples: 8, num_tokens: 128 },
+];
+
+impl Work {
+    pub fn kernel(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::GatherRows { .. } => "gather_rows",
+            Self::Attention { .. } => "attention",
+            Self::AttentionStats { .. } => "attention_stats",
+            Self::AttentionMaps { .. } => "attention_maps",
+            Self::BackTracking { .. } => "back_tracking",
+            Self::ForwardTopK { .. } => "forward_top_k",
+            Self::PackRows { .. } => "pack_rows",
+        }
+    }
+
+    pub fn shape(&self) -> String {
+        match *self {
+            Self::Linear { rows, in_features, out_features, f16, activation, residual } => {
+                let weights = if f16 { " f16" } else { " f32" };
+                let activation = match activation {
+                    Activation::Identity => "",
+                    Activation::Gelu => " gelu",
+                    Activation::Tanh => " tanh",
+                };
+                let residual = if residual { " + residual" } else { "" };
+                format!("{rows} x {in_features} -> {out_features}{weights}{activation}{residual}")
+            }
+            Self::LayerNorm { rows, width } => format!("{rows} x {width}"),
+            Self::GatherRows { samples, width, kept } => {
+                let rows = if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE };
+                format!("{rows} of {} x {width}", samples * SAMPLE)
+            }
+            Self::Attention { samples, num_tokens, heads }
+            | Self::AttentionStats { samples, num_tokens, heads }
+            | Self::AttentionMaps { samples, num_tokens, heads } => {
+                format!("{samples} x {num_tokens}, {} heads of {}", heads.num_heads, heads.head_size)
+            }
+            Self::BackTracking { samples, num_tokens, concrete } => {
+                let rule = if concrete { "concrete" } else { "topk" };
+                format!("{samples} x {num_tokens}, {NUM_LAYERS} layers, {rule}")
+            }
+            Self::ForwardTopK { samples, num_tokens } => format!("{samples} x {num_tokens}"),
+            Self::PackRows { samples, num_tokens } => format!("{samples} x {num_tokens}, {NUM_LAYERS} layers"),
+        }
+    }
+
+    /// FLOPs of its matrix products, as everywhere in this crate.
+    pub fn flops(&self) -> f64 {
+        let flops = match *self {
+            Self::Linear { rows, in_features, out_features, .. } => 2 * rows * in_features * out_features,
+            Self::Attention { samples, num_tokens, heads } => 4 * samples * num_tokens * num_tokens * heads.width(),
+            Self::AttentionStats { samples, num_tokens, heads }
+            | Self::AttentionMaps { samples, num_tokens, heads } => {
+                2 * samples * num_tokens * num_tokens * heads.width()
+            }
+            _ => 0,
+        };
+        flops as f64
+    }
+
+    /// Bytes that have to be read and written once, whatever the kernel does.
+    pub fn bytes(&self) -> f64 {
+        let bytes = match *self {
+            Self::Linear { rows, in_features, out_features, f16, residual, .. } => {
+                let weight = if f16 { 2 } else { 4 } * in_features * out_features;
+                weight + 4 * rows * (in_features + out_features + if residual { out_features } else { 0 })
+            }
+            Self::LayerNorm { rows, width } => 8 * rows * width,
+            Self::GatherRows { samples, width, kept } => {
+                8 * width * if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE }
+            }
+            Self::Attention { samples, num_tokens, heads } => 16 * samples * num_tokens * heads.width(),
+            Self::AttentionStats { samples, num_tokens, heads } => {
+                8 * samples * num_tokens * (heads.width() + heads.num_heads)
+            }
+            Self::AttentionMaps { samples, num_tokens, heads } => {
+                4 * samples * num_tokens * (2 * heads.width() + 2 * heads.num_heads + num_tokens)
+            }
+            Self::BackTracking { samples, num_tokens, .. } => 4 * NUM_LAYERS * samples * num_tokens * num_tokens,
+            Self::ForwardTopK { samples, num_tokens } => 4 * samples * num_tokens * num_tokens,
+            Self::PackRows { samples, num_tokens } => 4 * 3 * (NUM_LAYERS + 1) * samples * num_tokens,
+        };
+        bytes as f64
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        match *self {
+            // One sample of one row each: a product does not ask whose rows they are.
+            Self::Linear { rows, .. } | Self::LayerNorm { rows, .. } => vec![1; rows],
+            Self::GatherRows { samples, .. } => vec![SAMPLE; samples],
+            Self::Attention { samples, num_tokens, .. }
+            | Self::AttentionStats { samples, num_tokens, .. }
+            | Self::AttentionMaps { samples, num_tokens, .. }
+            | Self::BackTracking { samples, num_tokens, .. }
+            | Self::ForwardTopK { samples, num_tokens }
+            | Self::PackRows { samples, num_tokens } => vec![num_tokens; samples],
+        }
+    }
+
+    /// Milliseconds of one call.
+    pub async fn time<B: Backend>(&self, backend: &mut B) -> sttabt::Result<Option<Times>> {
+        let lengths = self.lengths();
+        let (layout, mut index) = index(backend, &lengths)?;
+        let num_rows = layout.num_tokens;
+        let rows = Rows { level: ALL, bound: num_rows };
+        match *self {
+            Self::Linear { in_features, out_features, f16, activation, residual, .. } => {
+                let linear = packed_linear(in_features, out_features, f16)?;
+                let linear = backend.create_linear("linear", &linear)?;
+                let input = matrix(backend, num_rows, in_features)?;
+                let residual = if residual { Some(matrix(backend, num_rows, out_features)?) } else { None };
+                let output = backend.create_matrix("output", num_rows, out_features)?;
+                let features = 0..output.stride();
+                rounds(backend, output, |backend, output| {
+                    let (features, residual) = (features.clone(), residual.as_ref());
+                    let call = Linear {
+                        input: &input,
+                        linear: &linear,
+                        features,
+                        activation,
+                        residual,
+                        rows,
+                        output_column: 0,
+                    };
+                    backend.linear(call, &index, output)
+                })
+                .await
+            }
+            Self::LayerNorm { width, .. } => {
+                let values: Vec<u8> = values(width).iter().flat_map(|value| value.to_le_bytes()).collect();
+                let tensor = Tensor { dtype: DType::F32, shape: vec![width], bytes: &values };
+                let norm = backend.create_layer_norm("norm", &PackedLayerNorm::new(&tensor, &tensor, 1e-12))?;
+                let input = matrix(backend, num_rows, width)?;
+                let output = backend.create_matrix("output", num_rows, width)?;
+                rounds(backend, output, |backend, output| backend.layer_norm(&input, &norm, &index, rows, output)).await
+            }
+            Self::GatherRows { width, kept, .. } => {
+                let rows = if kept { Rows { level: kept_level(0), ..rows } } else { rows };
+                let input = matrix(backend, num_rows, width)?;
+                let output = backend.create_matrix("output", num_rows, width)?;
+                let columns = 0..input.stride();
+                let call = |backend: &mut B, output: &mut B::Matrix| {
+                    backend.gather_rows(&input, columns.clone(), &index, rows, output)
+                };
+                rounds(backend, output, call).await
+            }
+            Self::Attention { heads, .. } => {
+                let qkv = matrix(backend, num_rows, 3 * heads.stride())?;
+                let output = backend.create_matrix("output", num_rows, heads.stride())?;
+                rounds(backend, output, |backend, output| {
+                    let call = Attention { query: &qkv, qkv: &qkv, heads, query_rows: rows, key_rows: rows };
+                    backend.attention(call, &index, output)
+                })
+                .await
+            }
+            Self::AttentionStats { heads, .. } => {
+                let qkv = matrix(backend, num_rows, 3 * heads.stride())?;
+                let stats = backend.create_matrix("stats", num_rows, 2 * heads.num_heads)?;
+                rounds(backend, stats, |backend, stats| {
+                    let call = AttentionMap { qkv: &qkv, heads, kind: MapKind::MeanProbs, rows };
+                    backend.attention_stats(call, &index, stats)
+                })
+                .await
+            }
+            Self::AttentionMaps { heads, .. } => {
+                let qkv = matrix(backend, num_rows, 3 * heads.stride())?;
+                let mut stats = backend.create_matrix("stats", num_rows, 2 * heads.num_heads)?;
+                let call = || AttentionMap { qkv: &qkv, heads, kind: MapKind::MeanProbs, rows };
+                backend.attention_stats(call(), &index, &mut stats)?;
+                let maps = backend.create_matrix("maps", 1, layout.num_map_values)?;
+                rounds(backend, maps, |backend, maps| backend.attention_maps(call(), &stats, 0, &index, maps)).await
+            }
+            Self::BackTracking { concrete, .. } => {
+                let maps = matrix(backend, 1, NUM_LAYERS * layout.num_map_values)?;
+                let thresholds = matrix(backend, 1, NUM_LAYERS)?;
+                let scores = backend.create_matrix("scores", NUM_LAYERS, num_rows)?;
+                let rule = if concrete {
+                    BackTrackingRule::Concrete { impact_weight: 10.0, temperature: 0.1, hard_threshold: 0.5 }
+                } else {
+                    BackTrackingRule::TopK { impact_weight: 0.5 }
+                };
+                rounds(backend, scores, |backend, scores| {
+                    backend.back_tracking(
+                        BackTracking { rule, maps: &maps, thresholds: &thresholds },
+                        &mut index,
+                        scores,
+                    )
+                })
+                .await
+            }
+            Self::ForwardTopK { .. } => {
+                let maps = matrix(backend, 1, NUM_LAYERS * layout.num_map_values)?;
+                let scores = backend.create_matrix("scores", NUM_LAYERS, num_rows)?;
+                rounds(backend, scores, |backend, scores| backend.forward_top_k(&maps, 0, &mut index, scores)).await
+            }
+            Self::PackRows { .. } => {
+                let nothing = matrix(backend, 1, 8)?;
+                rounds(backend, nothing, |backend, _| {
+                    backend.pack_rows(kept_level(0)..kept_level(NUM_LAYERS) + 1, &mut index)
+                })
+                .await
+            }
+        }
+    }
+}
+
+/// Calls a kernel until its time is known; the device's work is waited for once a round.
+async fn rounds<B: Backend>(
+    backend: &mut B,
+    mut output: B::Matrix,
+    mut call: impl FnMut(&mut B, &mut B::Matrix) -> sttabt::Result<()>,
+) -> sttabt::Result<Option<Times>> {
+    let mut num_calls = 1;
+    let mut all_ms = Vec::new();
+    // Two rounds warm up: the first compiles, the second tells how many calls fit a round.
+    for round in 0..NUM_ROUNDS + 2 {
+        let start = Instant::now();
+        for _ in 0..num_calls {
+            call(backend, &mut output)?;
+        }
+        backend.read(&[Region::Matrix(&output, 1)]).await?;
+        let ms = start.elapsed().as_secs_f64() * 1e3 / num_calls as f64;
+        match round {
+            0 => {}
+            1 => num_calls = ((ROUND_MS / ms) as usize).clamp(1, MAX_CALLS),
+            _ => all_ms.push(ms),
+        }
+    }
+    backend.release();
+    Ok(Times::of(&all_ms))
+}
+
+/// A chunk's index: k of every sample is half its tokens, and every third token is kept in every layer but the last.
+fn index<B: Backend>(backend: &mut B, lengths: &[usize]) -> sttabt::Result<(ChunkLayout, B::Index)> {
+    let k = vec![lengths.iter().map(|length| length.div_ceil(2)).collect(); NUM_LAYERS];
+    let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &k);
+    let mut index = backend.create_index(layout.num_words())?;
+    backend.begin_chunk(&mut index, layout, &words)?;
+    for layer in 0..=NUM_LAYERS {
+        let step = if layer == NUM_LAYERS { usize::MAX } else { KEPT_STEP };
+        let counts: Vec<u32> = lengths.iter().map(|length| length.div_ceil(step) as u32).collect();
+        backend.write_index(&mut index, layout.counts(layer), &counts)?;
+        // A sample's kept positions start where its tokens do.
+        let mut kept = Vec::with_capacity(layout.num_tokens);
+        for &length in lengths {
+            let end = kept.len() + length;
+            kept.extend((0..length as u32).step_by(step));
+            kept.resize(end, 0);
+        }
+        backend.write_index(&mut index, layout.kept(layer), &kept)?;
+    }
+    backend.pack_rows(kept_level(0)..kept_level(NUM_LAYERS) + 1, &mut index)?;
+    Ok((layout, index))
+}
+
+/// Numbers between 0 and 1 that differ from one to the next.
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|place| (place.wrapping_mul(2_654_435_761) >> 7) as u16 as f32 / 65536.0).collect()
+}
+
+fn matrix<B: Backend>(backend: &mut B, num_rows: usize, width: usize) -> sttabt::Result<B::Matrix> {
+    let mut matrix = backend.create_matrix("input", num_rows, width)?;
+    let stride = row_stride(width);
+    let mut padded = values(num_rows * stride);
+    padded.chunks_mut(stride).for_each(|row| row[width..].fill(0.0));
+    backend.write_matrix(&mut matrix, &padded)?;
+    Ok(matrix)
+}
+
+fn packed_linear(in_features: usize, out_features: usize, f16: bool) -> sttabt::Result<PackedLinear> {
+    let scale = (in_features as f32).recip();
+    let numbers = values(out_features * in_features);
+    let weight: Vec<u8> = if f16 {
+        numbers.iter().flat_map(|value| half::f16::from_f32(value * scale).to_le_bytes()).collect()
+    } else {
+        numbers.iter().flat_map(|value| (value * scale).to_le_bytes()).collect()
+    };
+    let bias: Vec<u8> = values(out_features).iter().flat_map(|value| value.to_le_bytes()).collect();
+    let dtype = if f16 { DType::F16 } else { DType::F32 };
+    let weight = Tensor { dtype, shape: vec![out_features, in_features], bytes: &weight };
+    let bias = Tensor { dtype: DType::F32, shape: vec![out_features], bytes: &bias };
+    PackedLinear::stack(&[(weight, bias)], HeadSide::None)
+}
