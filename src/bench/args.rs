@@ -18,7 +18,7 @@ pub struct Args {
 pub enum Command {
     /// Time rules against each other, round by round in one process
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Time every kernel alone, against the best that this device can do
     Kernels(KernelsArgs),
     /// Compare two JSON files of `run` or `kernels`; exit code 1 if something became slower than noise explains

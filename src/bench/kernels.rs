@@ -9,7 +9,7 @@ use sttabt::backend::cpu::CpuBackend;
 
 use super::args::KernelsArgs;
 use super::environment::{Device, Environment};
-use super::kernel_cases::{CASES, COPIES, PRODUCTS, Work};
+use super::kernel_shapes::{CASES, COPIES, PRODUCTS, Work};
 use super::report::write_json;
 use super::stop::{EXIT_CODE, Stop};
 use super::times::Times;

@@ -7,6 +7,7 @@ mod compare;
 mod environment;
 mod inputs;
 mod kernel_cases;
+mod kernel_shapes;
 mod kernels;
 mod plot;
 mod report;
