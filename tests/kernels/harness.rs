@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use fearless_simd::{Level, Simd};
 use sttabt::Result;
 use sttabt::backend::cpu::CpuBackend;
 use sttabt::backend::gpu::{GpuBackend, GpuOptions};
@@ -96,7 +97,22 @@ pub async fn read_both<B: Backend>(
     Ok(Output { values: read.remove(0).into_iter().map(f32::from_bits).collect(), words })
 }
 
-/// Holds both backends to the oracle and the GPU to the twin, and on the GPU every middle sample to its result alone.
+/// The SIMD levels that this CPU has, the best one first.
+fn levels() -> Vec<Level> {
+    let best = Level::new();
+    #[cfg(target_arch = "x86_64")]
+    let lesser = [
+        best.as_avx2().map(|token| token.level()),
+        best.as_sse4_2().map(|token| token.level()),
+        best.as_sse2().map(|token| token.level()),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let lesser: [Option<Level>; 0] = [];
+    std::iter::once(best).chain(lesser.into_iter().flatten()).collect()
+}
+
+/// Holds both backends to the oracle and the GPU to the twin, and every middle sample to its result alone; the CPU at every SIMD
+/// level that it has.
 pub async fn check(cases: &[impl Case]) {
     let mut gpu = gpu().await;
     let mut failures = Vec::new();
@@ -126,6 +142,25 @@ pub async fn check(cases: &[impl Case]) {
                 failures.extend([("twin", twin), ("GPU", output)].iter().filter_map(|(what, outcome)| {
                     Some(format!("{kernel}, {what}, {case:?}: {}", outcome.as_ref().err()?))
                 }))
+            }
+        }
+        for level in levels() {
+            let mut cpu = CpuBackend::with_level(level);
+            let Ok(output) = case.run(&mut cpu).await else { continue };
+            if let Ok((values, words)) = case.expected() {
+                let found = [
+                    compare_values(&output.values, &values, tolerance.twin, &mut worst[0]),
+                    compare_words(&output.words, &words),
+                ];
+                failures
+                    .extend(found.into_iter().flatten().map(|found| format!("{kernel}, {level:?}, {case:?}: {found}")));
+            }
+            if case.lengths().len() >= 3 {
+                match case.alone(1).run(&mut cpu).await {
+                    Ok(single) if bits(&case.alone(1).part(&single, 0)) == bits(&case.part(&output, 1)) => {}
+                    Ok(_) => failures.push(format!("{kernel}, {level:?}, {case:?}: sample 1 has another result alone")),
+                    Err(error) => failures.push(format!("{kernel}, {level:?}, {case:?}: sample 1 alone: {error}")),
+                }
             }
         }
         if case.lengths().len() < 3 {
