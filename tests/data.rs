@@ -27,7 +27,7 @@ fn eval(arguments: &[&str]) -> Vec<Value> {
         .current_dir(root())
         .output()
         .expect("sttabt runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     report["results"].as_array().expect("results").clone()
 }
