@@ -12,6 +12,7 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod layout;
+mod stage;
 
 use std::ops::Range;
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
 
 pub use layout::{ALL, ChunkLayout, kept_level};
+pub use stage::{Stage, StageHook};
 
 /// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
 pub const MAX_PRUNED_TOKENS: usize = 1280;
@@ -180,6 +182,8 @@ pub trait Backend: Sized {
 
     /// Starts the work of a chunk whose index has this layout. `words` is written from word 0.
     fn begin_chunk(&mut self, index: &mut Self::Index, layout: ChunkLayout, words: &[u32]) -> Result<()>;
+    /// Says that what follows belongs to a stage. Costs nothing unless somebody measures.
+    fn begin_stage(&mut self, stage: Stage);
     /// Writes words of the index buffer, from word `at`.
     fn write_index(&mut self, index: &mut Self::Index, at: usize, words: &[u32]) -> Result<()>;
     /// Writes the first `values.len() / stride` rows of a matrix, padding included.

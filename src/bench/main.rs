@@ -12,6 +12,7 @@ mod kernels;
 mod plot;
 mod report;
 mod run;
+mod stages;
 mod stop;
 mod times;
 

@@ -11,7 +11,8 @@ use super::args::RunArgs;
 use super::environment::{Device, Environment};
 use super::inputs::{Batch, Inputs};
 use super::plot;
-use super::report::{BatchFlops, OfDense, Report, RuleRun, Stages, print, write_json};
+use super::report::{BatchFlops, OfDense, Report, RuleRun, print, write_json};
+use super::stages::StageTimes;
 use super::stop::{EXIT_CODE, Stop};
 use super::times::{Times, median};
 use crate::command::model_dir::{Kind, find, load};
@@ -23,6 +24,8 @@ const MIN_ROUNDS: usize = 5;
 const MAX_ROUNDS: usize = 100;
 /// Calls of every rule before the rounds: the first ones allocate and compile.
 const WARM_UPS: usize = 2;
+/// Calls of every rule after the rounds, to see where the time goes.
+const STAGE_ROUNDS: usize = 5;
 
 /// What is the same for all settings.
 struct Bench<'a> {
@@ -44,6 +47,7 @@ struct Seen {
     inputs: usize,
     labelled: usize,
     right: usize,
+    stages: StageTimes,
 }
 
 pub fn run(args: &RunArgs) -> Result<()> {
@@ -163,6 +167,17 @@ impl Bench<'_> {
                 seen[rule].add(&results, ms, &batch.labels);
             }
         }
+        for round in 0..num_rounds.min(STAGE_ROUNDS) {
+            if inputs.num_rounds(size).is_some() {
+                batch = inputs.batch(round, size)?;
+            }
+            self.progress.set_message("stages");
+            for (rule, seen) in self.rules.iter().zip(&mut seen) {
+                if !self.stop.is_wanted() {
+                    seen.stages.add(engine, &batch, rule)?;
+                }
+            }
+        }
         let backend = engine.backend().backend;
         let dense = seen[0].all_ms.clone();
         Ok(self
@@ -195,7 +210,7 @@ impl Bench<'_> {
             tokens: (seen.tokens as f64 / seen.inputs as f64).round() as usize,
             rounds,
             ms,
-            stages_ms: Stages::default(),
+            stages_ms: seen.stages.stages(),
             rows: seen.rows as f64 / rounds as f64,
             flops,
             retention: seen.retention / seen.inputs as f64,
@@ -229,7 +244,7 @@ impl Seen {
 }
 
 /// Results and milliseconds of one call.
-fn classify(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<(Vec<Classification>, f64)> {
+pub fn classify(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<(Vec<Classification>, f64)> {
     let inputs = batch.inputs();
     let start = Instant::now();
     let results = pollster::block_on(engine.classify(&inputs, rule, &Outputs::default()));

@@ -129,7 +129,16 @@ impl Engine {
         self.pause = pause;
     }
 
-    /// The GPU backend, if it runs on one: counters, and the means to test a lost device.
+    /// The CPU backend, if it runs on it: the means to measure its stages.
+    pub fn cpu(&mut self) -> Option<&mut CpuBackend> {
+        match &mut self.session {
+            Device::Cpu(session) => Some(session.backend()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => None,
+        }
+    }
+
+    /// The GPU backend, if it runs on one: counters, measured stages, and the means to test a lost device.
     #[cfg(feature = "gpu")]
     pub fn gpu(&mut self) -> Option<&mut GpuBackend> {
         match &mut self.session {

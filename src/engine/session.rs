@@ -4,7 +4,9 @@ use super::chunks::{ChunkLimits, Picks, check_lengths, row_bytes, split};
 use super::report::{ChunkWords, report, scored_layers};
 use super::request::{Classification, Outputs};
 use crate::backend::cpu::math::{logit, sigmoid};
-use crate::backend::{BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, kept_level};
+use crate::backend::{
+    BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level,
+};
 use crate::error::{Error, Result};
 use crate::models::{Encoder, HeadRows, MapTarget, Model, Tokens, Workspace};
 use crate::platform::Pause;
@@ -91,8 +93,7 @@ impl<B: Backend> Session<B> {
         Ok(Self { backend, main, approx, thresholds, scratch: None, limits })
     }
 
-    /// The backend, for its counters.
-    #[cfg(feature = "gpu")]
+    /// The backend, for what it counts and measures.
     pub fn backend(&mut self) -> &mut B {
         &mut self.backend
     }
@@ -223,6 +224,7 @@ impl<B: Backend> Session<B> {
                 rule
             }
         };
+        backend.begin_stage(Stage::BackTracking);
         backend.back_tracking(BackTracking { rule, maps, thresholds }, index, token_scores)?;
         backend.pack_rows(kept_level(0)..kept_level(layout.num_layers) + 1, index)?;
         main.forward_kept(backend, workspace, index, bounds, pause).await?;
@@ -239,6 +241,7 @@ impl<B: Backend> Session<B> {
         outputs: &Outputs,
         head: HeadRows,
     ) -> Result<ChunkWords> {
+        self.backend.begin_stage(Stage::Host);
         let pruned = head == HeadRows::Kept;
         let mut regions = vec![Region::Matrix(&scratch.main.logits, layout.num_samples)];
         if pruned {

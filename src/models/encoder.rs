@@ -3,7 +3,7 @@
 use super::upload::{Embedding, Encoder, Layer, NormOrder, Pooler};
 use super::workspace::Workspace;
 use crate::backend::{
-    ALL, Activation, Attention, AttentionMap, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Rows, check,
+    ALL, Activation, Attention, AttentionMap, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Rows, Stage, check,
     kept_level,
 };
 use crate::error::Result;
@@ -39,8 +39,12 @@ impl<B: Backend> Encoder<B> {
         pause: &Pause,
     ) -> Result<()> {
         let all = Rows { level: ALL, bound: layout.num_tokens };
+        let is_approx = maps.is_some();
+        let stage = |stage: Stage| if is_approx { Stage::ApproxNet } else { stage };
+        backend.begin_stage(stage(Stage::Embeddings));
         self.embed(backend, workspace, index, all, Source::All)?;
         for (layer, weights) in self.layers.iter().enumerate() {
+            backend.begin_stage(stage(Stage::Layer(layer)));
             let s = self.heads.stride();
             let is_last_map = maps.is_some() && layer + 1 == self.layers.len();
             let features = if is_last_map { 0..2 * s } else { 0..3 * s };
@@ -71,8 +75,10 @@ impl<B: Backend> Encoder<B> {
         pause: &Pause,
     ) -> Result<()> {
         let rows = |layer: usize| Rows { level: kept_level(layer), bound: bounds[layer] };
+        backend.begin_stage(Stage::Embeddings);
         self.embed(backend, workspace, index, rows(0), Source::Gathered)?;
         for (layer, weights) in self.layers.iter().enumerate() {
+            backend.begin_stage(Stage::Layer(layer));
             self.kept_layer(backend, workspace, weights, index, rows(layer), rows(layer + 1))?;
             pause().await;
         }
@@ -94,10 +100,12 @@ impl<B: Backend> Encoder<B> {
         let rows = |layer: usize| Rows { level: kept_level(layer), bound: bounds[layer] };
         let num_layers = self.layers.len();
         let mut target = MapTarget { kind: MapKind::MeanProbs, maps };
+        backend.begin_stage(Stage::Embeddings);
         backend.pack_rows(kept_level(0)..kept_level(1), index)?;
         self.embed(backend, workspace, index, rows(0), Source::All)?;
         for (layer, weights) in self.layers.iter().enumerate() {
             let (keys, queries) = (rows(layer), rows(layer + 1));
+            backend.begin_stage(Stage::Layer(layer));
             if layer + 1 < num_layers {
                 let s = self.heads.stride();
                 let Workspace { hidden_states, projected, qkv, .. } = workspace;
@@ -129,6 +137,7 @@ impl<B: Backend> Encoder<B> {
         layout: &ChunkLayout,
         at: HeadRows,
     ) -> Result<()> {
+        backend.begin_stage(Stage::Head);
         let Workspace { hidden_states, residual, pooled, logits, .. } = workspace;
         let num_samples = layout.num_samples;
         let (cls, rows) = match at {

@@ -21,7 +21,10 @@ use std::ops::Range;
 
 use fearless_simd::Level;
 
-use super::{Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, check};
+use super::{
+    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, Stage, StageHook,
+    check,
+};
 use crate::error::{Error, Result};
 use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
 
@@ -102,11 +105,11 @@ impl CpuIndex {
 }
 
 /// Computes every kernel at once, with the instructions of one SIMD level.
-#[derive(Debug)]
 pub struct CpuBackend {
     level: Level,
     /// Keys and values as the products want them.
     scratch: Vec<f32>,
+    stage_hook: Option<StageHook>,
 }
 
 impl CpuBackend {
@@ -117,7 +120,12 @@ impl CpuBackend {
 
     /// A backend for lesser instructions.
     pub fn with_level(level: Level) -> Self {
-        Self { level, scratch: Vec::new() }
+        Self { level, scratch: Vec::new(), stage_hook: None }
+    }
+
+    /// Sets what is called as each stage begins. Kernels compute at once, so that a clock in there measures them.
+    pub fn set_stage_hook(&mut self, hook: Option<StageHook>) {
+        self.stage_hook = hook;
     }
 }
 
@@ -170,6 +178,12 @@ impl Backend for CpuBackend {
         check(layout.num_words() <= index.words.len(), "begin_chunk", "layout", layout.num_words(), index.words.len())?;
         index.layout = layout;
         self.write_index(index, 0, words)
+    }
+
+    fn begin_stage(&mut self, stage: Stage) {
+        if let Some(hook) = &mut self.stage_hook {
+            hook(stage);
+        }
     }
 
     fn write_index(&mut self, index: &mut CpuIndex, at: usize, words: &[u32]) -> Result<()> {

@@ -129,7 +129,10 @@ impl OpenDevice {
             max_buffer_size: offered.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("sttabt"), required_limits, ..Default::default() };
+        // Having it costs nothing; see `GpuBackend::set_stage_timing`.
+        let required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor =
+            wgpu::DeviceDescriptor { label: Some("sttabt"), required_features, required_limits, ..Default::default() };
         let (device, queue) = adapter
             .request_device(&descriptor)
             .await

@@ -17,10 +17,13 @@ mod layer_norm;
 mod linear;
 mod pack_rows;
 mod queue;
+mod timing;
 
 use std::ops::Range;
 
-use super::{Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, check};
+use super::{
+    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, Stage, check,
+};
 use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
 
@@ -85,6 +88,17 @@ impl GpuBackend {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.recorder.counters
+    }
+
+    /// Starts or ends measuring stages by the device's own clock; says whether it is on now. Each stage is a compute pass then,
+    /// so that runs are a little slower.
+    pub fn set_stage_timing(&mut self, on: bool) -> bool {
+        self.recorder.set_timing(on)
+    }
+
+    /// Milliseconds of the device for every stage of the runs since the last call, in the order in which they began.
+    pub fn take_stages_ms(&mut self) -> Vec<(Stage, f64)> {
+        self.recorder.take_stages_ms()
     }
 
     /// Ends the device as a driver reset would: later calls give [`crate::Error::DeviceLost`].
@@ -154,10 +168,14 @@ impl Backend for GpuBackend {
 
     fn begin_chunk(&mut self, index: &mut GpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
         check(layout.num_words() <= index.num_words, "begin_chunk", "layout", layout.num_words(), index.num_words)?;
-        self.recorder.clear();
+        self.recorder.start();
         self.recorder.errors().check()?;
         index.layout = layout;
         self.write_index(index, 0, words)
+    }
+
+    fn begin_stage(&mut self, stage: Stage) {
+        self.recorder.stage = stage;
     }
 
     fn write_index(&mut self, index: &mut GpuIndex, at: usize, words: &[u32]) -> Result<()> {

@@ -4,6 +4,8 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
+use super::timing::StageTiming;
+use crate::backend::Stage;
 use crate::error::{Error, Result};
 use crate::platform::LocalFuture;
 
@@ -19,6 +21,7 @@ struct Recorded {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     workgroups: (u32, u32),
+    stage: Stage,
 }
 
 /// One dispatch of a kernel.
@@ -40,6 +43,10 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
+    /// What dispatches belong to from now on.
+    pub stage: Stage,
+    /// When somebody measures.
+    timing: Option<StageTiming>,
     kernels: Kernels,
     params: wgpu::Buffer,
     /// `Params` of the recorded dispatches, `PARAMS_STRIDE` apart.
@@ -70,6 +77,8 @@ impl Recorder {
         Self {
             open,
             counters: Counters::default(),
+            stage: Stage::Host,
+            timing: None,
             kernels: Kernels::default(),
             params,
             staged: Vec::new(),
@@ -120,8 +129,25 @@ impl Recorder {
         self.kernels.forget_bind_groups();
     }
 
+    /// Starts or ends measuring stages; says whether it is on now.
+    pub fn set_timing(&mut self, on: bool) -> bool {
+        self.timing = if on { StageTiming::new(&self.open.device, &self.open.queue) } else { None };
+        self.timing.is_some()
+    }
+
+    pub fn take_stages_ms(&mut self) -> Vec<(Stage, f64)> {
+        self.timing.as_mut().map(StageTiming::take).unwrap_or_default()
+    }
+
     /// Drops what a cancelled run has left.
-    pub fn clear(&mut self) {
+    pub fn start(&mut self) {
+        self.clear();
+        if let Some(timing) = &mut self.timing {
+            timing.start();
+        }
+    }
+
+    fn clear(&mut self) {
         self.recorded.clear();
         self.staged.clear();
         self.multiply_adds = 0;
@@ -142,7 +168,12 @@ impl Recorder {
         let start = self.staged.len();
         self.staged.extend_from_slice(dispatch.params);
         self.staged.resize(start + PARAMS_STRIDE, 0);
-        self.recorded.push(Recorded { pipeline, bind_group, workgroups: fold(dispatch.num_workgroups) });
+        self.recorded.push(Recorded {
+            pipeline,
+            bind_group,
+            workgroups: fold(dispatch.num_workgroups),
+            stage: self.stage,
+        });
         self.counters.dispatches += 1;
         self.multiply_adds += dispatch.multiply_adds;
         if self.multiply_adds >= self.max_submit_multiply_adds || self.recorded.len() == MAX_DISPATCHES {
@@ -156,16 +187,24 @@ impl Recorder {
         self.open.queue.write_buffer(&self.params, 0, &self.staged);
         let mut encoder =
             self.open.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("sttabt") });
-        {
-            let mut pass = encoder
-                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("sttabt"), timestamp_writes: None });
-            for (place, recorded) in self.recorded.iter().enumerate() {
+        let mut place = 0;
+        // One pass, or to measure them one for each stage.
+        let is_timed = self.timing.is_some();
+        for dispatches in self.recorded.chunk_by(|one, next| !is_timed || one.stage == next.stage) {
+            let timestamp_writes = match (&mut self.timing, dispatches) {
+                (Some(timing), [first, ..]) => timing.pass(first.stage),
+                _ => None,
+            };
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("sttabt"), timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            for recorded in dispatches {
                 pass.set_pipeline(&recorded.pipeline);
                 pass.set_bind_group(0, &recorded.bind_group, &[(place * PARAMS_STRIDE) as u32]);
                 if let Some((_, _, counter)) = &self.counter {
                     pass.set_bind_group(1, counter, &[]);
                 }
                 pass.dispatch_workgroups(recorded.workgroups.0, recorded.workgroups.1, 1);
+                place += 1;
             }
         }
         if let Some((staging, copies)) = copies {
@@ -173,6 +212,9 @@ impl Recorder {
             for &(source, offset, bytes) in copies {
                 encoder.copy_buffer_to_buffer(source, offset, staging, at, bytes);
                 at += bytes;
+            }
+            if let Some(timing) = &self.timing {
+                timing.resolve(&mut encoder);
             }
         }
         self.open.queue.submit([encoder.finish()]);
@@ -229,6 +271,9 @@ impl Recorder {
         };
         staging.unmap();
         self.staging = Some(staging);
+        if let Some(timing) = &mut self.timing {
+            timing.read(&self.open.device).await?;
+        }
         Ok(words)
     }
 
