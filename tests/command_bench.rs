@@ -94,6 +94,12 @@ fn data_sets_give_accuracy() {
     let args = ["--prune", "topk:0.5", "--data", &data, "--batch", "2", "--json", &out, "--plot", &plots];
     let stdout = run(tiny_bench(&args)).quiet();
     assert!(stdout.contains("accuracy"), "{stdout}");
+    let told = format!("in {plots}: time-retention.svg, accuracy-time.svg, stages.svg\n");
+    assert!(stdout.ends_with(&told), "{stdout}");
+    for (name, label) in [("time-retention", "ideal"), ("accuracy-time", "topk:0.5"), ("stages", "approx_net")] {
+        let svg = std::fs::read_to_string(folder.join("plots").join(format!("{name}.svg"))).expect("a picture");
+        assert!(svg.starts_with("<svg") && svg.contains(label) && !svg.contains("NaN"), "{name}: {svg}");
+    }
     let report = json_of(&out);
     let evaluated = run(tiny("eval", &["--json", "--prune", "dense,topk:0.5", &data])).json();
     for (run, expected) in
@@ -297,4 +303,90 @@ fn kernels_are_held_to_the_roofline() {
         assert!(share > 0.0 && share <= most, "{run}");
     }
     assert!(run(bench(&["compare", &out, &out])).quiet().contains("cpu attention_maps 8 x 197, 3 heads of 16"));
+}
+
+#[cfg(feature = "gpu")]
+/// On both backends every stage has its time, and together they are about the time of a call.
+#[test]
+fn stages_add_up() {
+    let out = file(&scratch("bench_stages"), "out.json", "");
+    let model = ["run", "--model", "tests/fixtures/tiny-bert", "--backend", "cpu,gpu", "--json", &out];
+    let args = ["--prune", "topk:0.5,oracle:0.5,forward:0.5", "--batch", "4", "--tokens", "100", "--rounds", "9"];
+    let ended = run(bench(&[&model[..], &args].concat()));
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let report = json_of(&out);
+    let adapters = report["environment"]["adapter"].as_array().expect("adapters");
+    assert_eq!(adapters.len(), 2);
+    for run in report["runs"].as_array().expect("runs") {
+        let stages = run["stages_ms"].as_object().expect("stages");
+        let layers = "embeddings head host layer_0 layer_1 layer_2 layer_3";
+        let expected = match run["prune"].as_str().expect("a rule") {
+            "dense" | "forward:0.5" => layers.to_owned(),
+            _ => format!("approx_net back_tracking {layers}"),
+        };
+        assert_eq!(keys(&run["stages_ms"]), names(&expected), "{run}");
+        assert!(stages.iter().all(|(_, ms)| number(ms) >= 0.0), "{run}");
+        let sum: f64 = stages.values().map(number).sum();
+        // Other processes may slow either down; an error of units or a stage that is missing would be more.
+        let share = sum / number(&run["ms"]["median"]);
+        assert!((0.1..10.0).contains(&share), "{share}: {run}");
+        let layer = number(&run["stages_ms"]["layer_0"]);
+        assert!(layer > 0.0 && layer < sum, "{run}");
+    }
+}
+
+#[cfg(feature = "gpu")]
+/// Counters see that a run that nobody measures does no more than before: the same passes, maps and buffers.
+#[test]
+fn a_plain_run_pays_nothing_for_stages() {
+    let mut engine = common::engine(&common::tiny_bert(), sttabt::BackendKind::Gpu);
+    let inputs = [sttabt::Input::Text("w7 w8 w9")];
+    let rule = "topk:0.5".parse().expect("a rule");
+    let mut counters = |timed: bool| {
+        common::classify(&mut engine, &inputs, &rule);
+        let gpu = engine.gpu().expect("a GPU");
+        let before = gpu.counters();
+        assert_eq!(gpu.set_stage_timing(timed), timed);
+        let results = common::classify(&mut engine, &inputs, &rule);
+        let gpu = engine.gpu().expect("a GPU");
+        let after = gpu.counters();
+        let stages = gpu.take_stages_ms();
+        let did = (after.submits - before.submits, after.dispatches - before.dispatches, after.maps - before.maps);
+        (results, did, stages.len())
+    };
+    let (plain, timed, again) = (counters(false), counters(true), counters(false));
+    assert_eq!((plain.2, timed.2, again.2), (0, 8, 0), "approx_net, back_tracking, embeddings, four layers, head");
+    assert_eq!((&plain.0, plain.1), (&again.0, again.1));
+    assert_eq!((&plain.0, plain.1), (&timed.0, timed.1), "the same results in as many submits and dispatches");
+    assert_eq!(plain.1.2, 1, "one map");
+}
+
+/// What scripts ask for that time others in turn with this one; a wrong request gets an error, and the next an answer.
+#[test]
+fn calls_are_answered_line_by_line() {
+    let requests = [
+        r#"{"prune": "topk:0.5", "texts": ["w7 w8 w9", "w10"]}"#,
+        r#"{"prune": "topk:5", "texts": ["w7"]}"#,
+        "nonsense",
+        r#"{"prune": "dense", "images": ["no.png"]}"#,
+        r#"{"prune": "dense", "texts": ["w7"]}"#,
+    ];
+    let command = bench(&["calls", "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"]);
+    let stdout = run_with_stdin(command, (requests.join("\n") + "\n").as_bytes()).quiet();
+    let answers: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), requests.len(), "{stdout}");
+    assert_eq!(keys(&answers[0]), names("ms input_ids logits flops retention"));
+    assert_eq!(answers[0]["input_ids"][0].as_array().expect("ids").len(), 5);
+    assert_eq!(answers[0]["logits"].as_array().expect("logits").len(), 2);
+    let computed = common::classify(
+        &mut common::engine(&common::tiny_bert(), sttabt::BackendKind::Cpu),
+        &[sttabt::Input::Text("w7")],
+        &sttabt::Prune::Dense,
+    );
+    assert_eq!(answers[4]["input_ids"], json!([computed[0].input_ids]));
+    assert_eq!(answers[4]["flops"]["total"], json!(computed[0].flops.total() as f64));
+    let errors: Vec<&str> = answers[1..4].iter().filter_map(|answer| answer["error"].as_str()).collect();
+    assert_eq!(errors[0], "rule `topk:5`: ratio 5 is out of range, expected 0 < ratio <= 1");
+    assert!(errors[1].starts_with("not a request: "), "{errors:?}");
+    assert!(errors[2].starts_with("cannot read no.png"), "{errors:?}");
 }

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// What may occur only in files whose path begins so.
 const PLACES: &[(&str, &[&str])] = &[
-    // Named in a benchmark's report.
+    // The bench tells its version.
     ("wgpu", &["backend/gpu/", "bench/environment.rs"]),
     ("rayon", &["backend/cpu/"]),
     ("target_arch", &["platform.rs"]),

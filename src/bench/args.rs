@@ -21,6 +21,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Time every kernel alone, against the best that this device can do
     Kernels(KernelsArgs),
+    /// Time one call for each line of standard input: {"prune": RULE, "texts": […]} or {"prune": RULE, "images": [FILE…]}
+    Calls(CallsArgs),
     /// Compare two JSON files of `run` or `kernels`; exit code 1 if something became slower than noise explains
     Compare(CompareArgs),
 }
@@ -80,6 +82,14 @@ pub struct KernelsArgs {
     /// Write the numbers
     #[arg(long, value_name = "OUT.json")]
     pub json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct CallsArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(clap::Args)]

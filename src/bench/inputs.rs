@@ -108,6 +108,15 @@ impl Inputs {
 }
 
 impl Batch {
+    /// These texts and images, without labels.
+    pub fn of(texts: Vec<String>, files: &[PathBuf]) -> Result<Self> {
+        let mut batch = Self { texts: Vec::new(), pictures: Vec::new(), names: Vec::new(), labels: Vec::new() };
+        batch.names = files.iter().map(|file| file.display().to_string()).collect();
+        batch.texts = texts.into_iter().map(|text| (text, None)).collect();
+        batch.pictures = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
+        Ok(batch)
+    }
+
     pub fn inputs(&self) -> Vec<Input<'_>> {
         let texts = self.texts.iter().map(|(text, pair)| text_input(text, pair.as_deref()));
         texts.chain(self.pictures.iter().map(Input::Image)).collect()

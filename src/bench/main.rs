@@ -1,13 +1,12 @@
 //! The command `sttabt-bench`: what pruning costs and saves on this device, in FLOPs and in time.
 
 mod args;
+mod calls;
 #[path = "../command/mod.rs"]
 mod command;
 mod compare;
 mod environment;
 mod inputs;
-mod kernel_cases;
-mod kernel_shapes;
 mod kernels;
 mod plot;
 mod report;
@@ -28,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Kernels(args) => kernels::run(&args),
+        Command::Calls(args) => calls::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
     command::finish(outcome)

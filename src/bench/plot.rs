@@ -161,12 +161,14 @@ fn stages(area: &Area<'_>, runs: &[&RuleRun]) -> Outcome {
             names.push(stage);
         }
     }
-    let colour = |stage: &str| {
-        let place = names.iter().position(|name| *name == stage).unwrap_or(0);
+    let layer = |stage: &str| stage.strip_prefix("layer_").and_then(|layer| layer.parse::<usize>().ok());
+    let others: Vec<&str> = names.iter().copied().filter(|stage| layer(stage).is_none()).collect();
+    let colour = |stage: &str| match layer(stage) {
         // Layers share a colour and differ in shade.
-        match stage.strip_prefix("layer_").and_then(|layer| layer.parse::<usize>().ok()) {
-            Some(layer) => COLOURS[0].mix(if layer % 2 == 0 { 0.9 } else { 0.6 }),
-            None => COLOURS[1 + place % (COLOURS.len() - 1)].mix(0.9),
+        Some(layer) => COLOURS[0].mix(if layer % 2 == 0 { 0.9 } else { 0.6 }),
+        None => {
+            let place = others.iter().position(|other| *other == stage).unwrap_or(0);
+            COLOURS[1 + place % (COLOURS.len() - 1)].mix(0.9)
         }
     };
     let mut chart = ChartBuilder::on(area)
@@ -174,7 +176,7 @@ fn stages(area: &Area<'_>, runs: &[&RuleRun]) -> Outcome {
         .margin(14)
         .x_label_area_size(44)
         .y_label_area_size(10)
-        .build_cartesian_2d(0.0..1.02 * longest, 0.0..runs.len() as f64)?;
+        .build_cartesian_2d(0.0..1.25 * longest, 0.0..runs.len() as f64)?;
     chart.configure_mesh().disable_y_mesh().disable_y_axis().light_line_style(WHITE).x_desc("ms of a batch").draw()?;
     for (row, run) in runs.iter().rev().enumerate() {
         let mut start = 0.0;
@@ -186,7 +188,7 @@ fn stages(area: &Area<'_>, runs: &[&RuleRun]) -> Outcome {
         let style = (FONT, 12).into_font().color(&BLACK);
         chart.draw_series([EmptyElement::at((0.0, row as f64 + 0.95)) + Text::new(name(run), (2, 0), style)])?;
     }
-    for stage in names.iter().filter(|stage| !stage.starts_with("layer_") || **stage == "layer_0") {
+    for stage in names.iter().filter(|stage| layer(stage).is_none_or(|layer| layer == 0)) {
         let colour = colour(stage);
         let label = if *stage == "layer_0" { "layers" } else { stage };
         chart

@@ -1,5 +1,8 @@
 //! `sttabt-bench kernels`: every kernel alone, against what this device can do at best (the roofline).
 
+mod time;
+mod work;
+
 use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,11 +12,11 @@ use sttabt::backend::cpu::CpuBackend;
 
 use super::args::KernelsArgs;
 use super::environment::{Device, Environment};
-use super::kernel_shapes::{CASES, COPIES, PRODUCTS, Work};
 use super::report::write_json;
 use super::stop::{EXIT_CODE, Stop};
 use super::times::Times;
 use crate::command::{BackendArg, Failure, Result, note, write_columns};
+use work::{CASES, COPIES, PRODUCTS, Work};
 
 #[derive(Serialize)]
 struct Report {

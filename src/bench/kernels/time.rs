@@ -1,124 +1,22 @@
-//! The time of one kernel alone, through the `Backend` trait.
+//! Running one kernel until its time is known.
 
 use std::time::Instant;
 
 use sttabt::backend::{
-    ALL, Activation, Attention, AttentionMap, BackTracking, BackTrackingRule, Backend, ChunkLayout, Linear, MapKind,
-    MatrixShape, Region, Rows, kept_level,
+    ALL, Attention, AttentionMap, BackTracking, BackTrackingRule, Backend, ChunkLayout, Linear, MapKind, MatrixShape,
+    Region, Rows, kept_level,
 };
 use sttabt::tensor::{DType, HeadSide, PackedLayerNorm, PackedLinear, Tensor, row_stride};
 
-use super::kernel_shapes::{SAMPLE, Work};
-use super::times::Times;
+use super::super::times::Times;
+use super::work::{KEPT_STEP, NUM_LAYERS, Work};
 
 /// Calls of one measurement together take about this long, so that waiting for the device costs next to nothing.
 const ROUND_MS: f64 = 30.0;
 const MAX_CALLS: usize = 1000;
 const NUM_ROUNDS: usize = 9;
-/// Of the rows and layers that back-tracking looks at.
-const NUM_LAYERS: usize = 6;
-/// Every third token is kept.
-const KEPT_STEP: usize = 3;
 
 impl Work {
-    pub fn kernel(&self) -> &'static str {
-        match self {
-            Self::Linear { .. } => "linear",
-            Self::LayerNorm { .. } => "layer_norm",
-            Self::GatherRows { .. } => "gather_rows",
-            Self::Attention { .. } => "attention",
-            Self::AttentionStats { .. } => "attention_stats",
-            Self::AttentionMaps { .. } => "attention_maps",
-            Self::BackTracking { .. } => "back_tracking",
-            Self::ForwardTopK { .. } => "forward_top_k",
-            Self::PackRows { .. } => "pack_rows",
-        }
-    }
-
-    pub fn shape(&self) -> String {
-        match *self {
-            Self::Linear { rows, in_features, out_features, f16, activation, residual } => {
-                let weights = if f16 { " f16" } else { " f32" };
-                let activation = match activation {
-                    Activation::Identity => "",
-                    Activation::Gelu => " gelu",
-                    Activation::Tanh => " tanh",
-                };
-                let residual = if residual { " + residual" } else { "" };
-                format!("{rows} x {in_features} -> {out_features}{weights}{activation}{residual}")
-            }
-            Self::LayerNorm { rows, width } => format!("{rows} x {width}"),
-            Self::GatherRows { samples, width, kept } => {
-                let rows = if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE };
-                format!("{rows} of {} x {width}", samples * SAMPLE)
-            }
-            Self::Attention { samples, num_tokens, heads }
-            | Self::AttentionStats { samples, num_tokens, heads }
-            | Self::AttentionMaps { samples, num_tokens, heads } => {
-                format!("{samples} x {num_tokens}, {} heads of {}", heads.num_heads, heads.head_size)
-            }
-            Self::BackTracking { samples, num_tokens, concrete } => {
-                let rule = if concrete { "concrete" } else { "topk" };
-                format!("{samples} x {num_tokens}, {NUM_LAYERS} layers, {rule}")
-            }
-            Self::ForwardTopK { samples, num_tokens } => format!("{samples} x {num_tokens}"),
-            Self::PackRows { samples, num_tokens } => format!("{samples} x {num_tokens}, {NUM_LAYERS} layers"),
-        }
-    }
-
-    /// FLOPs of its matrix products, as everywhere in this crate.
-    pub fn flops(&self) -> f64 {
-        let flops = match *self {
-            Self::Linear { rows, in_features, out_features, .. } => 2 * rows * in_features * out_features,
-            Self::Attention { samples, num_tokens, heads } => 4 * samples * num_tokens * num_tokens * heads.width(),
-            Self::AttentionStats { samples, num_tokens, heads }
-            | Self::AttentionMaps { samples, num_tokens, heads } => {
-                2 * samples * num_tokens * num_tokens * heads.width()
-            }
-            _ => 0,
-        };
-        flops as f64
-    }
-
-    /// Bytes that have to be read and written once, whatever the kernel does.
-    pub fn bytes(&self) -> f64 {
-        let bytes = match *self {
-            Self::Linear { rows, in_features, out_features, f16, residual, .. } => {
-                let weight = if f16 { 2 } else { 4 } * in_features * out_features;
-                weight + 4 * rows * (in_features + out_features + if residual { out_features } else { 0 })
-            }
-            Self::LayerNorm { rows, width } => 8 * rows * width,
-            Self::GatherRows { samples, width, kept } => {
-                8 * width * if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE }
-            }
-            Self::Attention { samples, num_tokens, heads } => 16 * samples * num_tokens * heads.width(),
-            Self::AttentionStats { samples, num_tokens, heads } => {
-                8 * samples * num_tokens * (heads.width() + heads.num_heads)
-            }
-            Self::AttentionMaps { samples, num_tokens, heads } => {
-                4 * samples * num_tokens * (2 * heads.width() + 2 * heads.num_heads + num_tokens)
-            }
-            Self::BackTracking { samples, num_tokens, .. } => 4 * NUM_LAYERS * samples * num_tokens * num_tokens,
-            Self::ForwardTopK { samples, num_tokens } => 4 * samples * num_tokens * num_tokens,
-            Self::PackRows { samples, num_tokens } => 4 * 3 * (NUM_LAYERS + 1) * samples * num_tokens,
-        };
-        bytes as f64
-    }
-
-    fn lengths(&self) -> Vec<usize> {
-        match *self {
-            // One sample of one row each: a product does not ask whose rows they are.
-            Self::Linear { rows, .. } | Self::LayerNorm { rows, .. } => vec![1; rows],
-            Self::GatherRows { samples, .. } => vec![SAMPLE; samples],
-            Self::Attention { samples, num_tokens, .. }
-            | Self::AttentionStats { samples, num_tokens, .. }
-            | Self::AttentionMaps { samples, num_tokens, .. }
-            | Self::BackTracking { samples, num_tokens, .. }
-            | Self::ForwardTopK { samples, num_tokens }
-            | Self::PackRows { samples, num_tokens } => vec![num_tokens; samples],
-        }
-    }
-
     /// Milliseconds of one call.
     pub async fn time<B: Backend>(&self, backend: &mut B) -> sttabt::Result<Option<Times>> {
         let lengths = self.lengths();
