@@ -172,13 +172,60 @@ test("a lost GPU is replaced, and the pending call answered", () =>
             const before = await model.classify("a gripping film");
             model.loseDevice();
             const after = await model.classify("a gripping film");
+            model.loseDevice(2);
+            const again = await model.classify("a gripping film");
+            model.loseDevice(3);
+            const failed = await window.outcome(model.classify("a gripping film"));
+            const recovered = await model.classify("a gripping film");
             const { backend } = model;
             model.dispose();
-            return { before: before.logits, after: after.logits, backend, notes: window.notes };
+            const later = [again.logits, recovered.logits];
+            return { before: before.logits, after: after.logits, later, failed, backend, notes: window.notes };
         });
+        assert.deepEqual(found.later, [found.before, found.before]);
+        assert.match(found.failed, /^device: .*device lost.*; 2 new devices were lost as well$/);
         assert.deepEqual(found.after, found.before);
         assert.equal(found.backend.backend, "gpu");
         assert.match(found.notes.join("\n"), /device lost.*computing again on a new device/);
+    }));
+
+/** Browsers' software adapters pass for hardware here, with a driver that computes roots wrong or right. */
+const asHardware = (isRight) => `
+    Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+    const createShaderModule = GPUDevice.prototype.createShaderModule;
+    GPUDevice.prototype.createShaderModule = function (descriptor) {
+        const code = ${isRight} ? descriptor.code : descriptor.code.replaceAll("sqrt(", "1.01 * sqrt(");
+        return createShaderModule.call(this, { ...descriptor, code });
+    };
+`;
+
+test("a GPU that fails the self-test is not used, and the note says so", () =>
+    withPage(async (page) => {
+        const script = readFileSync(`${root}web/dist/worker.js`, "utf8");
+        const load = async (isRight) => {
+            server.answers.set("/package/worker.js", (_, response) =>
+                response.writeHead(200, { "content-type": "text/javascript" }).end(`${script}\n${asHardware(isRight)}`),
+            );
+            try {
+                return await page.evaluate(async () => {
+                    window.notes = [];
+                    const model = await window.load({ url: "/models/sst2-minilm" });
+                    const { label } = await model.classify("a gripping film");
+                    const found = { label, backend: model.backend.backend, notes: window.notes.join("\n") };
+                    model.dispose();
+                    const forced = await window.outcome(window.load({ url: "/models/sst2-minilm", backend: "gpu" }));
+                    return { ...found, forced };
+                });
+            } finally {
+                server.answers.delete("/package/worker.js");
+            }
+        };
+        const right = await load(true);
+        assert.deepEqual([right.backend, right.label, right.forced], ["gpu", "positive", "ok"]);
+        const wrong = await load(false);
+        assert.deepEqual([wrong.backend, wrong.label], ["cpu", "positive"]);
+        assert.match(wrong.notes, /running on the CPU in WebAssembly: .*the self-test failed on /);
+        assert.match(wrong.forced, /^device: .*the self-test failed on /);
     }));
 
 test("calls are aborted between layers, and outdated ones are never computed", () =>

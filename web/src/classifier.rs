@@ -80,6 +80,8 @@ pub struct Classifier {
     on_note: Function,
     /// The last call of `why`: what it asked for, and the run with its attention maps.
     explained: Option<(String, Classification)>,
+    /// Runs that a test will have fail.
+    losses_due: u32,
 }
 
 #[wasm_bindgen]
@@ -116,7 +118,8 @@ impl Classifier {
             note(&on_note, why);
         }
         let software = engine.gpu().is_some_and(|gpu| gpu.adapter().software);
-        let mut classifier = Self { model, engine, options, software, next_task, on_note, explained: None };
+        let mut classifier =
+            Self { model, engine, options, software, next_task, on_note, explained: None, losses_due: 0 };
         classifier.yield_between_layers();
         Ok(classifier)
     }
@@ -203,11 +206,9 @@ impl Classifier {
         self.why(Given::Image(&image.0), key, &prune, layer, position).await
     }
 
-    /// Loses the GPU as a driver reset would, for tests.
-    pub fn lose_device(&mut self) {
-        if let Some(gpu) = self.engine.gpu() {
-            gpu.destroy_device();
-        }
+    /// Loses the GPU as a driver reset would, in the next so many runs, those on a new device included: for tests.
+    pub fn lose_device(&mut self, num_runs: u32) {
+        self.losses_due = num_runs;
     }
 }
 
@@ -255,6 +256,12 @@ impl Classifier {
         }];
         let mut num_losses = 0;
         loop {
+            if self.losses_due > 0 {
+                self.losses_due -= 1;
+                if let Some(gpu) = self.engine.gpu() {
+                    gpu.destroy_device();
+                }
+            }
             let outcome = {
                 let mut run = pin!(self.engine.classify(&inputs, prune, outputs));
                 // Dropped when cancelled: the engine starts afresh with the next call.

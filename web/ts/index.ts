@@ -34,7 +34,7 @@ export class Sttabt {
     #sentImage = 0;
     #lastImage = 0;
     readonly #blobs = new WeakMap<Blob, number>();
-    #loseDevice = false;
+    #losses = 0;
 
     private constructor(options: LoadOptions) {
         this.#options = options;
@@ -86,10 +86,10 @@ export class Sttabt {
         const { prune = this.info.defaultPrune, signal } = options;
         const rule = ruleText(prune);
         const given = this.#given(input);
-        const loseDevice = this.#loseDevice;
-        this.#loseDevice = false;
+        const losses = this.#losses;
+        this.#losses = 0;
         const { result, backend } = await this.#call<"classify">(
-            { call: "classify", input: this.#send(given), prune: rule, loseDevice },
+            { call: "classify", input: this.#send(given), prune: rule, losses },
             signal,
         );
         this.#state().backend = backend;
@@ -98,9 +98,9 @@ export class Sttabt {
         return { ...result, why };
     }
 
-    /** Loses the GPU as a driver reset would, right before the next call computes: for tests. */
-    loseDevice(): void {
-        this.#loseDevice = true;
+    /** Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests. */
+    loseDevice(times = 1): void {
+        this.#losses = times;
     }
 
     /** Ends the worker and frees its memory and its device; open calls fail with kind `disposed`. */

@@ -23,8 +23,8 @@ export type Call =
           call: "classify";
           input: WireInput;
           prune: string;
-          /** Lose the GPU first, as a driver reset would: for tests. */
-          loseDevice: boolean;
+          /** How often to lose the GPU first, as a driver reset would: for tests. */
+          losses: number;
       }
     | { call: "why"; input: WireInput; prune: string; layer: number; position: number };
 

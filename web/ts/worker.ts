@@ -59,7 +59,7 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
             : await classifier.why_image(await decoded(call.input), call.input.imageId, prune, layer, position);
         return JSON.parse(why) as Why;
     }
-    if (call.loseDevice) classifier.lose_device();
+    if (call.losses > 0) classifier.lose_device(call.losses);
     running = { id, cancel: new CancelFlag() };
     const picture = isText(call.input) ? null : await decoded(call.input);
     const start = performance.now();
