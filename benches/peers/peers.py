@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Times ONNX Runtime and PyTorch on the CPU in turn with sttabt: same weights, token ids or pixels, and threads. See README.md."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import onnxruntime
+import torch
+import transformers
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Threads of one engine still look for work for some milliseconds after a call; the next engine's turn begins after that.
+PAUSE_S = 0.02
+# The logits of all engines agree within this, or they do not compute the same model.
+TOLERANCE = 1e-2
+
+
+class Sttabt:
+    """`sttabt-bench calls`: a line in, a line out."""
+
+    def __init__(self, model, threads):
+        binary = os.environ.get("STTABT_BENCH", ROOT / "target/release/sttabt-bench")
+        env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
+        command = [binary, "calls", "--backend", "cpu", "--model", model]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+    def __call__(self, prune, **inputs):
+        self.process.stdin.write(json.dumps({"prune": prune, **inputs}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline() or '{"error": "sttabt-bench ended"}')
+        if "error" in answer:
+            sys.exit(f"sttabt-bench: {answer['error']}")
+        return answer
+
+
+class Network(torch.nn.Module):
+    """Logits from token ids or pixels, as the exporter wants it."""
+
+    def __init__(self, folder, is_text):
+        super().__init__()
+        kind = transformers.BertForSequenceClassification if is_text else transformers.ViTForImageClassification
+        self.is_text = is_text
+        # PyTorch's own attention is its fastest; ONNX Runtime fuses the written-out one.
+        self.fused = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+        self.plain = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        # The exporter gives every part the whole's mode back.
+        self.eval()
+
+    def forward(self, values, network=None):
+        network = network or self.plain
+        return (network(input_ids=values) if self.is_text else network(pixel_values=values)).logits
+
+
+def export(network, values, path):
+    axes = {"values": {0: "batch", 1: "tokens"} if network.is_text else {0: "batch"}}
+    names = {"input_names": ["values"], "output_names": ["logits"]}
+    torch.onnx.export(network, (values,), path, opset_version=17, dynamic_axes=axes, dynamo=False, **names)
+
+
+def session(path, threads):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def words(model):
+    """Words of the vocabulary that look as if they were one token each; the ids that come back are what counts."""
+    lines = (pathlib.Path(model) / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    return [line for line in lines if line.isascii() and line.isalnum() and line[0].isalpha() and len(line) > 1][:64]
+
+
+def texts(vocabulary, batch, tokens):
+    word = lambda sample, place: vocabulary[(7 * sample + place) % len(vocabulary)]
+    return [" ".join(word(sample, place) for place in range(tokens - 2)) for sample in range(batch)]
+
+
+def pixels(model, file):
+    """What Hugging Face's image processor gives for a picture of the model's own size, resized and cropped."""
+    config = json.loads((pathlib.Path(model) / "preprocessor_config.json").read_text())
+    image = Image.open(file).convert("RGB")
+    if config.get("do_resize", True):
+        size = config["size"]
+        if "shortest_edge" in size:
+            scale = size["shortest_edge"] / min(image.size)
+            size = {"width": int(image.width * scale), "height": int(image.height * scale)}
+        image = image.resize((size["width"], size["height"]), config["resample"])
+    if config.get("do_center_crop"):
+        width, height = config["crop_size"]["width"], config["crop_size"]["height"]
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    values = np.asarray(image, dtype=np.float32) * config["rescale_factor"]
+    values = (values - np.array(config["image_mean"])) / np.array(config["image_std"])
+    return values.transpose(2, 0, 1).astype(np.float32)
+
+
+def timed(call):
+    start = time.perf_counter()
+    result = call()
+    return (time.perf_counter() - start) * 1e3, result
+
+
+def setting(name, ours, network, onnx, rules, inputs, values, rounds):
+    """All engines on one batch, round by round; the runs as `sttabt-bench run` writes them."""
+    as_torch = torch.from_numpy(values)
+    batch, dense = len(values), ours("dense", **inputs)
+    tokens = values.shape[1] if network.is_text else network.fused.vit.embeddings.position_embeddings.shape[1]
+    engines = {
+        ("onnxruntime", "dense"): lambda: timed(lambda: onnx.run(None, {"values": values})[0]),
+        ("pytorch", "dense"): lambda: timed(lambda: network(as_torch, network.fused).numpy()),
+    }
+    for rule in rules:
+        engines["cpu", rule] = lambda rule=rule: (lambda answer: (answer["ms"], answer["logits"]))(ours(rule, **inputs))
+    for (engine, rule), call in engines.items():
+        difference = np.abs(np.array(call()[1]) - np.array(dense["logits"])).max()
+        if rule == "dense" and not difference < TOLERANCE:
+            sys.exit(f"{name}: {engine} does not compute the same logits: they differ by {difference:.3g}")
+    all_ms = {key: [] for key in engines}
+    keys = list(engines)
+    for turn in range(rounds):
+        # Each engine takes its turn in being first; its first call of a turn warms the caches.
+        for key in keys[turn % len(keys):] + keys[:turn % len(keys)]:
+            time.sleep(PAUSE_S)
+            engines[key]()
+            all_ms[key].append(engines[key]()[0])
+    runs = []
+    for (engine, rule), ms in all_ms.items():
+        answer = ours(rule, **inputs)
+        ms.sort()
+        median = statistics.median(ms)
+        times = {"min": ms[0], "median": median, "p90": ms[-(-9 * len(ms) // 10) - 1]}
+        flops = answer["flops"]
+        runs.append({
+            "model": name, "backend": engine, "prune": rule, "batch": batch, "tokens": tokens, "rounds": rounds,
+            "ms": times, "stages_ms": {}, "flops": flops, "retention": answer["retention"],
+            "gflops_per_s": flops["total"] / median / 1e6,
+        })
+    return runs
+
+
+def show(runs):
+    theirs = runs[0]["ms"]
+    print(f"{runs[0]['model']}, {runs[0]['batch']} x {runs[0]['tokens']} tokens, {runs[0]['rounds']} rounds")
+    print(f"{'engine':24}{'min ms':>10}{'median':>10}{'p90':>10}{'GFLOP/s':>10}{'speed of ONNX Runtime, by min and median':>44}")
+    for run in runs:
+        ms, name = run["ms"], f"{run['backend']} {run['prune']}"
+        ratios = f"{theirs['min'] / ms['min']:.2f} x {theirs['median'] / ms['median']:8.2f} x"
+        print(f"{name:24}{ms['min']:10.2f}{ms['median']:10.2f}{ms['p90']:10.2f}{run['gflops_per_s']:10.1f}{ratios:>44}")
+    print(flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    numbers = lambda text: [int(number) for number in text.split(",")]
+    parser.add_argument("--model", default=str(ROOT / "models/sst2-minilm"), help="a model folder")
+    parser.add_argument("--prune", default="dense;topk:0.5;topk:0.3", help="rules with semicolons between them")
+    parser.add_argument("--batch", type=numbers, default=[1, 8])
+    parser.add_argument("--tokens", type=numbers, default=[32, 128], help="of texts")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", help="write the numbers, in the shape of sttabt-bench run --json")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # The newer exporter asks for one more package, and writes a graph that ONNX Runtime fuses less of.
+    warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export.*")
+    # Of checks of the input's size, which are right for every batch of this script.
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    config = json.loads((pathlib.Path(args.model) / "config.json").read_text())
+    is_text = config["model_type"] == "bert"
+    name = pathlib.Path(args.model).resolve().name
+    ours, network = Sttabt(args.model, args.threads), Network(args.model, is_text)
+    report = {
+        "environment": {
+            "adapter": ["CPU"], "driver": [""], "cpu": platform.processor(), "cores": os.cpu_count(), "threads": args.threads,
+            "os": platform.system().lower(), "arch": platform.machine(),
+            "versions": {"onnxruntime": onnxruntime.__version__, "pytorch": torch.__version__},
+        },
+        "runs": [],
+    }
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        batches = []
+        if is_text:
+            for tokens in args.tokens:
+                for batch in args.batch:
+                    inputs = {"texts": texts(words(args.model), batch, tokens)}
+                    ids = ours("dense", **inputs)["input_ids"]
+                    if {len(row) for row in ids} != {tokens}:
+                        sys.exit(f"the words are not one token each: {sorted({len(row) for row in ids})}")
+                    batches.append((inputs, np.array(ids, dtype=np.int64)))
+        else:
+            file = os.path.join(folder, "noise.png")
+            size = config["image_size"]
+            Image.fromarray(np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(file)
+            batches = [({"images": [file] * batch}, np.stack([pixels(args.model, file)] * batch)) for batch in args.batch]
+        onnx = os.path.join(folder, "model.onnx")
+        export(network, torch.from_numpy(batches[-1][1]), onnx)
+        onnx = session(onnx, args.threads)
+        for inputs, values in batches:
+            runs = setting(name, ours, network, onnx, args.prune.split(";"), inputs, values, args.rounds)
+            show(runs)
+            report["runs"] += runs
+            if args.json:
+                pathlib.Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
