@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::{exp, maximum, sum};
-use super::product::TILE_ROWS;
+use super::product::MAX_TILE_ROWS;
 use super::scores::{PackedHeads, tile_columns, tiles};
 use super::threads::for_each_block;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
@@ -46,18 +46,18 @@ fn block<S: Simd>(
     output: &mut [f32],
 ) {
     let (stride, size) = (call.heads.stride(), call.heads.head_stride());
-    let (mut scores, mut context) = (Vec::new(), vec![0.0; TILE_ROWS * keys.values_stride()]);
+    let (mut scores, mut context) = (Vec::new(), vec![0.0; MAX_TILE_ROWS * keys.values_stride()]);
     let rows = first_row..first_row + output.len() / stride;
     output.fill(0.0);
-    for (sample, tile) in tiles(index, call.query_rows.level, rows) {
+    for (sample, tile) in tiles::<S>(index, call.query_rows.level, rows) {
         let (num_keys, scores_stride) = (keys.num_keys(sample), keys.scores_stride(sample));
-        scores.resize(TILE_ROWS * scores_stride, 0.0);
+        scores.resize(MAX_TILE_ROWS * scores_stride, 0.0);
         let output = &mut output[(tile.start - first_row) * stride..][..tile.len() * stride];
         for head in 0..call.heads.num_heads {
             let columns = head * size..(head + 1) * size;
             let queries = tile_columns(call.query, tile.clone(), columns.clone());
             keys.scores(simd, sample, head, &queries[..tile.len()], &mut scores);
-            let mut sums = [0.0; TILE_ROWS];
+            let mut sums = [0.0; MAX_TILE_ROWS];
             for (scores, total) in scores.chunks_exact_mut(scores_stride).zip(&mut sums[..tile.len()]) {
                 let maximum = maximum(simd, &scores[..num_keys]);
                 scores[num_keys..].fill(f32::NEG_INFINITY);
@@ -66,7 +66,7 @@ fn block<S: Simd>(
                 }
                 *total = sum(simd, scores) as f32;
             }
-            let mut weights = [[].as_slice(); TILE_ROWS];
+            let mut weights = [[].as_slice(); MAX_TILE_ROWS];
             for (weights, scores) in weights.iter_mut().zip(scores.chunks_exact(scores_stride)) {
                 *weights = &scores[..num_keys];
             }

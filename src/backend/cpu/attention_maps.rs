@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::{exp, normal_cdf};
-use super::product::TILE_ROWS;
+use super::product::{MAX_TILE_ROWS, tile_rows_on};
 use super::scores::{PackedHeads, tile_columns};
 use super::threads::for_each;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
@@ -52,6 +52,7 @@ pub fn attention_maps(
         layer_maps + index.layout.num_map_values,
     )?;
     let keys = PackedHeads::new(level, call.qkv, call.heads, index, call.rows.level, false, scratch);
+    let tile_rows = tile_rows_on(level);
     let mut tasks = Vec::new();
     let mut rest = &mut maps.values[layer_maps..][..index.layout.num_map_values];
     for sample in 0..index.layout.num_samples {
@@ -59,10 +60,10 @@ pub fn attention_maps(
         let num_tokens = index.sample_rows(ALL, sample).len();
         let (map, after) = rest.split_at_mut(num_tokens * num_tokens);
         rest = after;
-        let tiles = map[..rows.len() * num_tokens].chunks_mut((TILE_ROWS * num_tokens).max(1));
+        let tiles = map[..rows.len() * num_tokens].chunks_mut((tile_rows * num_tokens).max(1));
         for (tile, map) in tiles.enumerate() {
-            let start = rows.start + tile * TILE_ROWS;
-            tasks.push(Task { sample, rows: start..rows.end.min(start + TILE_ROWS), num_tokens, map });
+            let start = rows.start + tile * tile_rows;
+            tasks.push(Task { sample, rows: start..rows.end.min(start + tile_rows), num_tokens, map });
         }
     }
     for_each(tasks, |task| dispatch!(level, simd => tile(simd, call, stats, &keys, task)));
@@ -79,8 +80,8 @@ fn tile<S: Simd>(
 ) {
     let (num_heads, size) = (call.heads.num_heads, call.heads.head_stride());
     let stride = keys.scores_stride(task.sample);
-    let mut scores = vec![0.0; 2 * TILE_ROWS * stride];
-    let (scores, sums) = scores.split_at_mut(TILE_ROWS * stride);
+    let mut scores = vec![0.0; 2 * MAX_TILE_ROWS * stride];
+    let (scores, sums) = scores.split_at_mut(MAX_TILE_ROWS * stride);
     for head in 0..num_heads {
         let queries = tile_columns(call.qkv, task.rows.clone(), head * size..(head + 1) * size);
         keys.scores(simd, task.sample, head, &queries[..task.rows.len()], scores);

@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::{exp, maximum, sum};
-use super::product::TILE_ROWS;
+use super::product::MAX_TILE_ROWS;
 use super::scores::{PackedHeads, tile_columns, tiles};
 use super::threads::for_each_block;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
@@ -45,9 +45,9 @@ fn block<S: Simd>(
 ) {
     let size = call.heads.head_stride();
     let mut scores = Vec::new();
-    for (sample, tile) in tiles(index, call.rows.level, first_row..first_row + stats.len() / stride) {
+    for (sample, tile) in tiles::<S>(index, call.rows.level, first_row..first_row + stats.len() / stride) {
         let (num_keys, scores_stride) = (keys.num_keys(sample), keys.scores_stride(sample));
-        scores.resize(TILE_ROWS * scores_stride, 0.0);
+        scores.resize(MAX_TILE_ROWS * scores_stride, 0.0);
         let stats = &mut stats[(tile.start - first_row) * stride..][..tile.len() * stride];
         for head in 0..call.heads.num_heads {
             let queries = tile_columns(call.qkv, tile.clone(), head * size..(head + 1) * size);

@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::normal_cdf;
-use super::product::{MAX_PANEL_WIDTH, TILE_ROWS, pack_columns, panel_width, product};
+use super::product::{MAX_PANEL_WIDTH, MAX_TILE_ROWS, pack_columns, panel_width, product, tile_rows};
 use super::threads::{for_each, num_tasks};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::tensor::PackedLinear;
 
 /// Rows of a task: their inputs stay in the cache while panels of the weight pass by.
-const MAX_TASK_ROWS: usize = 8 * TILE_ROWS;
+const MAX_TASK_ROWS: usize = 8 * MAX_TILE_ROWS;
 
 /// Weight and bias of a linear layer, as the product wants them.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut Cpu
     let Range { start, end } = call.features;
     let width = call.linear.panel_width;
     let num_blocks = num_rows.div_ceil(MAX_TASK_ROWS);
-    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).next_multiple_of(TILE_ROWS);
+    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).next_multiple_of(MAX_TILE_ROWS);
     let num_parts = num_tasks().div_ceil(num_blocks.max(1));
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
     let stride = output.stride();
@@ -110,10 +110,10 @@ fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) 
         // The panel's features that are asked for.
         let asked = features.start.max(panel * width)..features.end.min((panel + 1) * width);
         let in_panel = asked.start - panel * width..asked.end - panel * width;
-        let mut sums = [0.0; TILE_ROWS * MAX_PANEL_WIDTH];
-        let tiles = inputs.chunks(TILE_ROWS).zip(task.rows.chunks_mut(TILE_ROWS));
+        let mut sums = [0.0; MAX_TILE_ROWS * MAX_PANEL_WIDTH];
+        let tiles = inputs.chunks(tile_rows::<S>()).zip(task.rows.chunks_mut(tile_rows::<S>()));
         for (tile, (inputs, rows)) in tiles.enumerate() {
-            let first_row = task.first_row + tile * TILE_ROWS;
+            let first_row = task.first_row + tile * tile_rows::<S>();
             product(simd, inputs, weight, width, &mut sums, width);
             for (row, (sums, output)) in sums.chunks_exact(width).zip(rows).enumerate() {
                 let output = &mut output[asked.start - features.start..][..asked.len()];

@@ -6,8 +6,8 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
-/// Rows of a tile. With two vectors of columns, 12 vectors of sums; the smallest register files have 16.
-pub const TILE_ROWS: usize = 6;
+/// Most rows of a tile.
+pub const MAX_TILE_ROWS: usize = 6;
 /// Vectors of columns in a panel.
 const PANEL_VECTORS: usize = 2;
 /// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
@@ -22,6 +22,21 @@ pub fn panel_width(level: Level) -> usize {
         PANEL_VECTORS * S::f32s::LEN
     }
     dispatch!(level, simd => width(simd))
+}
+
+/// Rows of a tile. Two vectors of columns each make 12 vectors of sums, and the register files of x86-64 and WebAssembly's engines
+/// have 16; instruction sets of 128 bits mostly multiply and add in two steps, which takes registers too.
+pub const fn tile_rows<S: Simd>() -> usize {
+    if S::f32s::LEN <= 4 { 4 } else { MAX_TILE_ROWS }
+}
+
+/// Rows of a tile on this CPU.
+pub fn tile_rows_on(level: Level) -> usize {
+    #[inline(always)]
+    fn rows<S: Simd>(_: S) -> usize {
+        tile_rows::<S>()
+    }
+    dispatch!(level, simd => rows(simd))
 }
 
 /// Packs a matrix whose columns are given as slices over k into panels `[columns / width, depth, width]`, zero where
@@ -47,7 +62,7 @@ pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize
     }
 }
 
-/// The product of up to [`TILE_ROWS`] rows with one panel, or half a panel. Row r of the result starts at `sums[r · stride]`.
+/// The product of up to [`MAX_TILE_ROWS`] rows with one panel, or half a panel. Row r of the result starts at `sums[r · stride]`.
 #[inline(always)]
 pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], panel_width: usize, sums: &mut [f32], stride: usize) {
     // A function of its own for every number of rows: a constant number of sums, which then stay in registers.

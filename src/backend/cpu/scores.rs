@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use fearless_simd::{Level, Simd};
 
-use super::product::{TILE_ROWS, pack_columns, pack_rows, panel_width, product};
+use super::product::{MAX_TILE_ROWS, pack_columns, pack_rows, panel_width, product, tile_rows};
 use super::threads::for_each;
 use super::{CpuIndex, CpuMatrix};
 use crate::tensor::Heads;
@@ -125,12 +125,16 @@ impl<'a> PackedHeads<'a> {
 }
 
 /// Tiles of rows, each within one sample: `(sample, rows)`.
-pub fn tiles(index: &CpuIndex, level: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+pub fn tiles<S: Simd>(
+    index: &CpuIndex,
+    level: usize,
+    rows: Range<usize>,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut row = rows.start;
     std::iter::from_fn(move || {
         (row < rows.end).then(|| {
             let sample = index.sample_of_row(level, row);
-            let tile = row..rows.end.min(row + TILE_ROWS).min(index.sample_rows(level, sample).end).max(row + 1);
+            let tile = row..rows.end.min(row + tile_rows::<S>()).min(index.sample_rows(level, sample).end).max(row + 1);
             row = tile.end;
             (sample, tile)
         })
@@ -139,8 +143,8 @@ pub fn tiles(index: &CpuIndex, level: usize, rows: Range<usize>) -> impl Iterato
 
 /// One head's columns, from `first_column`, of the rows of a tile.
 #[inline(always)]
-pub fn tile_columns(matrix: &CpuMatrix, tile: Range<usize>, columns: Range<usize>) -> [&[f32]; TILE_ROWS] {
-    let mut rows = [[].as_slice(); TILE_ROWS];
+pub fn tile_columns(matrix: &CpuMatrix, tile: Range<usize>, columns: Range<usize>) -> [&[f32]; MAX_TILE_ROWS] {
+    let mut rows = [[].as_slice(); MAX_TILE_ROWS];
     for (slice, row) in rows.iter_mut().zip(tile) {
         *slice = &matrix.row(row)[columns.clone()];
     }
