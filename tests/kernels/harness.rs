@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use fearless_simd::{Level, Simd};
+use fearless_simd::Level;
 use sttabt::Result;
 use sttabt::backend::cpu::CpuBackend;
 use sttabt::backend::gpu::{GpuBackend, GpuOptions};
@@ -99,6 +99,8 @@ pub async fn read_both<B: Backend>(
 
 /// The SIMD levels that this CPU has, the best one first.
 fn levels() -> Vec<Level> {
+    #[cfg(target_arch = "x86_64")]
+    use fearless_simd::Simd;
     let best = Level::new();
     #[cfg(target_arch = "x86_64")]
     let lesser = [
