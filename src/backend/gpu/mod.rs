@@ -51,6 +51,8 @@ pub const SHADERS: [&Shader; 9] = [
 pub struct Counters {
     /// Command buffers submitted.
     pub submits: u64,
+    /// Compute passes in them.
+    pub passes: u64,
     /// Buffers mapped for reading.
     pub maps: u64,
     /// Dispatches recorded.

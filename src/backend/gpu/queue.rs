@@ -197,6 +197,7 @@ impl Recorder {
             };
             let descriptor = wgpu::ComputePassDescriptor { label: Some("sttabt"), timestamp_writes };
             let mut pass = encoder.begin_compute_pass(&descriptor);
+            self.counters.passes += 1;
             for recorded in dispatches {
                 pass.set_pipeline(&recorded.pipeline);
                 pass.set_bind_group(0, &recorded.bind_group, &[(place * PARAMS_STRIDE) as u32]);
@@ -273,6 +274,7 @@ impl Recorder {
         self.staging = Some(staging);
         if let Some(timing) = &mut self.timing {
             timing.read(&self.open.device).await?;
+            self.counters.maps += 1;
         }
         Ok(words)
     }

@@ -15,7 +15,7 @@ use super::environment::{Device, Environment};
 use super::report::write_json;
 use super::stop::{EXIT_CODE, Stop};
 use super::times::Times;
-use crate::command::{BackendArg, Failure, Result, note, write_columns};
+use crate::command::{BackendArg, Failure, Result, write_columns};
 use work::{CASES, COPIES, PRODUCTS, Work};
 
 #[derive(Serialize)]
@@ -72,7 +72,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
                 return measure(&mut backend, "gpu", Device { adapter: adapter.name, driver }, args, &stop);
             }
             Err(error @ sttabt::Error::NoAdapter { .. }) if is_auto && args.device.adapter.is_none() => {
-                note(&format!("running on the CPU: {error}"));
+                crate::command::note(&format!("running on the CPU: {error}"));
             }
             Err(error) => return Err(error.into()),
         }
