@@ -189,6 +189,22 @@ test("a lost GPU is replaced, and the pending call answered", () =>
         assert.match(found.notes.join("\n"), /device lost.*computing again on a new device/);
     }));
 
+test("an image whose first call was aborted is there for the next", () =>
+    withPage(async (page) => {
+        const found = await page.evaluate(async () => {
+            const model = await window.load({ url: "/models/deit-tiny", backend: "cpu" });
+            const photo = await window.fetchBlob("/photos/chelsea.png", "chelsea.png");
+            const early = AbortSignal.abort();
+            const late = new AbortController();
+            const outcomes = [window.outcome(model.classify(photo, { signal: early })), window.outcome(model.classify(photo, { signal: late.signal }))];
+            late.abort();
+            const { label } = await model.classify(photo);
+            model.dispose();
+            return { label, outcomes: await Promise.all(outcomes) };
+        });
+        assert.deepEqual(found, { label: "Egyptian cat", outcomes: ["aborted: aborted", "aborted: aborted"] });
+    }));
+
 /** Browsers' software adapters pass for hardware here, with a driver that computes roots wrong or right. */
 const asHardware = (isRight) => `
     Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });

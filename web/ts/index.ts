@@ -57,12 +57,8 @@ export class Sttabt {
         const onAbort = () => model.#stop(aborted());
         signal?.addEventListener("abort", onAbort);
         try {
-            model.#loaded = await model.#call<"load">({
-                call: "load",
-                url: url === undefined ? null : absolute(url),
-                files: files ?? null,
-                backend,
-            });
+            const folder = url === undefined ? null : absolute(url);
+            model.#loaded = await model.#call<"load">(() => ({ call: "load", url: folder, files: files ?? null, backend }));
             return model;
         } catch (error) {
             model.#stop(error as SttabtError);
@@ -89,12 +85,12 @@ export class Sttabt {
         const losses = this.#losses;
         this.#losses = 0;
         const { result, backend } = await this.#call<"classify">(
-            { call: "classify", input: this.#send(given), prune: rule, losses },
+            () => ({ call: "classify", input: this.#send(given), prune: rule, losses }),
             signal,
         );
         this.#state().backend = backend;
         const why = (layer: number, position: number): Promise<Why> =>
-            this.#call<"why">({ call: "why", input: this.#send(given), prune: rule, layer, position });
+            this.#call<"why">(() => ({ call: "why", input: this.#send(given), prune: rule, layer, position }));
         return { ...result, why };
     }
 
@@ -113,8 +109,9 @@ export class Sttabt {
         return this.#loaded;
     }
 
-    #call<Name extends keyof Answers>(call: Call & { call: Name }, signal?: AbortSignal): Promise<Answers[Name]>;
-    #call(call: Call, signal?: AbortSignal): Promise<Answers[keyof Answers]> {
+    /** `call` makes the message if it is sent at all: what the worker has is known by what was sent. */
+    #call<Name extends keyof Answers>(call: () => Call & { call: Name }, signal?: AbortSignal): Promise<Answers[Name]>;
+    #call(call: () => Call, signal?: AbortSignal): Promise<Answers[keyof Answers]> {
         if (this.#end) return Promise.reject(this.#end);
         if (signal?.aborted) return Promise.reject(aborted());
         const id = ++this.#lastId;
@@ -125,7 +122,7 @@ export class Sttabt {
         signal?.addEventListener("abort", onAbort);
         return new Promise<Answers[keyof Answers]>((resolve, reject) => {
             this.#pending.set(id, { resolve, reject });
-            this.#post({ id, ...call });
+            this.#post({ id, ...call() });
         }).finally(() => {
             signal?.removeEventListener("abort", onAbort);
             this.#pending.delete(id);

@@ -36,6 +36,8 @@ self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
 
 async function answer({ id, ...call }: { id: number } & Call): Promise<void> {
     try {
+        // Kept for later calls even if this one is cancelled: the page sends an image once.
+        if ("input" in call) keep(call.input);
         // A queue of outdated calls must not be computed: their cancellations may be waiting behind this one.
         await nextTask();
         if (cancelled.has(id)) throw new SttabtError("aborted", "aborted");
@@ -96,12 +98,15 @@ function isText(input: WireInput): input is Extract<WireInput, { text: string }>
     return "text" in input;
 }
 
+/** Keeps the image that came with a call, in place of the one before. */
+function keep(input: WireInput): void {
+    if (isText(input) || !input.image) return;
+    image?.decoded?.free();
+    image = { id: input.imageId, given: input.image, decoded: null };
+}
+
 /** The picture of a call, by the core's own decoders. */
-async function decoded({ imageId, image: given }: Extract<WireInput, { imageId: number }>): Promise<Image> {
-    if (given && image?.id !== imageId) {
-        image?.decoded?.free();
-        image = { id: imageId, given, decoded: null };
-    }
+async function decoded({ imageId }: Extract<WireInput, { imageId: number }>): Promise<Image> {
     if (image?.id !== imageId) throw new SttabtError("internal", "an image that did not come");
     image.decoded ??= await decode(image.given);
     return image.decoded;
