@@ -119,7 +119,7 @@ pub struct Attention<'a, B: Backend> {
     pub key_rows: Rows,
 }
 
-/// Arguments of [`Backend::attention_stats`] and [`Backend::attention_maps`].
+/// Arguments of [`Backend::attention_maps`].
 pub struct AttentionMap<'a, B: Backend> {
     /// `[rows, 3 · heads.stride()]`
     pub qkv: &'a B::Matrix,
@@ -129,6 +129,33 @@ pub struct AttentionMap<'a, B: Backend> {
     pub kind: MapKind,
     /// The rows of the map, and its columns.
     pub rows: Rows,
+    /// The layer whose map is written.
+    pub layer: usize,
+}
+
+impl<B: Backend> AttentionMap<'_, B> {
+    /// [`Error::Shape`] unless all arguments of [`Backend::attention_maps`] fit `num_rows` rows.
+    fn check(
+        &self,
+        num_rows: usize,
+        layout: &ChunkLayout,
+        stats: &B::Matrix,
+        maps: &B::Matrix,
+        context: Option<&B::Matrix>,
+    ) -> Result<()> {
+        let check =
+            |ok, argument, found: usize, expected: usize| check(ok, "attention_maps", argument, found, expected);
+        let (stride, num_stats) = (self.heads.stride(), 2 * self.heads.num_heads);
+        check(self.qkv.stride() == 3 * stride, "qkv", self.qkv.stride(), 3 * stride)?;
+        check(stats.width() >= num_stats, "stats", stats.width(), num_stats)?;
+        let max_rows = stats.num_rows().min(self.qkv.num_rows());
+        check(num_rows <= max_rows, "rows", num_rows, max_rows)?;
+        let num_values = (self.layer + 1) * layout.num_map_values;
+        check(num_values <= maps.stride(), "maps", maps.stride(), num_values)?;
+        let Some(context) = context else { return Ok(()) };
+        check(context.stride() == stride, "context", context.stride(), stride)?;
+        check(num_rows <= context.num_rows(), "context rows", context.num_rows(), num_rows)
+    }
 }
 
 /// Arguments of [`Backend::back_tracking`].
@@ -211,23 +238,16 @@ pub trait Backend: Sized {
     fn linear(&mut self, call: Linear<'_, Self>, index: &Self::Index, output: &mut Self::Matrix) -> Result<()>;
     /// output\[i\] = concat_h softmax_j(Q_h\[i\] · K_h\[j\] / √head_size) · V_h\[j\], j over the key rows of i's sample.
     fn attention(&mut self, call: Attention<'_, Self>, index: &Self::Index, output: &mut Self::Matrix) -> Result<()>;
-    /// stats\[i, 2h ..\]: of the scores S_h\[i, ·\], (maximum, Σ exp(S − maximum)) for [`MapKind::MeanProbs`],
-    /// (mean, 1 / (population std + EPS)) for [`MapKind::MeanPhi`].
-    fn attention_stats(
+    /// maps\[layer · num_map_values + map_offset\[sample\] + i · T + j\]: see [`MapKind`]; i and j count the sample's rows of
+    /// the level, T is its number of tokens. With `context`, what [`Backend::attention`] gives for the same rows goes there: both
+    /// come from the same scores. `stats`, `[rows, 2 · num_heads]`, is scratch.
+    fn attention_maps(
         &mut self,
         call: AttentionMap<'_, Self>,
         index: &Self::Index,
         stats: &mut Self::Matrix,
-    ) -> Result<()>;
-    /// maps\[layer · num_map_values + map_offset\[sample\] + i · T + j\]: see [`MapKind`]; i and j count the sample's rows of
-    /// the level, T is its number of tokens. `stats` comes from [`Backend::attention_stats`] with the same arguments.
-    fn attention_maps(
-        &mut self,
-        call: AttentionMap<'_, Self>,
-        stats: &Self::Matrix,
-        layer: usize,
-        index: &Self::Index,
         maps: &mut Self::Matrix,
+        context: Option<&mut Self::Matrix>,
     ) -> Result<()>;
     /// K_{L−1} … K_0 of every sample from its maps, last layer to first (paper, section 3): writes `counts` and `kept` of
     /// all layers into the index, and token_scores\[layer, row\] (m of Rule 1, c of Rule 2) for all tokens.

@@ -51,13 +51,14 @@ impl<B: Backend> Encoder<B> {
             let Workspace { hidden_states, projected, qkv, .. } = workspace;
             let input = self.attention_input(backend, weights, hidden_states, index, all, projected)?;
             project(backend, input, weights, features, index, all, qkv)?;
-            if let Some(target) = &mut maps {
-                self.attention_map(backend, workspace, target, layer, index, all)?;
+            match &mut maps {
+                Some(target) => self.attention_map(backend, workspace, target, layer, index, all, !is_last_map)?,
+                None => self.attend(backend, workspace, index, all, all, Source::All)?,
             }
             if is_last_map {
                 break;
             }
-            self.finish_layer(backend, workspace, weights, index, all, all, Source::All)?;
+            self.finish_layer(backend, workspace, weights, index, all, Source::All)?;
             pause().await;
         }
         Ok(())
@@ -111,13 +112,14 @@ impl<B: Backend> Encoder<B> {
                 let Workspace { hidden_states, projected, qkv, .. } = workspace;
                 let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
                 project(backend, input, weights, 0..3 * s, index, keys, qkv)?;
-                self.attention_map(backend, workspace, &mut target, layer, index, keys)?;
+                self.attention_map(backend, workspace, &mut target, layer, index, keys, false)?;
                 backend.forward_top_k(target.maps, layer, index, token_scores)?;
                 backend.pack_rows(kept_level(layer + 1)..kept_level(layer + 2), index)?;
                 let Workspace { hidden_states, residual, qkv, query, .. } = workspace;
                 backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
                 backend.gather_rows(qkv, 0..s, index, queries, query)?;
-                self.finish_layer(backend, workspace, weights, index, keys, queries, Source::Gathered)?;
+                self.attend(backend, workspace, index, keys, queries, Source::Gathered)?;
+                self.finish_layer(backend, workspace, weights, index, queries, Source::Gathered)?;
             } else {
                 // After the last layer only `[CLS]` counts, whatever its attention.
                 backend.pack_rows(kept_level(num_layers)..kept_level(num_layers + 1), index)?;
@@ -221,10 +223,12 @@ impl<B: Backend> Encoder<B> {
         backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
         let input = self.attention_input(backend, weights, residual, index, queries, attention_output)?;
         project(backend, input, weights, 0..s, index, queries, query)?;
-        self.finish_layer(backend, workspace, weights, index, keys, queries, Source::Gathered)
+        self.attend(backend, workspace, index, keys, queries, Source::Gathered)?;
+        self.finish_layer(backend, workspace, weights, index, queries, Source::Gathered)
     }
 
-    /// The head-averaged map of a layer whose Q and K are in `qkv`.
+    /// The head-averaged map of a layer whose Q and K are in `qkv`, and with V there what attention gives, in `context`.
+    #[expect(clippy::too_many_arguments, reason = "the map's place, its rows and what else is wanted")]
     fn attention_map(
         &self,
         backend: &mut B,
@@ -233,34 +237,41 @@ impl<B: Backend> Encoder<B> {
         layer: usize,
         index: &B::Index,
         rows: Rows,
+        with_context: bool,
     ) -> Result<()> {
-        let Workspace { qkv, stats, .. } = workspace;
-        let call = || AttentionMap { qkv, heads: self.heads, kind: target.kind, rows };
-        backend.attention_stats(call(), index, stats)?;
-        backend.attention_maps(call(), stats, layer, index, target.maps)
+        let Workspace { qkv, stats, context, .. } = workspace;
+        let call = AttentionMap { qkv, heads: self.heads, kind: target.kind, rows, layer };
+        backend.attention_maps(call, index, stats, target.maps, with_context.then_some(context))
     }
 
-    /// Attention over `keys` and the feed-forward block, for the rows of `queries`; ends in `hidden_states`.
-    #[expect(clippy::too_many_arguments, reason = "the weights, two sets of rows and where they are")]
+    /// Attention of the rows of `queries` over those of `keys`; ends in `context`.
+    fn attend(
+        &self,
+        backend: &mut B,
+        workspace: &mut Workspace<B>,
+        index: &B::Index,
+        keys: Rows,
+        queries: Rows,
+        source: Source,
+    ) -> Result<()> {
+        let Workspace { qkv, query, context, .. } = workspace;
+        let query = if source == Source::All { &*qkv } else { &*query };
+        let call = Attention { query, qkv, heads: self.heads, query_rows: queries, key_rows: keys };
+        backend.attention(call, index, context)
+    }
+
+    /// What follows attention, for the rows of `queries`; ends in `hidden_states`.
     fn finish_layer(
         &self,
         backend: &mut B,
         workspace: &mut Workspace<B>,
         weights: &Layer<B>,
         index: &B::Index,
-        keys: Rows,
         queries: Rows,
         source: Source,
     ) -> Result<()> {
-        let Workspace {
-            hidden_states, residual, qkv, query, context, projected, attention_output, intermediate, ..
-        } = workspace;
-        let (query, residual) = match source {
-            Source::All => (&*qkv, &*hidden_states),
-            Source::Gathered => (&*query, &*residual),
-        };
-        let call = Attention { query, qkv, heads: self.heads, query_rows: queries, key_rows: keys };
-        backend.attention(call, index, context)?;
+        let Workspace { hidden_states, residual, context, projected, attention_output, intermediate, .. } = workspace;
+        let residual = if source == Source::All { &*hidden_states } else { &*residual };
         match self.norm_order {
             NormOrder::Post => {
                 let project =

@@ -10,8 +10,9 @@
 //! | attention output | q · h² |
 //! | intermediate, output | q · 2hi |
 //!
-//! An attention map over n rows costs n² · 2h more: its scores are computed for the statistics of each row, then
-//! again for the map, so that no T × T scratch is kept per head. ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
+//! An attention map over n rows costs n² · 2h more: a GPU computes its scores for the statistics of each row, then
+//! again for the map, so that no T × T scratch is kept per head. (The CPU has a row's scores at hand and computes them once; that is not
+//! subtracted.) ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
 //! The head reads one row: the pooler (BERT) h², the classifier h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
 
 use std::ops::AddAssign;

@@ -1,7 +1,7 @@
 //! attention, and the queries and keys that the kernels of maps read too.
 
 use sttabt::Result;
-use sttabt::backend::{Attention, Backend};
+use sttabt::backend::{Attention, AttentionMap, Backend, MapKind};
 use sttabt::tensor::Heads;
 
 use crate::data::{Chunk, Level};
@@ -65,6 +65,8 @@ struct AttentionCase {
     own_query: bool,
     heads: Heads,
     size: f32,
+    /// What attention_maps gives beside a map of this kind; queries and keys are the same rows then.
+    with_map: Option<MapKind>,
 }
 
 impl Case for AttentionCase {
@@ -85,6 +87,13 @@ impl Case for AttentionCase {
         let query = Qkv::new(&chunk, self.queries, heads, self.size).padded(&[0]);
         let query = level_matrix(backend, &chunk, self.queries, stride, &query)?;
         let mut output = poisoned(backend, output_rows(&chunk, self.queries), stride)?;
+        if let Some(kind) = self.with_map {
+            let call = AttentionMap { qkv: &qkv, heads, kind, rows: rows(&chunk, self.keys), layer: 1 };
+            let mut stats = poisoned(backend, output_rows(&chunk, self.keys), 2 * heads.num_heads)?;
+            let mut maps = poisoned(backend, 1, NUM_LAYERS * chunk.layout.num_map_values)?;
+            backend.attention_maps(call, &index, &mut stats, &mut maps, Some(&mut output))?;
+            return read_matrix(backend, &output).await;
+        }
         let call = Attention {
             query: if self.own_query { &query } else { &qkv },
             qkv: &qkv,
@@ -162,23 +171,33 @@ fn attention_cases() -> Vec<AttentionCase> {
         (Level::Kept(NUM_LAYERS), Level::Kept(2), true),
         (Level::First, Level::All, true),
     ];
+    let case = |lengths: &[usize], (queries, keys, own_query), heads, size| AttentionCase {
+        lengths: lengths.to_vec(),
+        queries,
+        keys,
+        own_query,
+        heads,
+        size,
+        with_map: None,
+    };
     for lengths in BATCHES {
-        for (queries, keys, own_query) in levels {
-            let lengths = lengths.to_vec();
-            cases.push(AttentionCase { lengths, queries, keys, own_query, heads: HEADS[2], size: 1.5 });
-        }
+        cases.extend(levels.map(|levels| case(lengths, levels, HEADS[2], 1.5)));
     }
     for heads in HEADS {
-        for size in SIZES {
-            let (queries, keys, own_query) = levels[2];
-            let lengths = vec![3, 65, 7];
-            cases.push(AttentionCase { lengths, queries, keys, own_query, heads, size });
-        }
+        cases.extend(SIZES.map(|size| case(&[3, 65, 7], levels[2], heads, size)));
     }
     for num_heads in 1..=12 {
-        let heads = Heads { num_heads, head_size: 7 };
-        let (queries, keys, own_query) = levels[0];
-        cases.push(AttentionCase { lengths: vec![2, 9, 5], queries, keys, own_query, heads, size: 1.5 });
+        cases.push(case(&[2, 9, 5], levels[0], Heads { num_heads, head_size: 7 }, 1.5));
+    }
+    for with_map in [Some(MapKind::MeanProbs), Some(MapKind::MeanPhi)] {
+        let of_level = |level| (level, level, false);
+        for lengths in BATCHES {
+            let both = [Level::All, Level::Kept(1)];
+            cases.extend(both.map(|level| AttentionCase { with_map, ..case(lengths, of_level(level), HEADS[2], 1.5) }));
+        }
+        for heads in HEADS {
+            cases.push(AttentionCase { with_map, ..case(&[3, 65, 7], of_level(Level::Kept(1)), heads, 1.5) });
+        }
     }
     cases
 }

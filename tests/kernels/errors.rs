@@ -82,23 +82,18 @@ impl<'a, B: Backend> Fixture<'a, B> {
         self.backend.attention(call, &self.index, &mut output)
     }
 
-    fn attention_stats(mut self, qkv: (usize, usize), stats: (usize, usize)) -> Result<()> {
-        let (qkv, mut stats) = (self.matrix(qkv.0, qkv.1)?, self.matrix(stats.0, stats.1)?);
-        let call = AttentionMap { qkv: &qkv, heads: HEADS, kind: MapKind::MeanProbs, rows: self.rows };
-        self.backend.attention_stats(call, &self.index, &mut stats)
-    }
-
     fn attention_maps(
         mut self,
         qkv: (usize, usize),
         stats: (usize, usize),
         layer: usize,
         map_values: usize,
+        context: (usize, usize),
     ) -> Result<()> {
-        let (qkv, stats) = (self.matrix(qkv.0, qkv.1)?, self.matrix(stats.0, stats.1)?);
-        let mut maps = self.matrix(1, map_values)?;
-        let call = AttentionMap { qkv: &qkv, heads: HEADS, kind: MapKind::MeanPhi, rows: self.rows };
-        self.backend.attention_maps(call, &stats, layer, &self.index, &mut maps)
+        let (qkv, mut stats) = (self.matrix(qkv.0, qkv.1)?, self.matrix(stats.0, stats.1)?);
+        let (mut maps, mut context) = (self.matrix(1, map_values)?, self.matrix(context.0, context.1)?);
+        let call = AttentionMap { qkv: &qkv, heads: HEADS, kind: MapKind::MeanPhi, rows: self.rows, layer };
+        self.backend.attention_maps(call, &self.index, &mut stats, &mut maps, Some(&mut context))
     }
 
     fn back_tracking(mut self, map_values: usize, thresholds: usize, scores: (usize, usize)) -> Result<()> {
@@ -159,13 +154,13 @@ async fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)
     call!(10, attention((10, 16), (10, 48), (10, 24)), "attention: `output` is 24, expected 16");
     call!(10, attention((8, 16), (10, 48), (9, 16)), "attention: `rows` is 10, expected 8");
     call!(10, attention((10, 16), (9, 48), (10, 16)), "attention: `key rows` is 10, expected 9");
-    call!(10, attention_stats((10, 40), (10, 4)), "attention_stats: `qkv` is 40, expected 48");
-    call!(10, attention_stats((10, 48), (10, 3)), "attention_stats: `stats` is 3, expected 4");
-    call!(10, attention_stats((9, 48), (10, 4)), "attention_stats: `rows` is 10, expected 9");
-    call!(10, attention_maps((10, 56), (10, 4), 0, 200), "attention_maps: `qkv` is 56, expected 48");
-    call!(10, attention_maps((10, 48), (10, 3), 0, 200), "attention_maps: `stats` is 3, expected 4");
-    call!(10, attention_maps((10, 48), (7, 4), 0, 200), "attention_maps: `rows` is 10, expected 7");
-    call!(10, attention_maps((10, 48), (10, 4), 2, 200), "attention_maps: `maps` is 200, expected 300");
+    call!(10, attention_maps((10, 56), (10, 4), 0, 200, (10, 16)), "attention_maps: `qkv` is 56, expected 48");
+    call!(10, attention_maps((10, 48), (10, 3), 0, 200, (10, 16)), "attention_maps: `stats` is 3, expected 4");
+    call!(10, attention_maps((9, 48), (10, 4), 0, 200, (10, 16)), "attention_maps: `rows` is 10, expected 9");
+    call!(10, attention_maps((10, 48), (7, 4), 0, 200, (10, 16)), "attention_maps: `rows` is 10, expected 7");
+    call!(10, attention_maps((10, 48), (10, 4), 2, 200, (10, 16)), "attention_maps: `maps` is 200, expected 300");
+    call!(10, attention_maps((10, 48), (10, 4), 0, 200, (10, 24)), "attention_maps: `context` is 24, expected 16");
+    call!(10, attention_maps((10, 48), (10, 4), 0, 200, (9, 16)), "attention_maps: `context rows` is 9, expected 10");
     call!(10, back_tracking(192, 2, (2, 10)), "back_tracking: `maps` is 192, expected 200");
     call!(10, back_tracking(200, 0, (2, 10)), "back_tracking: `thresholds` is 0, expected 2");
     call!(10, back_tracking(200, 2, (1, 10)), "back_tracking: `token_scores` is 1, expected 2");

@@ -20,7 +20,6 @@ pub const TOLERANCES: &[Tolerance] = &[
     row("layer_norm", 4e-6, 4e-6, 4e-6, "a mean and a variance over 768 columns, then a division"),
     row("linear", 8e-7, 8e-7, 1e-6, "sums of 768 products; erf and tanh are good to a few ulp"),
     row("attention", 3e-7, 3e-7, 4e-7, "exp of scores whose error grows with their size, which is in the scale"),
-    row("attention_stats", 1.2e-6, 1.2e-6, 4e-7, "a streamed sum of up to 257 exponentials or squares"),
     row("attention_maps", 7e-7, 7e-7, 5e-7, "one exponential or Φ, good to a few ulp"),
     row("back_tracking top-k", 4e-6, 4e-6, 8e-7, "sums of up to 1280 positive values in order, two layers deep"),
     row("back_tracking concrete", 1e-5, 1e-5, 1.5e-6, "as top-k, and masks that magnify an error by 1/τ"),

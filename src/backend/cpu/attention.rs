@@ -1,9 +1,8 @@
 //! output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample.
 
-use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
-use super::math::{exp, maximum, sum};
+use super::math::exponentials;
 use super::product::MAX_TILE_ROWS;
 use super::scores::{PackedHeads, tile_columns, tiles};
 use super::threads::for_each_block;
@@ -46,37 +45,21 @@ fn block<S: Simd>(
     output: &mut [f32],
 ) {
     let (stride, size) = (call.heads.stride(), call.heads.head_stride());
-    let (mut scores, mut context) = (Vec::new(), vec![0.0; MAX_TILE_ROWS * keys.values_stride()]);
+    let (mut scores, mut scratch) = (Vec::new(), Vec::new());
     let rows = first_row..first_row + output.len() / stride;
     output.fill(0.0);
     for (sample, tile) in tiles::<S>(index, call.query_rows.level, rows) {
-        let (num_keys, scores_stride) = (keys.num_keys(sample), keys.scores_stride(sample));
+        let scores_stride = keys.scores_stride(sample);
         scores.resize(MAX_TILE_ROWS * scores_stride, 0.0);
         let output = &mut output[(tile.start - first_row) * stride..][..tile.len() * stride];
         for head in 0..call.heads.num_heads {
-            let columns = head * size..(head + 1) * size;
-            let queries = tile_columns(call.query, tile.clone(), columns.clone());
+            let queries = tile_columns(call.query, tile.clone(), head * size..(head + 1) * size);
             keys.scores(simd, sample, head, &queries[..tile.len()], &mut scores);
             let mut sums = [0.0; MAX_TILE_ROWS];
-            for (scores, total) in scores.chunks_exact_mut(scores_stride).zip(&mut sums[..tile.len()]) {
-                let maximum = maximum(simd, &scores[..num_keys]);
-                scores[num_keys..].fill(f32::NEG_INFINITY);
-                for scores in scores.chunks_exact_mut(S::f32s::LEN) {
-                    exp(simd, S::f32s::from_slice(simd, scores) - maximum).store_slice(scores);
-                }
-                *total = sum(simd, scores) as f32;
+            for (scores, sum) in scores.chunks_exact_mut(scores_stride).zip(&mut sums[..tile.len()]) {
+                *sum = exponentials(simd, scores);
             }
-            let mut weights = [[].as_slice(); MAX_TILE_ROWS];
-            for (weights, scores) in weights.iter_mut().zip(scores.chunks_exact(scores_stride)) {
-                *weights = &scores[..num_keys];
-            }
-            keys.weighted_values(simd, sample, head, &weights[..tile.len()], &mut context);
-            let contexts = context.chunks_exact(keys.values_stride()).zip(sums);
-            for (output, (context, sum)) in output.chunks_exact_mut(stride).zip(contexts) {
-                for (value, context) in output[columns.clone()].iter_mut().zip(context) {
-                    *value = context / sum;
-                }
-            }
+            keys.context(simd, (sample, head), &scores, &sums[..tile.len()], output, &mut scratch);
         }
     }
 }

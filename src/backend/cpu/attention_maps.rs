@@ -1,16 +1,17 @@
-//! maps[layer][i, j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS)).
+//! maps[layer][i, j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS)); and from the same
+//! scores, what attention gives.
 
 use std::ops::Range;
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
-use super::math::{exp, normal_cdf};
+use super::math::{exponentials, normal_cdf, sum, sum_of_squares};
 use super::product::{MAX_TILE_ROWS, tile_rows_on};
 use super::scores::{PackedHeads, tile_columns};
 use super::threads::for_each;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
-use crate::backend::{ALL, AttentionMap, MapKind, MatrixShape, check};
+use crate::backend::{ALL, AttentionMap, CONCRETE_EPS, MapKind};
 use crate::error::Result;
 
 /// A few rows of a sample's map.
@@ -21,88 +22,103 @@ struct Task<'a> {
     num_tokens: usize,
     /// `[rows, num_tokens]`
     map: &'a mut [f32],
+    /// `[rows, heads.stride()]`
+    context: Option<&'a mut [f32]>,
 }
 
+/// `stats` has its size checked and is not used: a row's scores are kept until all is done with them.
 pub fn attention_maps(
     level: Level,
     call: &AttentionMap<'_, CpuBackend>,
-    stats: &CpuMatrix,
-    layer: usize,
     index: &CpuIndex,
     scratch: &mut Vec<f32>,
+    stats: &CpuMatrix,
     maps: &mut CpuMatrix,
+    context: Option<&mut CpuMatrix>,
 ) -> Result<()> {
-    let num_heads = call.heads.num_heads;
-    check(
-        call.qkv.stride() == 3 * call.heads.stride(),
-        "attention_maps",
-        "qkv",
-        call.qkv.stride(),
-        3 * call.heads.stride(),
-    )?;
-    check(stats.width >= 2 * num_heads, "attention_maps", "stats", stats.width, 2 * num_heads)?;
-    let (num_rows, max_rows) = (index.num_rows(call.rows.level), stats.num_rows.min(call.qkv.num_rows));
-    check(num_rows <= max_rows, "attention_maps", "rows", num_rows, max_rows)?;
-    let layer_maps = layer * index.layout.num_map_values;
-    check(
-        layer_maps + index.layout.num_map_values <= maps.values.len(),
-        "attention_maps",
-        "maps",
-        maps.values.len(),
-        layer_maps + index.layout.num_map_values,
-    )?;
-    let keys = PackedHeads::new(level, call.qkv, call.heads, index, call.rows.level, false, scratch);
+    call.check(index.num_rows(call.rows.level), &index.layout, stats, maps, context.as_deref())?;
+    let stride = call.heads.stride();
+    let layer_maps = call.layer * index.layout.num_map_values;
+    let keys = PackedHeads::new(level, call.qkv, call.heads, index, call.rows.level, context.is_some(), scratch);
     let tile_rows = tile_rows_on(level);
     let mut tasks = Vec::new();
-    let mut rest = &mut maps.values[layer_maps..][..index.layout.num_map_values];
+    let mut maps = &mut maps.values[layer_maps..][..index.layout.num_map_values];
+    let mut contexts = context.map(|context| context.values.as_mut_slice());
     for sample in 0..index.layout.num_samples {
         let rows = index.sample_rows(call.rows.level, sample);
         let num_tokens = index.sample_rows(ALL, sample).len();
-        let (map, after) = rest.split_at_mut(num_tokens * num_tokens);
-        rest = after;
+        let (map, after) = maps.split_at_mut(num_tokens * num_tokens);
+        maps = after;
         let tiles = map[..rows.len() * num_tokens].chunks_mut((tile_rows * num_tokens).max(1));
         for (tile, map) in tiles.enumerate() {
             let start = rows.start + tile * tile_rows;
-            tasks.push(Task { sample, rows: start..rows.end.min(start + tile_rows), num_tokens, map });
+            let rows = start..rows.end.min(start + tile_rows);
+            // Rows are packed in the order of the samples.
+            let context = contexts.take().map(|rest| {
+                let (context, after) = rest.split_at_mut(rows.len() * stride);
+                contexts = Some(after);
+                context
+            });
+            tasks.push(Task { sample, rows, num_tokens, map, context });
         }
     }
-    for_each(tasks, |task| dispatch!(level, simd => tile(simd, call, stats, &keys, task)));
+    for_each(tasks, |task| dispatch!(level, simd => tile(simd, call, &keys, task)));
     Ok(())
 }
 
 #[inline(always)]
-fn tile<S: Simd>(
-    simd: S,
-    call: &AttentionMap<'_, CpuBackend>,
-    stats: &CpuMatrix,
-    keys: &PackedHeads<'_>,
-    task: Task<'_>,
-) {
+fn tile<S: Simd>(simd: S, call: &AttentionMap<'_, CpuBackend>, keys: &PackedHeads<'_>, mut task: Task<'_>) {
     let (num_heads, size) = (call.heads.num_heads, call.heads.head_stride());
-    let stride = keys.scores_stride(task.sample);
+    let (num_rows, num_keys, stride) = (task.rows.len(), keys.num_keys(task.sample), keys.scores_stride(task.sample));
+    let mut scratch = Vec::new();
     let mut scores = vec![0.0; 2 * MAX_TILE_ROWS * stride];
     let (scores, sums) = scores.split_at_mut(MAX_TILE_ROWS * stride);
+    let (scores, sums) = (&mut scores[..num_rows * stride], &mut sums[..num_rows * stride]);
+    if let Some(context) = &mut task.context {
+        context.fill(0.0);
+    }
     for head in 0..num_heads {
         let queries = tile_columns(call.qkv, task.rows.clone(), head * size..(head + 1) * size);
-        keys.scores(simd, task.sample, head, &queries[..task.rows.len()], scores);
-        let rows = scores.chunks_exact(stride).zip(sums.chunks_exact_mut(stride));
-        for (row, (scores, sums)) in task.rows.clone().zip(rows) {
-            // The centre of the row's scores, and the weight or the factor of what lies around it.
-            let stats = &stats.row(row)[2 * head..];
-            for (scores, sums) in scores.chunks_exact(S::f32s::LEN).zip(sums.chunks_exact_mut(S::f32s::LEN)) {
-                let centred = S::f32s::from_slice(simd, scores) - stats[0];
-                let value = match call.kind {
-                    MapKind::MeanProbs => exp(simd, centred) / stats[1],
-                    MapKind::MeanPhi => normal_cdf(simd, centred * stats[1]),
-                };
-                (S::f32s::from_slice(simd, sums) + value).store_slice(sums);
+        keys.scores(simd, task.sample, head, &queries[..num_rows], scores);
+        if call.kind == MapKind::MeanPhi {
+            for (scores, sums) in scores.chunks_exact(stride).zip(sums.chunks_exact_mut(stride)) {
+                let (scores_of_keys, count) = (&scores[..num_keys], num_keys as f64);
+                let mean = (sum(simd, scores_of_keys) / count) as f32;
+                let std = (sum_of_squares(simd, scores_of_keys, mean) / count).sqrt() as f32;
+                let factor = 1.0 / (std + CONCRETE_EPS);
+                add(simd, scores, sums, |score| normal_cdf(simd, (score - mean) * factor));
+            }
+        }
+        if call.kind == MapKind::MeanProbs || task.context.is_some() {
+            let mut totals = [0.0; MAX_TILE_ROWS];
+            for (scores, total) in scores.chunks_exact_mut(stride).zip(&mut totals) {
+                *total = exponentials(simd, scores);
+            }
+            if call.kind == MapKind::MeanProbs {
+                let rows = scores.chunks_exact(stride).zip(sums.chunks_exact_mut(stride));
+                for ((scores, sums), total) in rows.zip(totals) {
+                    let factor = 1.0 / total;
+                    add(simd, scores, sums, |exponential| exponential * factor);
+                }
+            }
+            if let Some(context) = &mut task.context {
+                keys.context(simd, (task.sample, head), scores, &totals[..num_rows], context, &mut scratch);
             }
         }
     }
-    let num_keys = task.rows.len().min(1) * keys.num_keys(task.sample);
+    let factor = (num_heads as f32).recip();
     for (map, sums) in task.map.chunks_exact_mut(task.num_tokens).zip(sums.chunks_exact(stride)) {
         for (value, sum) in map.iter_mut().zip(&sums[..num_keys]) {
-            *value = sum / num_heads as f32;
+            *value = sum * factor;
         }
+    }
+}
+
+/// Adds a function of whole vectors of values to sums.
+#[inline(always)]
+fn add<S: Simd>(simd: S, values: &[f32], sums: &mut [f32], function: impl Fn(S::f32s) -> S::f32s) {
+    for (values, sums) in values.chunks_exact(S::f32s::LEN).zip(sums.chunks_exact_mut(S::f32s::LEN)) {
+        let value = function(S::f32s::from_slice(simd, values));
+        (S::f32s::from_slice(simd, sums) + value).store_slice(sums);
     }
 }

@@ -34,7 +34,7 @@ impl CpuLinear {
         let width = linear.out_stride.next_multiple_of(panel_width);
         let mut weight = vec![0.0; width * linear.in_stride];
         let columns = linear.weight_f32();
-        pack_columns(columns.chunks_exact(linear.in_stride.max(1)), linear.in_stride, panel_width, &mut weight);
+        pack_columns(columns.chunks_exact(linear.in_stride.max(1)), linear.in_stride, panel_width, 1.0, &mut weight);
         let mut bias = linear.bias.clone();
         bias.resize(width, 0.0);
         Self { in_stride: linear.in_stride, out_stride: linear.out_stride, panel_width, weight, bias }

@@ -59,34 +59,59 @@ pub fn logit(x: f32) -> f32 {
     (x + CONCRETE_EPS).ln() - (1.0 - x + CONCRETE_EPS).ln()
 }
 
+/// Vectors whose f32 sums are added up in f64.
+const SUM_VECTORS: usize = 8;
+
 /// The sum of all values, in an order that depends on their number alone: short sums in f32, and those in f64.
 #[inline(always)]
 pub fn sum<S: Simd>(simd: S, values: &[f32]) -> f64 {
-    const BLOCK_VECTORS: usize = 8;
-    let (vectors, rest) = values.split_at(values.len() / S::f32s::LEN * S::f32s::LEN);
-    // All vectors have a multiple of four lanes.
-    let mut totals = [0.0f64; 4];
-    for block in vectors.chunks(BLOCK_VECTORS * S::f32s::LEN) {
-        let mut sums = S::f32s::splat(simd, 0.0);
-        for vector in block.chunks_exact(S::f32s::LEN) {
-            sums += S::f32s::from_slice(simd, vector);
-        }
-        for lanes in sums.as_slice().chunks_exact(4) {
-            for (total, lane) in totals.iter_mut().zip(lanes) {
-                *total += f64::from(*lane);
-            }
-        }
-    }
-    totals.iter().sum::<f64>() + rest.iter().copied().map(f64::from).sum::<f64>()
+    sum_of(simd, values, |vector| vector, |value| value)
 }
 
-/// The largest value.
+/// The sum of all (value − centre)², in the order of [`sum`].
+#[inline(always)]
+pub fn sum_of_squares<S: Simd>(simd: S, values: &[f32], centre: f32) -> f64 {
+    let square = |vector: S::f32s| (vector - centre) * (vector - centre);
+    sum_of(simd, values, square, |value| (value - centre) * (value - centre))
+}
+
+#[inline(always)]
+fn sum_of<S: Simd>(simd: S, values: &[f32], vectors: impl Fn(S::f32s) -> S::f32s, rest: impl Fn(f32) -> f32) -> f64 {
+    let (whole, ragged) = values.split_at(values.len() / S::f32s::LEN * S::f32s::LEN);
+    let mut total = 0.0;
+    for block in whole.chunks(SUM_VECTORS * S::f32s::LEN) {
+        let mut sums = S::f32s::splat(simd, 0.0);
+        for vector in block.chunks_exact(S::f32s::LEN) {
+            sums += vectors(S::f32s::from_slice(simd, vector));
+        }
+        total += f64::from(sums.reduce_sum());
+    }
+    total + ragged.iter().map(|value| f64::from(rest(*value))).sum::<f64>()
+}
+
+/// The largest of whole vectors of values; values that are all NaN have none.
 #[inline(always)]
 pub fn maximum<S: Simd>(simd: S, values: &[f32]) -> f32 {
-    let (vectors, rest) = values.split_at(values.len() / S::f32s::LEN * S::f32s::LEN);
     let mut maxima = S::f32s::splat(simd, f32::NEG_INFINITY);
-    for vector in vectors.chunks_exact(S::f32s::LEN) {
+    for vector in values.chunks_exact(S::f32s::LEN) {
         maxima = maxima.max(S::f32s::from_slice(simd, vector));
     }
-    maxima.as_slice().iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    maxima.reduce_max()
+}
+
+/// Replaces whole vectors of scores by exp(score − maximum), and returns the sum of these.
+#[inline(always)]
+pub fn exponentials<S: Simd>(simd: S, scores: &mut [f32]) -> f32 {
+    let maximum = maximum(simd, scores);
+    let mut total = 0.0;
+    for block in scores.chunks_mut(SUM_VECTORS * S::f32s::LEN) {
+        let mut sums = S::f32s::splat(simd, 0.0);
+        for vector in block.chunks_exact_mut(S::f32s::LEN) {
+            let exponential = exp(simd, S::f32s::from_slice(simd, vector) - maximum);
+            exponential.store_slice(vector);
+            sums += exponential;
+        }
+        total += f64::from(sums.reduce_sum());
+    }
+    total as f32
 }

@@ -5,7 +5,6 @@
 
 mod attention;
 mod attention_maps;
-mod attention_stats;
 pub mod back_tracking;
 mod forward_top_k;
 mod gather_rows;
@@ -228,19 +227,15 @@ impl Backend for CpuBackend {
         attention::attention(self.level, &call, index, &mut self.scratch, output)
     }
 
-    fn attention_stats(&mut self, call: AttentionMap<'_, Self>, index: &CpuIndex, stats: &mut CpuMatrix) -> Result<()> {
-        attention_stats::attention_stats(self.level, &call, index, &mut self.scratch, stats)
-    }
-
     fn attention_maps(
         &mut self,
         call: AttentionMap<'_, Self>,
-        stats: &CpuMatrix,
-        layer: usize,
         index: &CpuIndex,
+        stats: &mut CpuMatrix,
         maps: &mut CpuMatrix,
+        context: Option<&mut CpuMatrix>,
     ) -> Result<()> {
-        attention_maps::attention_maps(self.level, &call, stats, layer, index, &mut self.scratch, maps)
+        attention_maps::attention_maps(self.level, &call, index, &mut self.scratch, stats, maps, context)
     }
 
     fn back_tracking(

@@ -39,19 +39,25 @@ pub fn tile_rows_on(level: Level) -> usize {
     dispatch!(level, simd => rows(simd))
 }
 
-/// Packs a matrix whose columns are given as slices over k into panels `[columns / width, depth, width]`, zero where
-/// there is no column.
-pub fn pack_columns<'a>(columns: impl Iterator<Item = &'a [f32]>, depth: usize, width: usize, panels: &mut [f32]) {
+/// Packs a matrix, times a scale, whose columns are given as slices over k into panels `[columns / width, depth, width]`, zero
+/// where there is no column.
+pub fn pack_columns<'a>(
+    columns: impl Iterator<Item = &'a [f32]>,
+    depth: usize,
+    width: usize,
+    scale: f32,
+    panels: &mut [f32],
+) {
     panels.fill(0.0);
     for (column, values) in columns.enumerate() {
         let panel = &mut panels[column / width * width * depth..][..width * depth];
         for (packed, value) in panel[column % width..].iter_mut().step_by(width).zip(values) {
-            *packed = *value;
+            *packed = *value * scale;
         }
     }
 }
 
-/// Packs a matrix whose rows, one for every k, are given as slices over the columns; else as [`pack_columns`].
+/// Packs a matrix whose rows, one for every k, are given as slices over the columns; else as [`pack_columns`], unscaled.
 pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize, panels: &mut [f32]) {
     panels.fill(0.0);
     let depth = rows.clone().count();

@@ -21,7 +21,7 @@ pub struct PackedHeads<'a> {
 
 struct Sample<'a> {
     num_keys: usize,
-    /// `[num_heads, ⌈num_keys⌉ / width, head_stride, width]`, ⌈⌉ rounding up to whole panels.
+    /// Keys / √head_size, `[num_heads, ⌈num_keys⌉ / width, head_stride, width]`, ⌈⌉ rounding up to whole panels.
     keys: &'a [f32],
     /// `[num_heads, ⌈head_stride⌉ / value_width, num_keys, value_width]`, or nothing.
     values: &'a [f32],
@@ -65,12 +65,13 @@ impl<'a> PackedHeads<'a> {
                 }
             }
         }
+        let scale = heads.scale();
         for_each(tasks, |(sample, head, keys, values)| {
             let part = |part: usize| {
                 let first_column = part * heads.stride() + head * size;
                 index.sample_rows(level, sample).map(move |row| &qkv.row(row)[first_column..][..size])
             };
-            pack_columns(part(1), size, panel_width, keys);
+            pack_columns(part(1), size, panel_width, scale, keys);
             if let Some(values) = values {
                 pack_rows(part(2), value_width, values);
             }
@@ -96,12 +97,7 @@ impl<'a> PackedHeads<'a> {
         self.num_keys(sample).next_multiple_of(self.panel_width)
     }
 
-    /// Values from one row of [`PackedHeads::weighted_values`] to the next.
-    pub fn values_stride(&self) -> usize {
-        self.heads.head_stride().next_multiple_of(self.value_width)
-    }
-
-    /// scores\[r, j\] of a head's queries with all keys of a sample; in padded columns 0.
+    /// scores\[r, j\] of a head's queries with all keys of a sample; in padded columns −∞.
     #[inline(always)]
     pub fn scores<S: Simd>(&self, simd: S, sample: usize, head: usize, queries: &[&[f32]], scores: &mut [f32]) {
         let (stride, size) = (self.scores_stride(sample), self.heads.head_stride());
@@ -109,18 +105,47 @@ impl<'a> PackedHeads<'a> {
         for (panel, keys) in keys.chunks_exact(size * self.panel_width).enumerate() {
             product(simd, queries, keys, self.panel_width, &mut scores[panel * self.panel_width..], stride);
         }
-        let scale = self.heads.scale();
-        scores[..queries.len() * stride].iter_mut().for_each(|score| *score *= scale);
+        let num_keys = self.num_keys(sample);
+        if num_keys < stride {
+            scores.chunks_exact_mut(stride).for_each(|scores| scores[num_keys..].fill(f32::NEG_INFINITY));
+        }
     }
 
-    /// sums\[r, d\] = Σ_j weights\[r\]\[j\] · V\[j, d\] of a head.
+    /// output\[r, the head's columns\] = Σ_j weights\[r, j\] · V\[j\] / Σ_j weights\[r, j\]. `weights` has the shape of scores,
+    /// `output` whole rows, `[rows, heads.stride()]`.
     #[inline(always)]
-    pub fn weighted_values<S: Simd>(&self, simd: S, sample: usize, head: usize, weights: &[&[f32]], sums: &mut [f32]) {
-        let (stride, num_keys) = (self.values_stride(), self.num_keys(sample));
+    pub fn context<S: Simd>(
+        &self,
+        simd: S,
+        (sample, head): (usize, usize),
+        weights: &[f32],
+        weight_sums: &[f32],
+        output: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
+        let (stride, num_keys, size) = (self.values_stride(), self.num_keys(sample), self.heads.head_stride());
         let values = &self.samples[sample].values[head * stride * num_keys..][..stride * num_keys];
-        for (panel, values) in values.chunks_exact(num_keys * self.value_width).enumerate() {
-            product(simd, weights, values, self.value_width, &mut sums[panel * self.value_width..], stride);
+        scratch.resize(MAX_TILE_ROWS * stride, 0.0);
+        let mut rows = [[].as_slice(); MAX_TILE_ROWS];
+        for (row, weights) in rows.iter_mut().zip(weights.chunks_exact(self.scores_stride(sample))) {
+            *row = &weights[..num_keys];
         }
+        for (panel, values) in values.chunks_exact(num_keys * self.value_width).enumerate() {
+            let sums = &mut scratch[panel * self.value_width..];
+            product(simd, &rows[..weight_sums.len()], values, self.value_width, sums, stride);
+        }
+        let sums = scratch.chunks_exact(stride).zip(weight_sums);
+        for (output, (sums, weight_sum)) in output.chunks_exact_mut(self.heads.stride()).zip(sums) {
+            let factor = weight_sum.recip();
+            for (value, sum) in output[head * size..][..size].iter_mut().zip(sums) {
+                *value = sum * factor;
+            }
+        }
+    }
+
+    /// Values from one row of weighted values to the next.
+    fn values_stride(&self) -> usize {
+        self.heads.head_stride().next_multiple_of(self.value_width)
     }
 }
 

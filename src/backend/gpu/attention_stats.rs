@@ -4,7 +4,7 @@ use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
 use super::queue::{Dispatch, Recorder};
-use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape, check};
+use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape};
 use crate::error::Result;
 
 params! {
@@ -40,10 +40,6 @@ pub fn dispatch(
     stats: &GpuMatrix,
 ) -> Result<()> {
     let heads = call.heads;
-    check(call.qkv.stride() == 3 * heads.stride(), "attention_stats", "qkv", call.qkv.stride(), 3 * heads.stride())?;
-    check(stats.width >= 2 * heads.num_heads, "attention_stats", "stats", stats.width, 2 * heads.num_heads)?;
-    let num_rows = stats.num_rows.min(call.qkv.num_rows);
-    check(call.rows.bound <= num_rows, "attention_stats", "rows", call.rows.bound, num_rows)?;
     let layout = index.layout;
     let params = Params {
         num_rows_at: layout.num_rows(call.rows.level) as u32,

@@ -223,19 +223,21 @@ impl Backend for GpuBackend {
         attention::dispatch(&mut self.recorder, &call, index, output)
     }
 
-    fn attention_stats(&mut self, call: AttentionMap<'_, Self>, index: &GpuIndex, stats: &mut GpuMatrix) -> Result<()> {
-        attention_stats::dispatch(&mut self.recorder, &call, index, stats)
-    }
-
     fn attention_maps(
         &mut self,
         call: AttentionMap<'_, Self>,
-        stats: &GpuMatrix,
-        layer: usize,
         index: &GpuIndex,
+        stats: &mut GpuMatrix,
         maps: &mut GpuMatrix,
+        context: Option<&mut GpuMatrix>,
     ) -> Result<()> {
-        attention_maps::dispatch(&mut self.recorder, &call, stats, layer, index, maps)
+        call.check(call.rows.bound, &index.layout, stats, maps, context.as_deref())?;
+        attention_stats::dispatch(&mut self.recorder, &call, index, stats)?;
+        attention_maps::dispatch(&mut self.recorder, &call, stats, index, maps)?;
+        let Some(context) = context else { return Ok(()) };
+        let AttentionMap { qkv, heads, rows, .. } = call;
+        let call = Attention { query: qkv, qkv, heads, query_rows: rows, key_rows: rows };
+        attention::dispatch(&mut self.recorder, &call, index, context)
     }
 
     fn back_tracking(

@@ -73,22 +73,16 @@ impl Work {
                 })
                 .await
             }
-            Self::AttentionStats { heads, .. } => {
-                let qkv = matrix(backend, num_rows, 3 * heads.stride())?;
-                let stats = backend.create_matrix("stats", num_rows, 2 * heads.num_heads)?;
-                rounds(backend, stats, |backend, stats| {
-                    let call = AttentionMap { qkv: &qkv, heads, kind: MapKind::MeanProbs, rows };
-                    backend.attention_stats(call, &index, stats)
-                })
-                .await
-            }
             Self::AttentionMaps { heads, .. } => {
                 let qkv = matrix(backend, num_rows, 3 * heads.stride())?;
                 let mut stats = backend.create_matrix("stats", num_rows, 2 * heads.num_heads)?;
-                let call = || AttentionMap { qkv: &qkv, heads, kind: MapKind::MeanProbs, rows };
-                backend.attention_stats(call(), &index, &mut stats)?;
+                let mut context = backend.create_matrix("context", num_rows, heads.stride())?;
                 let maps = backend.create_matrix("maps", 1, layout.num_map_values)?;
-                rounds(backend, maps, |backend, maps| backend.attention_maps(call(), &stats, 0, &index, maps)).await
+                rounds(backend, maps, |backend, maps| {
+                    let call = AttentionMap { qkv: &qkv, heads, kind: MapKind::MeanProbs, rows, layer: 0 };
+                    backend.attention_maps(call, &index, &mut stats, maps, Some(&mut context))
+                })
+                .await
             }
             Self::BackTracking { concrete, .. } => {
                 let maps = matrix(backend, 1, NUM_LAYERS * layout.num_map_values)?;

@@ -35,11 +35,7 @@ pub enum Work {
         num_tokens: usize,
         heads: Heads,
     },
-    AttentionStats {
-        samples: usize,
-        num_tokens: usize,
-        heads: Heads,
-    },
+    /// The map with the context, as all but an ApproxNet's last layer want them.
     AttentionMaps {
         samples: usize,
         num_tokens: usize,
@@ -89,7 +85,7 @@ pub const COPIES: [Work; 2] = [
 
 /// What a layer of MiniLM (hidden size 384) computes for 8 × 128 tokens, dense and pruned to a third; DeiT-tiny's attention; what
 /// finding the tokens costs.
-pub const CASES: [Work; 20] = [
+pub const CASES: [Work; 19] = [
     linear(1024, 384, 1152),
     Work::Linear {
         rows: 1024,
@@ -159,7 +155,6 @@ pub const CASES: [Work; 20] = [
     Work::GatherRows { samples: 8, width: 384, kept: true },
     Work::Attention { samples: 8, num_tokens: 128, heads: heads(12, 32) },
     Work::Attention { samples: 8, num_tokens: 197, heads: heads(3, 64) },
-    Work::AttentionStats { samples: 8, num_tokens: 128, heads: heads(12, 8) },
     Work::AttentionMaps { samples: 8, num_tokens: 128, heads: heads(12, 8) },
     Work::AttentionMaps { samples: 8, num_tokens: 197, heads: heads(3, 16) },
     Work::BackTracking { samples: 8, num_tokens: 128, concrete: false },
@@ -175,7 +170,6 @@ impl Work {
             Self::LayerNorm { .. } => "layer_norm",
             Self::GatherRows { .. } => "gather_rows",
             Self::Attention { .. } => "attention",
-            Self::AttentionStats { .. } => "attention_stats",
             Self::AttentionMaps { .. } => "attention_maps",
             Self::BackTracking { .. } => "back_tracking",
             Self::ForwardTopK { .. } => "forward_top_k",
@@ -200,9 +194,7 @@ impl Work {
                 let rows = if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE };
                 format!("{rows} of {} x {width}", samples * SAMPLE)
             }
-            Self::Attention { samples, num_tokens, heads }
-            | Self::AttentionStats { samples, num_tokens, heads }
-            | Self::AttentionMaps { samples, num_tokens, heads } => {
+            Self::Attention { samples, num_tokens, heads } | Self::AttentionMaps { samples, num_tokens, heads } => {
                 format!("{samples} x {num_tokens}, {} heads of {}", heads.num_heads, heads.head_size)
             }
             Self::BackTracking { samples, num_tokens, concrete } => {
@@ -218,10 +210,9 @@ impl Work {
     pub fn flops(&self) -> f64 {
         let flops = match *self {
             Self::Linear { rows, in_features, out_features, .. } => 2 * rows * in_features * out_features,
-            Self::Attention { samples, num_tokens, heads } => 4 * samples * num_tokens * num_tokens * heads.width(),
-            Self::AttentionStats { samples, num_tokens, heads }
-            | Self::AttentionMaps { samples, num_tokens, heads } => {
-                2 * samples * num_tokens * num_tokens * heads.width()
+            // What a map needs are the scores that the context needs too.
+            Self::Attention { samples, num_tokens, heads } | Self::AttentionMaps { samples, num_tokens, heads } => {
+                4 * samples * num_tokens * num_tokens * heads.width()
             }
             _ => 0,
         };
@@ -240,11 +231,8 @@ impl Work {
                 8 * width * if kept { samples * SAMPLE.div_ceil(KEPT_STEP) } else { samples * SAMPLE }
             }
             Self::Attention { samples, num_tokens, heads } => 16 * samples * num_tokens * heads.width(),
-            Self::AttentionStats { samples, num_tokens, heads } => {
-                8 * samples * num_tokens * (heads.width() + heads.num_heads)
-            }
             Self::AttentionMaps { samples, num_tokens, heads } => {
-                4 * samples * num_tokens * (2 * heads.width() + 2 * heads.num_heads + num_tokens)
+                4 * samples * num_tokens * (4 * heads.width() + num_tokens)
             }
             Self::BackTracking { samples, num_tokens, .. } => 4 * NUM_LAYERS * samples * num_tokens * num_tokens,
             Self::ForwardTopK { samples, num_tokens } => 4 * samples * num_tokens * num_tokens,
@@ -259,7 +247,6 @@ impl Work {
             Self::Linear { rows, .. } | Self::LayerNorm { rows, .. } => vec![1; rows],
             Self::GatherRows { samples, .. } => vec![SAMPLE; samples],
             Self::Attention { samples, num_tokens, .. }
-            | Self::AttentionStats { samples, num_tokens, .. }
             | Self::AttentionMaps { samples, num_tokens, .. }
             | Self::BackTracking { samples, num_tokens, .. }
             | Self::ForwardTopK { samples, num_tokens }
