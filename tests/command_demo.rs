@@ -250,7 +250,7 @@ fn without_a_page_it_tells_how_to_build_one() {
     let ended = run(demo(&["--dir", &path(&folder)]));
     assert_eq!((ended.code, ended.stdout.as_str()), (1, ""));
     let expected = format!(
-        "error: the page is not built, there is no\n  {}\nBuild it in a clone of the repository, with Node.js 20 or later:\n  \
+        "error: the page is not built, there is no\n  {}\nBuild it in a clone of the repository, with Node.js 20.19 or later:\n  \
          (cd web && npm ci && npm run build)\n  (cd demo && npm ci && npm run build)\n",
         folder.join("index.html").display()
     );

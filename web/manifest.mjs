@@ -2,6 +2,7 @@
 // Writes FOLDER/manifest.json: the size and SHA-256 of every file of a model folder, which the package needs to cache weights.
 
 import { createHash } from "node:crypto";
+import { realpathSync } from "node:fs";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { argv, exit } from "node:process";
@@ -34,7 +35,8 @@ export async function manifest(folder) {
     return { files };
 }
 
-if (argv[1] === fileURLToPath(import.meta.url)) {
+// npm starts it through a link.
+if (argv[1] && realpathSync(argv[1]) === fileURLToPath(import.meta.url)) {
     if (argv.length !== 3) {
         console.error("usage: sttabt-manifest FOLDER");
         exit(2);

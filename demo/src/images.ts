@@ -17,7 +17,7 @@ export interface ImageSource {
 }
 
 /** Fills the tab's input. */
-export function imageInput(source: ImageSource): { showFirst(): void; stopCamera(): void } {
+export function imageInput(source: ImageSource): { showFirst(): void; leave(): void } {
     const picker = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "file", class: "visually-hidden" }, [], {
         change: () => {
             const file = picker.files?.[0];
@@ -25,18 +25,23 @@ export function imageInput(source: ImageSource): { showFirst(): void; stopCamera
             if (file) take(file);
         },
     });
-    const camera = new Camera(source);
+    /** What is still on its way is outdated by whatever is asked for next. */
+    const latest = new Ticket();
+    const camera = new Camera(source, latest);
     const take = (file: Blob) => {
+        latest.next();
         camera.stop();
         source.onImage(file);
     };
     const showExample = async (file: string) => {
+        const isCurrent = latest.next();
         try {
             const response = await fetch(`photos/${file}`);
             if (!response.ok) throw new Error(`photos/${file}: HTTP ${response.status}`);
-            take(new File([await response.blob()], file));
+            const photo = new File([await response.blob()], file);
+            if (isCurrent()) take(photo);
         } catch (error) {
-            source.onError(error instanceof Error ? error.message : String(error));
+            if (isCurrent()) source.onError(error instanceof Error ? error.message : String(error));
         }
     };
     const examples = EXAMPLES.map(({ file, name }) =>
@@ -55,7 +60,21 @@ export function imageInput(source: ImageSource): { showFirst(): void; stopCamera
         ]),
     );
     listen(take, source);
-    return { showFirst: () => void showExample(EXAMPLES[0]?.file ?? ""), stopCamera: () => camera.stop() };
+    const leave = () => {
+        latest.next();
+        camera.stop();
+    };
+    return { showFirst: () => void showExample(EXAMPLES[0]?.file ?? ""), leave };
+}
+
+class Ticket {
+    #number = 0;
+
+    /** Outdates all earlier tickets; tells whether this one is the latest. */
+    next(): () => boolean {
+        const number = ++this.#number;
+        return () => number === this.#number;
+    }
 }
 
 /** Drops and pastes count on the whole page, whichever tab is open. */
@@ -88,7 +107,10 @@ class Camera {
     readonly says = h("output", { class: "number" });
     #stream: MediaStream | null = null;
 
-    constructor(private readonly source: ImageSource) {}
+    constructor(
+        private readonly source: ImageSource,
+        private readonly latest: Ticket,
+    ) {}
 
     stop(): void {
         this.#stream?.getTracks().forEach((track) => track.stop());
@@ -99,17 +121,22 @@ class Camera {
     }
 
     async #toggle(): Promise<void> {
+        const isCurrent = this.latest.next();
         if (this.#stream) return this.stop();
         try {
             if (!navigator.mediaDevices) throw new Error("a page must be secure (https or localhost) to use it");
-            this.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+            const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+            // Somebody went elsewhere while the browser was asking for permission.
+            if (!isCurrent()) return stream.getTracks().forEach((track) => track.stop());
+            this.#stream = stream;
+            this.button.textContent = "Stop camera";
+            this.button.setAttribute("aria-pressed", "true");
+            await this.#watch(stream);
         } catch (error) {
+            if (!isCurrent()) return;
+            this.stop();
             this.source.onError(`The camera cannot be used: ${error instanceof Error ? error.message : String(error)}`);
-            return;
         }
-        this.button.textContent = "Stop camera";
-        this.button.setAttribute("aria-pressed", "true");
-        await this.#watch(this.#stream);
     }
 
     async #watch(stream: MediaStream): Promise<void> {

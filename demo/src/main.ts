@@ -132,7 +132,7 @@ examples.addEventListener("change", () => {
 sentence.addEventListener("input", askText);
 
 let hasImage = false;
-const { showFirst, stopCamera } = imageInput({
+const imagePicker = imageInput({
     onImage: (image) => {
         hasImage = true;
         if (state.tab !== "images") open("images");
@@ -153,10 +153,9 @@ function open(tab: Tab): void {
         setAttributes(byId(`tab-${name}`), { "aria-selected": isOpen ? "true" : "false", tabindex: isOpen ? 0 : -1 });
     }
     shared.onState();
-    if (tab !== "images") stopCamera();
+    if (tab !== "images") imagePicker.leave();
     if (tab === "images" && !hasImage) {
-        hasImage = true;
-        showFirst();
+        imagePicker.showFirst();
     }
     if (tab === "text") {
         void text.ask(state.text);

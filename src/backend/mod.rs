@@ -12,6 +12,7 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod layout;
+mod logistic;
 mod stage;
 
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
 
 pub use layout::{ALL, ChunkLayout, kept_level};
+pub use logistic::{logit, sigmoid};
 pub use stage::{Stage, StageHook};
 
 /// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.

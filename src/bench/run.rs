@@ -16,7 +16,7 @@ use super::stages::StageTimes;
 use super::stop::{EXIT_CODE, Stop};
 use super::times::{Times, median};
 use crate::command::model_dir::{Kind, find, load};
-use crate::command::{DeviceArgs, Failure, Result, open_engine, visible};
+use crate::command::{BackendArg, ColumnArgs, DeviceArgs, Failure, Result, open_engine, visible};
 
 /// Time for the rounds of a setting, and their number, when none is given.
 const SETTING_MS: f64 = 10_000.0;
@@ -51,6 +51,11 @@ struct Seen {
 }
 
 pub fn run(args: &RunArgs) -> Result<()> {
+    if args.data.is_none() && args.images.is_none() && describes_data(&args.columns) {
+        return Err(Failure::Usage(
+            "--limit and the columns are of --data or --images, and neither is given".to_owned(),
+        ));
+    }
     let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
@@ -58,7 +63,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let stop = Stop::listen()?;
     let mut engines = Vec::new();
     for &backend in &args.backend {
-        let device = DeviceArgs { backend, adapter: args.adapter.clone() };
+        // The adapter is for those of the list that take one.
+        let is_other_cpu = backend == BackendArg::Cpu && args.backend.iter().any(|&other| other != BackendArg::Cpu);
+        let device = DeviceArgs { backend, adapter: args.adapter.clone().filter(|_| !is_other_cpu) };
         engines.push(open_engine(&model, &device)?);
     }
     let Some(first) = engines.first_mut() else { return Err(Failure::Usage("--backend: none is given".to_owned())) };
@@ -99,6 +106,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         writeln!(io::stdout(), "in {}: {}", visible(&folder.display().to_string()), names.join(", "))?;
     }
     Ok(())
+}
+
+/// Whether anything is said of a data set.
+fn describes_data(columns: &ColumnArgs) -> bool {
+    let names = [&columns.text_column, &columns.pair_column, &columns.label_column];
+    columns.limit.is_some() || columns.no_header || names.iter().any(|name| name.is_some())
 }
 
 /// A model is called by its folder, wherever that is.

@@ -52,7 +52,7 @@ fn page(named: Option<&Path>) -> Result<PathBuf> {
     };
     let places: Vec<String> = looked_at.iter().map(|path| format!("  {}", path.join(START).display())).collect();
     Err(Failure::Error(format!(
-        "the page is not built, there is no\n{}\nBuild it in a clone of the repository, with Node.js 20 or later:\n  \
+        "the page is not built, there is no\n{}\nBuild it in a clone of the repository, with Node.js 20.19 or later:\n  \
          (cd web && npm ci && npm run build)\n  (cd demo && npm ci && npm run build)",
         places.join("\n")
     )))

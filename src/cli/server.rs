@@ -16,7 +16,7 @@ pub const START: &str = "index.html";
 /// Cookies of other servers on this machine come along: they do not know ports.
 const MAX_HEAD_BYTES: usize = 256 << 10;
 const MAX_HEADERS: usize = 256;
-/// How long a connection may stay without a request.
+/// How long a connection may stay without a request, or without taking more of its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves the files of a folder, given by its canonical path.
@@ -36,6 +36,7 @@ pub fn serve(listener: &TcpListener, folder: &Arc<Path>) -> ! {
 
 fn answer(mut stream: TcpStream, folder: &Path) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     match request(&mut stream)? {
         None => message(&mut stream, true, "400 Bad Request", "", "this is no HTTP request\n")?,
         Some((method, target)) => match (method.as_str(), file(folder, &target)) {

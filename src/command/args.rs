@@ -24,7 +24,7 @@ pub struct DeviceArgs {
     pub adapter: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum BackendArg {
     Auto,
     Gpu,

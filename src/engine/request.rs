@@ -54,7 +54,7 @@ pub enum BackendKind {
     Auto,
     /// A GPU adapter, software adapters included.
     Gpu,
-    /// The plain Rust kernels.
+    /// The kernels on the CPU.
     Cpu,
 }
 

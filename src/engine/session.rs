@@ -3,9 +3,9 @@
 use super::chunks::{ChunkLimits, Picks, check_lengths, row_bytes, split};
 use super::report::{ChunkWords, report, scored_layers};
 use super::request::{Classification, Outputs};
-use crate::backend::cpu::math::{logit, sigmoid};
 use crate::backend::{
-    BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level,
+    BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level, logit,
+    sigmoid,
 };
 use crate::error::{Error, Result};
 use crate::models::{Encoder, HeadRows, MapTarget, Model, Tokens, Workspace};

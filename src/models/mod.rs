@@ -5,6 +5,7 @@ mod config;
 mod encoder;
 mod fields;
 mod input;
+mod layer;
 mod picture;
 mod preprocessor;
 mod tensors;

@@ -1,6 +1,6 @@
 //! Why a token survived a layer, or did not: its score taken apart into what each row that asked for it gave.
 
-use crate::backend::{CONCRETE_EPS, TOP_K_EPS};
+use crate::backend::{CONCRETE_EPS, TOP_K_EPS, logit, sigmoid};
 
 /// How a token got its score at one layer (paper, section 3).
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +110,7 @@ fn concrete(
     let mut mask = one_hot.clone();
     for above in (layer + 1..thresholds.len()).rev() {
         for (mask, &c) in mask.iter_mut().zip(&found.token_scores[above]) {
-            let logit = (c + CONCRETE_EPS).ln() - (1.0 - c + CONCRETE_EPS).ln();
-            *mask = mask.max(1.0 / (1.0 + (-(thresholds[above] + logit) / temperature).exp()));
+            *mask = mask.max(sigmoid((thresholds[above] + logit(c)) / temperature));
         }
     }
     let c = found.token_scores.get(layer + 1).unwrap_or(&one_hot);
@@ -135,9 +134,8 @@ fn forward(found: &Found<'_>, layer: usize, position: usize) -> Vec<Contribution
 
 /// The c at which sigmoid((logit(p) + logit(c)) / τ) is the hard threshold.
 fn concrete_cut(threshold: f32, temperature: f32, hard_threshold: f32) -> f32 {
-    let logit = temperature * (hard_threshold / (1.0 - hard_threshold)).ln() - threshold;
-    // As a sigmoid: the odds themselves may be infinite.
-    let c = 1.0 / (1.0 + (-logit).exp());
+    // The odds may be 0 or infinite; their sigmoid is not.
+    let c = sigmoid(temperature * (hard_threshold / (1.0 - hard_threshold)).ln() - threshold);
     c + CONCRETE_EPS * (2.0 * c - 1.0)
 }
 
@@ -192,8 +190,7 @@ mod tests {
             [(0.0, 0.1, 0.5), (-2.0, 0.1, 0.5), (1.5, 0.7, 0.9), (0.3, 1.0, 0.2)]
         {
             let c = concrete_cut(threshold, temperature, hard_threshold);
-            let logit = (c + CONCRETE_EPS).ln() - (1.0 - c + CONCRETE_EPS).ln();
-            let gate = 1.0 / (1.0 + (-(threshold + logit) / temperature).exp());
+            let gate = sigmoid((threshold + logit(c)) / temperature);
             assert!((gate - hard_threshold).abs() < 1e-4, "p_logit {threshold}: the gate at {c} is {gate}");
         }
         for (threshold, hard_threshold, expected) in

@@ -93,7 +93,7 @@ impl Chunk {
     }
 
     pub fn num_rows(&self, level: Level) -> usize {
-        self.rows(level, self.lengths.len() - 1).end
+        (0..self.lengths.len()).map(|sample| self.positions(level, sample).len()).sum()
     }
 
     /// Sample, position and row in the parent level, for every row of a level.

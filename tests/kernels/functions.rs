@@ -2,7 +2,8 @@
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
-use sttabt::backend::cpu::math::{self, logit, sigmoid};
+use sttabt::backend::cpu::math;
+use sttabt::backend::{logit, sigmoid};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

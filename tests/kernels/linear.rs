@@ -55,8 +55,12 @@ impl LinearCase {
         chunk.row_values(self.level, self.in_features, 3, self.size)
     }
 
+    fn residual_width(&self) -> usize {
+        self.features().len().min(self.output_width)
+    }
+
     fn residual(&self, chunk: &Chunk) -> Vec<f32> {
-        chunk.row_values(self.level, self.features().len().min(self.output_width), 4, 1.0)
+        chunk.row_values(self.level, self.residual_width(), 4, 1.0)
     }
 
     fn features(&self) -> Range<usize> {
@@ -110,8 +114,7 @@ impl Case for LinearCase {
         let input = level_matrix(backend, &chunk, self.level, self.in_features, &self.input(&chunk))?;
         let residual = self.residual(&chunk);
         let residual = if self.residual {
-            let width = residual.len() / chunk.num_rows(self.level);
-            Some(level_matrix(backend, &chunk, self.level, width, &residual)?)
+            Some(level_matrix(backend, &chunk, self.level, self.residual_width(), &residual)?)
         } else {
             None
         };
@@ -132,7 +135,7 @@ impl Case for LinearCase {
     fn expected(&self) -> Result<(Vec<Expected>, Vec<u32>), String> {
         let chunk = Chunk::new(&self.lengths, NUM_LAYERS);
         let (input, residual, parts) = (self.input(&chunk), self.residual(&chunk), self.parts());
-        let residual_width = residual.len() / chunk.num_rows(self.level);
+        let residual_width = self.residual_width();
         Ok(expected_rows(&chunk, self.level, self.output_width, |row| {
             let input = &input[row * self.in_features..][..self.in_features];
             let mut values = vec![Expected::Untouched; row_stride(self.output_width)];

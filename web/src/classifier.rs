@@ -1,9 +1,7 @@
 //! A model on a device, as the worker drives it: one call at a time, each cancelled by a flag, and a lost device replaced.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
 use js_sys::{Function, Promise};
@@ -13,52 +11,10 @@ use sttabt::{
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+use crate::call::{CancelFlag, Image};
 use crate::error::{from_core, js_error};
 use crate::files::ModelBytes;
 use crate::json::{ResultJson, backend_info, model_info, why_json};
-
-/// Set from outside while a call runs; looked at between two layers.
-#[wasm_bindgen]
-#[derive(Clone, Default)]
-pub struct CancelFlag(Rc<Cell<bool>>);
-
-#[wasm_bindgen]
-impl CancelFlag {
-    /// Not cancelled.
-    #[wasm_bindgen(constructor)]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Cancels the call that was given this flag.
-    pub fn cancel(&self) {
-        self.0.set(true);
-    }
-}
-
-/// A decoded picture.
-#[wasm_bindgen]
-pub struct Image(Picture);
-
-#[wasm_bindgen]
-impl Image {
-    /// Decodes a PNG, JPEG or WebP file.
-    ///
-    /// # Errors
-    /// Kind `input`, naming what is wrong with the file.
-    pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, JsValue> {
-        Picture::decode(name, bytes).map(Image).map_err(|error| js_error("input", &error.to_string()))
-    }
-
-    /// Takes RGBA pixels as `ImageData` holds them; alpha is dropped.
-    ///
-    /// # Errors
-    /// Kind `input` when the sizes do not fit together.
-    pub fn from_rgba(width: usize, height: usize, rgba: &[u8]) -> Result<Image, JsValue> {
-        let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Picture::from_rgb(width, height, rgb).map(Image).map_err(|error| js_error("input", &error.to_string()))
-    }
-}
 
 /// What a call classifies.
 #[derive(Clone, Copy)]
@@ -72,8 +28,7 @@ enum Given<'a> {
 pub struct Classifier {
     model: Model,
     engine: Engine,
-    options: BackendOptions,
-    software: bool,
+    kind: BackendKind,
     /// Returns a promise for the worker's next task, so that a cancellation can come in.
     next_task: Function,
     /// Told what a person should know.
@@ -104,24 +59,8 @@ impl Classifier {
             "auto" => BackendKind::Auto,
             _ => return Err(js_error("input", &format!("backend `{backend}`: expected auto, gpu or cpu"))),
         };
-        let mut options = BackendOptions::from(kind);
-        let mut engine = match open_engine(&model, &options).await {
-            Ok(engine) => engine,
-            Err(error) if kind == BackendKind::Auto => {
-                note(&on_note, &format!("running on the CPU in WebAssembly: {error}"));
-                options = BackendKind::Cpu.into();
-                Engine::new(&model, &options).await.map_err(|error| from_core(&error))?
-            }
-            Err(error) => return Err(from_core(&error)),
-        };
-        if let Some(why) = &engine.backend().note {
-            note(&on_note, why);
-        }
-        let software = engine.gpu().is_some_and(|gpu| gpu.adapter().software);
-        let mut classifier =
-            Self { model, engine, options, software, next_task, on_note, explained: None, losses_due: 0 };
-        classifier.yield_between_layers();
-        Ok(classifier)
+        let engine = open_engine(&model, kind, &next_task, &on_note).await?;
+        Ok(Self { model, engine, kind, next_task, on_note, explained: None, losses_due: 0 })
     }
 
     /// `ModelInfo` as JSON.
@@ -130,8 +69,9 @@ impl Classifier {
     }
 
     /// `BackendInfo` as JSON.
-    pub fn backend(&self) -> String {
-        backend_info(self.engine.backend(), self.software).to_string()
+    pub fn backend(&mut self) -> String {
+        let software = self.engine.gpu().is_some_and(|gpu| gpu.adapter().software);
+        backend_info(self.engine.backend(), software).to_string()
     }
 
     /// The pixels that the model sees of an image, RGBA; its width is the model's.
@@ -142,7 +82,7 @@ impl Classifier {
         let Some(preprocessor) = self.model.preprocessor() else {
             return Err(js_error("input", "an image, but the model classifies texts"));
         };
-        let resized = preprocessor.resized(&image.0).map_err(|error| from_core(&error))?;
+        let resized = preprocessor.resized(image.picture()).map_err(|error| from_core(&error))?;
         Ok(resized.rgb().chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect())
     }
 
@@ -171,7 +111,7 @@ impl Classifier {
         prune: String,
         cancel: &CancelFlag,
     ) -> Result<String, JsValue> {
-        self.classify(Given::Image(&image.0), &prune, cancel).await
+        self.classify(Given::Image(image.picture()), &prune, cancel).await
     }
 
     /// Why a text's token survived a layer, or did not; `Why` as JSON.
@@ -203,7 +143,7 @@ impl Classifier {
         position: usize,
     ) -> Result<String, JsValue> {
         let key = format!("{image_id} {prune}");
-        self.why(Given::Image(&image.0), key, &prune, layer, position).await
+        self.why(Given::Image(image.picture()), key, &prune, layer, position).await
     }
 
     /// Loses the GPU as a driver reset would, in the next so many runs, those on a new device included: for tests.
@@ -265,8 +205,10 @@ impl Classifier {
             let outcome = {
                 let mut run = pin!(self.engine.classify(&inputs, prune, outputs));
                 // Dropped when cancelled: the engine starts afresh with the next call.
-                poll_fn(|context| if cancel.0.get() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) })
-                    .await
+                poll_fn(
+                    |context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) },
+                )
+                .await
             };
             match outcome {
                 None => return Err(js_error("aborted", "aborted")),
@@ -280,34 +222,50 @@ impl Classifier {
                         return Err(js_error("device", &message));
                     }
                     note(&self.on_note, &format!("{error}; computing again on a new device"));
-                    self.engine = Engine::new(&self.model, &self.options).await.map_err(|error| from_core(&error))?;
-                    self.software = self.engine.gpu().is_some_and(|gpu| gpu.adapter().software);
-                    self.yield_between_layers();
+                    self.engine = open_engine(&self.model, self.kind, &self.next_task, &self.on_note).await?;
                 }
                 Some(Err(error)) => return Err(from_core(&error)),
             }
         }
-    }
-    /// Lets messages in between two layers: a cancellation, for one.
-    fn yield_between_layers(&mut self) {
-        let next_task = self.next_task.clone();
-        self.engine.set_pause(Box::new(move || {
-            let promise = next_task.call0(&JsValue::UNDEFINED).ok().map(Promise::from);
-            Box::pin(async move {
-                if let Some(promise) = promise {
-                    // It is never rejected.
-                    let _ = JsFuture::from(promise).await;
-                }
-            })
-        }));
     }
 }
 
 /// New devices after a loss, in one call.
 const MAX_LOSSES: usize = 2;
 
-/// An engine, on a GPU only if that computes what it should.
-async fn open_engine(model: &Model, options: &BackendOptions) -> sttabt::Result<Engine> {
+/// An engine, on a GPU only if that passes the self-test; with `Auto` on the CPU where there is no such GPU, and then `on_note` is told.
+async fn open_engine(
+    model: &Model,
+    kind: BackendKind,
+    next_task: &Function,
+    on_note: &Function,
+) -> Result<Engine, JsValue> {
+    let mut engine = match tested_engine(model, &kind.into()).await {
+        Err(error) if kind == BackendKind::Auto => {
+            note(on_note, &format!("running on the CPU in WebAssembly: {error}"));
+            Engine::new(model, &BackendKind::Cpu.into()).await
+        }
+        outcome => outcome,
+    }
+    .map_err(|error| from_core(&error))?;
+    if let Some(why) = &engine.backend().note {
+        note(on_note, why);
+    }
+    // Lets messages in between two layers: a cancellation, for one.
+    let next_task = next_task.clone();
+    engine.set_pause(Box::new(move || {
+        let promise = next_task.call0(&JsValue::UNDEFINED).ok().map(Promise::from);
+        Box::pin(async move {
+            if let Some(promise) = promise {
+                // It is never rejected.
+                let _ = JsFuture::from(promise).await;
+            }
+        })
+    }));
+    Ok(engine)
+}
+
+async fn tested_engine(model: &Model, options: &BackendOptions) -> sttabt::Result<Engine> {
     let mut engine = Engine::new(model, options).await?;
     if engine.gpu().is_some() {
         self_test(options).await?;

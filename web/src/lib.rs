@@ -3,10 +3,12 @@
 #![cfg(target_arch = "wasm32")]
 #![warn(missing_docs)]
 
+mod call;
 mod classifier;
 mod error;
 mod files;
 mod json;
 
-pub use classifier::{CancelFlag, Classifier, Image};
+pub use call::{CancelFlag, Image};
+pub use classifier::Classifier;
 pub use files::ModelBytes;

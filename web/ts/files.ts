@@ -117,6 +117,8 @@ async function manifestEntries(folder: string, cache: Cache | null): Promise<Ent
     let response: Response | undefined;
     try {
         response = await fetch(url, { cache: "no-cache" });
+        // A server that is in trouble has not said that there is none.
+        if (!response.ok && ![404, 410].includes(response.status)) throw new Error(status(response));
     } catch (error) {
         response = await cache?.match(url);
         if (!response) throw new SttabtError("network", `${url}: ${text(error)}`);
@@ -188,9 +190,9 @@ async function loadEntry(
     const cached = await cache?.match(key).catch(() => undefined);
     if (cached) {
         sink.begin(entry.name, entry.bytes);
-        const loaded = await pour(cached, entry, count, true, (piece) => sink.append(piece)).catch(() => -1);
+        const loaded = await pour(cached, entry, count, true, (piece) => sink.append(piece));
         if (loaded === entry.bytes && sink.finish() === entry.sha256) return;
-        count.add(entry.name, -Math.max(loaded, 0), true);
+        count.add(entry.name, -loaded, true);
         await cache?.delete(key);
         onNote(`${entry.name}: the cached copy is damaged, and is fetched anew`);
     }
@@ -262,7 +264,7 @@ class Saving {
     }
 }
 
-/** Hands the pieces of a body on as they come; the number of bytes. */
+/** Hands the pieces of a body on as they come; the number of bytes. A cached one that breaks off is short. */
 async function pour(
     response: Response,
     entry: Entry,
@@ -274,6 +276,7 @@ async function pour(
     const reader = response.body?.getReader();
     for (;;) {
         const next = await reader?.read().catch((error: unknown) => {
+            if (fromCache) return undefined;
             throw new SttabtError("network", `${entry.name}: broken off after ${loaded} bytes: ${text(error)}`);
         });
         if (!next || next.done) return loaded;
@@ -292,8 +295,11 @@ async function get(url: string): Promise<Response> {
 }
 
 function notFound(url: string, response: Response): SttabtError {
-    const page = response.ok ? "a web page is there in its place" : `HTTP ${response.status} ${response.statusText}`;
-    return new SttabtError("network", `${url}: ${page.trim()}`);
+    return new SttabtError("network", `${url}: ${response.ok ? "a web page is there in its place" : status(response)}`);
+}
+
+function status(response: Response): string {
+    return `HTTP ${response.status} ${response.statusText}`.trim();
 }
 
 function text(error: unknown): string {

@@ -72,7 +72,7 @@ fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut Cpu
     let Range { start, end } = call.features;
     let width = call.linear.panel_width;
     let num_blocks = num_rows.div_ceil(MAX_TASK_ROWS);
-    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).next_multiple_of(MAX_TILE_ROWS);
+    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).max(1).next_multiple_of(MAX_TILE_ROWS);
     let num_parts = num_tasks().div_ceil(num_blocks.max(1));
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
     let stride = output.stride();

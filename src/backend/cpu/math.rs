@@ -47,18 +47,6 @@ pub fn normal_cdf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     erf(simd, x * FRAC_1_SQRT_2) * 0.5 + 0.5
 }
 
-/// 1 / (1 + exp(−x)) through exp(−|x|), which cannot overflow.
-pub fn sigmoid(x: f32) -> f32 {
-    let e = (-x.abs()).exp();
-    if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
-}
-
-/// log(x + EPS) − log(1 − x + EPS) (Rule 2).
-pub fn logit(x: f32) -> f32 {
-    use crate::backend::CONCRETE_EPS;
-    (x + CONCRETE_EPS).ln() - (1.0 - x + CONCRETE_EPS).ln()
-}
-
 /// Vectors whose f32 sums are added up in f64.
 const SUM_VECTORS: usize = 8;
 

@@ -145,7 +145,7 @@ impl Backend for CpuBackend {
     }
 
     fn max_chunk_multiply_adds(&self) -> u64 {
-        // About a second of one core between two points where a run can be cancelled.
+        // Some tenths of a second of one core with AVX2; a run is cancelled between two layers of a chunk.
         3_000_000_000
     }
 

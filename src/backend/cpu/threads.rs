@@ -95,7 +95,7 @@ fn keep_awake(num_threads: usize) {
 /// Calls `compute(first_row, values)` for blocks of the first `num_rows` rows of `output`.
 pub fn for_each_block(output: &mut CpuMatrix, num_rows: usize, compute: impl Fn(usize, &mut [f32]) + Sync + Send) {
     let stride = output.stride();
-    let rows_per_block = num_rows.div_ceil(num_tasks()).next_multiple_of(MAX_TILE_ROWS);
+    let rows_per_block = num_rows.div_ceil(num_tasks()).max(1).next_multiple_of(MAX_TILE_ROWS);
     let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
     for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
 }

@@ -89,7 +89,7 @@ impl Work {
                 let thresholds = matrix(backend, 1, NUM_LAYERS)?;
                 let scores = backend.create_matrix("scores", NUM_LAYERS, num_rows)?;
                 let rule = if concrete {
-                    BackTrackingRule::Concrete { impact_weight: 10.0, temperature: 0.1, hard_threshold: 0.5 }
+                    BackTrackingRule::Concrete { impact_weight: 0.1, temperature: 0.1, hard_threshold: 0.5 }
                 } else {
                     BackTrackingRule::TopK { impact_weight: 0.5 }
                 };

@@ -1,0 +1,64 @@
+//! What a call brings with it from JavaScript: a flag that cancels it, and a picture.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use sttabt::Picture;
+use wasm_bindgen::prelude::*;
+
+use crate::error::js_error;
+
+/// Set from outside while a call runs; looked at between two layers.
+#[wasm_bindgen]
+#[derive(Clone, Default)]
+pub struct CancelFlag(Rc<Cell<bool>>);
+
+#[wasm_bindgen]
+impl CancelFlag {
+    /// Not cancelled.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels the call that was given this flag.
+    pub fn cancel(&self) {
+        self.0.set(true);
+    }
+}
+
+impl CancelFlag {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// A decoded picture.
+#[wasm_bindgen]
+pub struct Image(Picture);
+
+#[wasm_bindgen]
+impl Image {
+    /// Decodes a PNG, JPEG or WebP file.
+    ///
+    /// # Errors
+    /// Kind `input`, naming what is wrong with the file.
+    pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, JsValue> {
+        Picture::decode(name, bytes).map(Image).map_err(|error| js_error("input", &error.to_string()))
+    }
+
+    /// Takes RGBA pixels as `ImageData` holds them; alpha is dropped.
+    ///
+    /// # Errors
+    /// Kind `input` when the sizes do not fit together.
+    pub fn from_rgba(width: usize, height: usize, rgba: &[u8]) -> Result<Image, JsValue> {
+        let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Picture::from_rgb(width, height, rgb).map(Image).map_err(|error| js_error("input", &error.to_string()))
+    }
+}
+
+impl Image {
+    pub(crate) fn picture(&self) -> &Picture {
+        &self.0
+    }
+}
