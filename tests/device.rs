@@ -43,8 +43,11 @@ fn each_chunk_of_a_large_batch_is_mapped_once() {
     let text = "w12 w13 w14 w15 w16 w17 w18 w19 ".repeat(15);
     let inputs = [Input::Text(&text); 3];
     // The maps of one text of 122 tokens fit, those of two do not.
-    let options =
-        BackendOptions { kind: BackendKind::Gpu, adapter: None, max_buffer_bytes: Some(4 * 122 * 122 * 4 * 3 / 2) };
+    let options = BackendOptions {
+        kind: BackendKind::Gpu,
+        max_buffer_bytes: Some(4 * 122 * 122 * 4 * 3 / 2),
+        ..Default::default()
+    };
     let mut engine = pollster::block_on(Engine::new(&tiny_bert(), &options)).expect("engine");
     let before = engine.gpu().expect("GPU").counters();
     classify(&mut engine, &inputs, &"topk:0.5".parse().expect("rule"));
@@ -129,7 +132,7 @@ fn a_cancelled_run_leaves_nothing_behind() {
 
 #[test]
 fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
-    let options = BackendOptions { kind: BackendKind::Gpu, adapter: Some("Voodoo 2".into()), max_buffer_bytes: None };
+    let options = BackendOptions { kind: BackendKind::Gpu, adapter: Some("Voodoo 2".into()), ..Default::default() };
     let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no such adapter").to_string();
     let adapters = pollster::block_on(sttabt::adapters());
     assert!(error.starts_with("no adapter with `Voodoo 2` in its name; found: "), "{error}");
@@ -138,7 +141,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
 
 #[test]
 fn the_cpu_takes_no_adapter() {
-    let options = BackendOptions { kind: BackendKind::Cpu, adapter: Some("llvmpipe".into()), max_buffer_bytes: None };
+    let options = BackendOptions { kind: BackendKind::Cpu, adapter: Some("llvmpipe".into()), ..Default::default() };
     let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no adapter").to_string();
     assert_eq!(error, "no adapter `llvmpipe` for the backend `cpu`, which takes none; found: not looked for");
 }

@@ -160,7 +160,7 @@ fn a_batch_too_large_for_the_memory_runs_in_chunks_with_the_same_results() {
     for (subject, kind) in subjects().iter().flat_map(|subject| BACKENDS.map(|kind| (subject, kind))) {
         let inputs = subject.inputs();
         let limited = |bytes: u64| {
-            let options = BackendOptions { kind, adapter: None, max_buffer_bytes: Some(bytes) };
+            let options = BackendOptions { kind, max_buffer_bytes: Some(bytes), ..Default::default() };
             pollster::block_on(Engine::new(&subject.model, &options)).expect("engine")
         };
         let (mut whole, mut chunked) = (engine(&subject.model, kind), limited(subject.chunk_bytes));

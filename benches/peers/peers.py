@@ -169,6 +169,7 @@ def main():
     parser.add_argument("--tokens", type=numbers, default=[32, 128], help="of texts")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--onnx", help="write the model as ONNX, for web.mjs, and time nothing")
     parser.add_argument("--json", help="write the numbers, in the shape of sttabt-bench run --json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -181,7 +182,13 @@ def main():
     config = json.loads((pathlib.Path(args.model) / "config.json").read_text())
     is_text = config["model_type"] == "bert"
     name = pathlib.Path(args.model).resolve().name
-    ours, network = Sttabt(args.model, args.threads), Network(args.model, is_text)
+    network = Network(args.model, is_text)
+    if args.onnx:
+        size = config.get("image_size", 0)
+        values = torch.zeros(1, 8, dtype=torch.int64) if is_text else torch.zeros(1, 3, size, size)
+        with torch.inference_mode():
+            return export(network, values, args.onnx)
+    ours = Sttabt(args.model, args.threads)
     report = {
         "environment": {
             "adapter": ["CPU"], "driver": [""], "cpu": platform.processor(), "cores": os.cpu_count(), "threads": args.threads,

@@ -38,7 +38,7 @@ impl DeviceArgs {
             BackendArg::Gpu => BackendKind::Gpu,
             BackendArg::Cpu => BackendKind::Cpu,
         };
-        BackendOptions { kind, adapter: self.adapter.clone(), max_buffer_bytes: None }
+        BackendOptions { kind, adapter: self.adapter.clone(), ..BackendOptions::default() }
     }
 }
 

@@ -81,7 +81,9 @@ impl Engine {
             let wanted = format!("`{name}` for the backend `cpu`, which takes none");
             return Err(Error::NoAdapter { wanted, found: "not looked for".to_owned() });
         }
-        let session = Session::new_now(CpuBackend::new(), model, options.max_buffer_bytes)?;
+        let mut backend = CpuBackend::new();
+        backend.set_compact_weights(options.compact_weights);
+        let session = Session::new_now(backend, model, options.max_buffer_bytes)?;
         let info = BackendInfo {
             backend: "cpu",
             adapter: "CPU".to_owned(),

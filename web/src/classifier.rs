@@ -240,10 +240,12 @@ async fn open_engine(
     next_task: &Function,
     on_note: &Function,
 ) -> Result<Engine, JsValue> {
-    let mut engine = match tested_engine(model, &kind.into()).await {
+    // A tab has little memory: the files' bytes stay for the next device, and beside them f16 is to stay f16.
+    let options = |kind: BackendKind| BackendOptions { kind, compact_weights: true, ..BackendOptions::default() };
+    let mut engine = match tested_engine(model, &options(kind)).await {
         Err(error) if kind == BackendKind::Auto => {
             note(on_note, &format!("running on the CPU in WebAssembly: {error}"));
-            Engine::new(model, &BackendKind::Cpu.into()).await
+            Engine::new(model, &options(BackendKind::Cpu)).await
         }
         outcome => outcome,
     }

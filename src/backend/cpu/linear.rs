@@ -6,7 +6,8 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::normal_cdf;
-use super::product::{MAX_PANEL_WIDTH, MAX_TILE_ROWS, pack_columns, panel_width, product, tile_rows};
+use super::panels::Panels;
+use super::product::{MAX_PANEL_WIDTH, MAX_TILE_ROWS, product, tile_rows};
 use super::threads::{for_each, num_tasks};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
@@ -15,29 +16,24 @@ use crate::tensor::PackedLinear;
 
 /// Rows of a task: their inputs stay in the cache while panels of the weight pass by.
 const MAX_TASK_ROWS: usize = 8 * MAX_TILE_ROWS;
+/// The same where each task widens the panels that it uses: more rows share that.
+const MAX_TASK_ROWS_OF_F16: usize = 17 * MAX_TILE_ROWS;
 
 /// Weight and bias of a linear layer, as the product wants them.
 #[derive(Debug, Clone)]
 pub struct CpuLinear {
-    in_stride: usize,
     out_stride: usize,
-    panel_width: usize,
-    /// f32 panels, see [`pack_columns`]; `[num_panels, in_stride, panel_width]`.
-    weight: Vec<f32>,
+    weight: Panels,
     /// `[num_panels · panel_width]`
     bias: Vec<f32>,
 }
 
 impl CpuLinear {
-    pub(super) fn new(level: Level, linear: &PackedLinear) -> Self {
-        let panel_width = panel_width(level);
-        let width = linear.out_stride.next_multiple_of(panel_width);
-        let mut weight = vec![0.0; width * linear.in_stride];
-        let columns = linear.weight_f32();
-        pack_columns(columns.chunks_exact(linear.in_stride.max(1)), linear.in_stride, panel_width, 1.0, &mut weight);
+    pub(super) fn new(level: Level, linear: &PackedLinear, is_compact: bool) -> Self {
+        let weight = Panels::new(level, linear, is_compact);
         let mut bias = linear.bias.clone();
-        bias.resize(width, 0.0);
-        Self { in_stride: linear.in_stride, out_stride: linear.out_stride, panel_width, weight, bias }
+        bias.resize(linear.out_stride.next_multiple_of(weight.width()), 0.0);
+        Self { out_stride: linear.out_stride, weight, bias }
     }
 }
 
@@ -50,10 +46,10 @@ struct Task<'a> {
 }
 
 pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-    let CpuLinear { in_stride, out_stride, .. } = call.linear;
+    let (in_stride, out_stride) = (call.linear.weight.depth(), call.linear.out_stride);
     let features = call.features.clone();
-    check(call.input.stride() == *in_stride, "linear", "input", call.input.stride(), in_stride)?;
-    check(features.end <= *out_stride, "linear", "features", format!("{features:?}"), out_stride)?;
+    check(call.input.stride() == in_stride, "linear", "input", call.input.stride(), in_stride)?;
+    check(features.end <= out_stride, "linear", "features", format!("{features:?}"), out_stride)?;
     let columns = call.output_column..call.output_column + features.len();
     check(columns.end <= output.stride(), "linear", "output", output.stride(), columns.end)?;
     let num_rows = index.num_rows(call.rows.level);
@@ -70,8 +66,9 @@ pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, out
 /// Cuts the output into blocks of rows, and where they are few those into panels: then every thread reads its own part of the weight.
 fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut CpuMatrix) -> Vec<Task<'a>> {
     let Range { start, end } = call.features;
-    let width = call.linear.panel_width;
-    let num_blocks = num_rows.div_ceil(MAX_TASK_ROWS);
+    let width = call.linear.weight.width();
+    let max_task_rows = if call.linear.weight.is_f16() { MAX_TASK_ROWS_OF_F16 } else { MAX_TASK_ROWS };
+    let num_blocks = num_rows.div_ceil(max_task_rows);
     let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).max(1).next_multiple_of(MAX_TILE_ROWS);
     let num_parts = num_tasks().div_ceil(num_blocks.max(1));
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
@@ -100,12 +97,13 @@ fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut Cpu
 
 #[inline(always)]
 fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) {
-    let CpuLinear { in_stride, panel_width, weight, bias, .. } = call.linear;
-    let (features, width) = (task.features, *panel_width);
+    let CpuLinear { weight, bias, .. } = call.linear;
+    let (features, width) = (task.features, weight.width());
+    let mut scratch = Vec::new();
     let inputs: Vec<&[f32]> =
         (task.first_row..task.first_row + task.rows.len()).map(|row| call.input.row(row)).collect();
     for panel in features.start / width..features.end.div_ceil(width) {
-        let weight = &weight[panel * in_stride * width..][..in_stride * width];
+        let weight = weight.panel(simd, panel, &mut scratch);
         let bias = &bias[panel * width..][..width];
         // The panel's features that are asked for.
         let asked = features.start.max(panel * width)..features.end.min((panel + 1) * width);

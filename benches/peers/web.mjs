@@ -1,0 +1,160 @@
+#!/usr/bin/env node
+// Times onnxruntime-web in turn with sttabt's package, in one page of one browser. See README.md.
+
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import { basename, dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { launch } from "../../tests/browser/launch.mjs";
+import { serve } from "../../tests/browser/server.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = dirname(dirname(here));
+/** The logits of all engines agree within this, or they do not compute the same model. */
+const TOLERANCE = 1e-2;
+
+const { values: args } = parseArgs({
+    options: {
+        model: { type: "string", default: resolve(root, "models/sst2-minilm") },
+        onnx: { type: "string" },
+        backend: { type: "string", default: "cpu" },
+        prune: { type: "string", default: "dense;topk:0.5;topk:0.3" },
+        tokens: { type: "string", default: "32,128" },
+        rounds: { type: "string", default: "10" },
+        browser: { type: "string", default: "chromium" },
+        json: { type: "string" },
+    },
+});
+if (!args.onnx || !["cpu", "gpu"].includes(args.backend)) {
+    console.error("usage: web.mjs --onnx MODEL.onnx [--model DIR] [--backend cpu|gpu] [--prune RULE;RULE] [--tokens N,N] [--rounds N]");
+    console.error("              [--browser chromium|firefox] [--json OUT]");
+    process.exit(2);
+}
+
+/** A text of so many tokens, as peers.py makes it. */
+function text(tokens) {
+    const lines = readFileSync(resolve(args.model, "vocab.txt"), "utf8").split("\n");
+    const words = lines.filter((line) => /^[a-zA-Z][a-zA-Z0-9]+$/.test(line)).slice(0, 64);
+    return Array.from({ length: tokens - 2 }, (_, place) => words[place % words.length]).join(" ");
+}
+
+function rule(name) {
+    const [rule, ratio] = name.split(":");
+    return ratio ? { rule, ratio: Number(ratio) } : { rule };
+}
+
+/** In the page: both engines, and what they answer. */
+async function load(url, onnx, backend) {
+    window.model = await window.Sttabt.load({ url, backend });
+    const executionProviders = [backend === "gpu" ? "webgpu" : "wasm"];
+    window.session = await window.ort.InferenceSession.create(onnx, { executionProviders, graphOptimizationLevel: "all" });
+    return window.model.backend.adapter;
+}
+
+/** In the page: one call of each engine a round, each after one that warms the caches. */
+async function time(text, rules, rounds, { image_mean: mean, image_std: std }) {
+    const noise = new Uint8ClampedArray(224 * 224 * 4).map((_, at) => (at % 4 === 3 ? 255 : (at * 2654435761) >>> 24));
+    const input = text ?? new ImageData(noise, 224, 224);
+    const first = await window.model.classify(input, { prune: { rule: "dense" } });
+    let values;
+    if (text) {
+        values = new window.ort.Tensor("int64", BigInt64Array.from(first.inputIds, BigInt), [1, first.inputIds.length]);
+    } else {
+        const { data } = first.resized;
+        const plane = 224 * 224;
+        const pixels = Float32Array.from({ length: 3 * plane }, (_, at) => {
+            const channel = Math.floor(at / plane);
+            return (data[4 * (at % plane) + channel] / 255 - mean[channel]) / std[channel];
+        });
+        values = new window.ort.Tensor("float32", pixels, [1, 3, 224, 224]);
+    }
+    const engines = { onnxruntime: async () => [...(await window.session.run({ values })).logits.data] };
+    const last = {};
+    for (const prune of rules) {
+        const name = prune.ratio ? `${prune.rule}:${prune.ratio}` : prune.rule;
+        engines[name] = async () => (last[name] = await window.model.classify(input, { prune })).logits;
+    }
+    const theirs = await engines.onnxruntime();
+    const difference = Math.max(...theirs.map((logit, index) => Math.abs(logit - first.logits[index])));
+    const names = Object.keys(engines);
+    const all = Object.fromEntries(names.map((name) => [name, []]));
+    for (let round = 0; round < rounds; round++) {
+        for (const name of [...names.slice(round % names.length), ...names.slice(0, round % names.length)]) {
+            await engines[name]();
+            const start = performance.now();
+            await engines[name]();
+            all[name].push(performance.now() - start);
+        }
+    }
+    const dense = first.flops;
+    const runs = names.map((name) => ({ name, ms: all[name], flops: last[name]?.flops ?? dense, retention: last[name]?.retention ?? 1 }));
+    return { difference, tokens: first.numTokens, runs };
+}
+
+function summary(model, tokens, { name, ms, flops, retention }) {
+    const sorted = ms.toSorted((one, other) => one - other);
+    const at = (share) => sorted[Math.ceil(share * sorted.length) - 1];
+    const times = { min: sorted[0], median: at(0.5), p90: at(0.9) };
+    const [backend, prune] = name === "onnxruntime" ? [`onnxruntime-web ${args.backend === "gpu" ? "webgpu" : "wasm"}`, "dense"] : [args.backend, name];
+    const total = flops.approx + flops.pruned;
+    return {
+        model,
+        backend,
+        prune,
+        batch: 1,
+        tokens,
+        rounds: ms.length,
+        ms: times,
+        stages_ms: {},
+        flops: { dense: flops.dense, pruned: flops.pruned, approx: flops.approx, total },
+        retention,
+        gflops_per_s: total / times.median / 1e6,
+    };
+}
+
+const dist = resolve(here, "node_modules/onnxruntime-web");
+const server = await serve({
+    "/": `${here}/`,
+    "/package/": `${resolve(root, process.env.STTABT_PACKAGE ?? "web/dist")}/`,
+    "/model/": `${resolve(args.model)}/`,
+    "/ort/": `${dist}/dist/`,
+    "/onnx/": `${dirname(resolve(args.onnx))}/`,
+});
+const browser = await launch(args.browser);
+const runs = [];
+let adapter;
+try {
+    const page = await browser.newPage();
+    await page.goto(`${server.url}web.html${args.backend === "gpu" ? "?gpu" : ""}`);
+    await page.waitForFunction("window.isReady", { timeout: 60_000 });
+    adapter = await page.evaluate(load, "/model", `/onnx/${basename(args.onnx)}`, args.backend);
+    const model = basename(resolve(args.model));
+    const preprocessor = resolve(args.model, "preprocessor_config.json");
+    const config = existsSync(preprocessor) ? JSON.parse(readFileSync(preprocessor, "utf8")) : {};
+    const isText = JSON.parse(readFileSync(resolve(args.model, "config.json"), "utf8")).model_type === "bert";
+    for (const tokens of isText ? args.tokens.split(",").map(Number) : [null]) {
+        const rules = args.prune.split(";").map(rule);
+        const found = await page.evaluate(time, tokens && text(tokens), rules, Number(args.rounds), config);
+        if (!(found.difference < TOLERANCE)) throw new Error(`the engines do not compute the same logits: they differ by ${found.difference}`);
+        const these = found.runs.map((run) => summary(model, found.tokens, run));
+        runs.push(...these);
+        console.log(`${model}, 1 x ${found.tokens} tokens, ${args.rounds} rounds, ${await browser.version()}, ${adapter}`);
+        console.log(`${"engine".padEnd(28)}    min ms    median  speed of onnxruntime-web, by min and median`);
+        for (const { backend, prune, ms } of these) {
+            const ratios = ["min", "median"].map((what) => `${(these[0].ms[what] / ms[what]).toFixed(2)} x`.padStart(10));
+            console.log(`${`${backend} ${prune}`.padEnd(28)}${ms.min.toFixed(1).padStart(10)}${ms.median.toFixed(1).padStart(10)}${ratios.join("")}`);
+        }
+        console.log("");
+    }
+} finally {
+    const version = await browser.version();
+    await browser.close();
+    await server.close();
+    if (args.json && runs.length > 0) {
+        const versions = { browser: version, "onnxruntime-web": JSON.parse(readFileSync(`${dist}/package.json`, "utf8")).version };
+        const environment = { adapter: [adapter], driver: [""], cpu: os.cpus()[0]?.model ?? "", cores: os.cpus().length, threads: 1, os: os.platform(), arch: os.arch(), versions };
+        writeFileSync(args.json, `${JSON.stringify({ environment, runs }, null, 2)}\n`);
+    }
+}
