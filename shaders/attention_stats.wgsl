@@ -1,6 +1,6 @@
 // Of the scores S_h[i, ·] of a row: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
 //
-// One invocation owns a row and a head, and streams over the keys.
+// One invocation owns four rows and a head, and takes four keys at a time.
 
 override KIND: u32 = 0; // 0: for attention probabilities, 1: for Φ of standardised scores
 
@@ -23,6 +23,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> index: array<u32>; // see ChunkLayout
 @group(0) @binding(3) var<storage, read_write> stats: array<f32>; // [rows, stats_stride], two values to a head
 
+fn query_at(address: u32) -> vec4<f32> {
+    return qkv[address];
+}
+
+fn key_at(address: u32) -> vec4<f32> {
+    return qkv[address];
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -30,40 +38,99 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
-    let row = id / params.num_heads;
     let head = id % params.num_heads;
-    if row >= index[params.num_rows_at] {
-        return;
-    }
-    let sample = index[params.sample_of_row_at + row];
-    let first_key = index[params.offsets_at + sample];
-    let end_key = index[params.offsets_at + sample + 1u];
-    count_rows(end_key - first_key, params.head_size);
-    var result = vec2<f32>();
-    if KIND == 0u {
-        var maximum = -3.0e38;
-        var sum = 0.0;
-        for (var key = first_key; key < end_key; key++) {
-            let score = attention_score(row, key, head);
-            let larger = max(score, maximum);
-            sum = sum * exp_of_negative(maximum - larger) + exp_of_negative(score - larger);
-            maximum = larger;
+    let first_row = id / params.num_heads * 4u;
+    let end_row = min(first_row + 4u, index[params.num_rows_at]);
+    // The four rows may be of several samples, each with its own keys.
+    var row = first_row;
+    while row < end_row {
+        let sample = index[params.sample_of_row_at + row];
+        let first_key = index[params.offsets_at + sample];
+        let end_key = index[params.offsets_at + sample + 1u];
+        let end = min(end_row, end_key);
+        count_rows((end - row) * (end_key - first_key), params.head_size);
+        // What is missing of four rows repeats the last one.
+        let rows = min(row + vec4(0u, 1u, 2u, 3u), vec4(end - 1u));
+        if KIND == 0u {
+            maxima_and_sums(rows, head, first_key, end_key);
+        } else {
+            means_and_factors(rows, head, first_key, end_key);
         }
-        result = vec2(maximum, sum);
-    } else {
-        // Welford's recurrence: one turn over the keys, and no cancellation.
-        var count = 0.0;
-        var mean = 0.0;
-        var squares = 0.0;
-        for (var key = first_key; key < end_key; key++) {
-            let score = attention_score(row, key, head);
-            count += 1.0;
-            let difference = score - mean;
-            mean += difference / count;
-            squares += difference * (score - mean);
-        }
-        result = vec2(mean, 1.0 / (sqrt(squares / count) + params.eps));
+        row = end;
     }
-    stats[row * params.stats_stride + 2u * head] = result.x;
-    stats[row * params.stats_stride + 2u * head + 1u] = result.y;
+}
+
+fn scores_from(rows: vec4<u32>, head: u32, key: u32, end_key: u32) -> mat4x4<f32> {
+    let column = head * params.head_stride4;
+    let keys = min(key + vec4(0u, 1u, 2u, 3u), vec4(end_key - 1u));
+    return attention_scores(rows * params.qkv_stride4 + column, keys * params.qkv_stride4 + params.key_column4 + column);
+}
+
+// 1 for the keys from `key` that there are, 0 for those past the end, which repeat the last one.
+fn counts_from(key: u32, end_key: u32) -> vec4<f32> {
+    return select(vec4(0.0), vec4(1.0), key + vec4(0u, 1u, 2u, 3u) < vec4(end_key));
+}
+
+fn exponentials(differences: vec4<f32>) -> vec4<f32> {
+    return vec4(
+        exp_of_negative(differences.x),
+        exp_of_negative(differences.y),
+        exp_of_negative(differences.z),
+        exp_of_negative(differences.w),
+    );
+}
+
+fn maxima_and_sums(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {
+    var maxima = vec4(-3.0e38);
+    var sums = vec4<f32>();
+    for (var key = first_key; key < end_key; key += 4u) {
+        let scores = scores_from(rows, head, key, end_key);
+        let counts = counts_from(key, end_key);
+        let larger = max(maxima, vec4(largest(scores[0]), largest(scores[1]), largest(scores[2]), largest(scores[3])));
+        let added = vec4(
+            dot(exponentials(scores[0] - larger.x), counts),
+            dot(exponentials(scores[1] - larger.y), counts),
+            dot(exponentials(scores[2] - larger.z), counts),
+            dot(exponentials(scores[3] - larger.w), counts),
+        );
+        sums = sums * exponentials(maxima - larger) + added;
+        maxima = larger;
+    }
+    store(rows, head, maxima, sums);
+}
+
+// Welford's recurrence for four keys at a time (Chan et al.): one turn over the keys, and no cancellation.
+fn means_and_factors(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {
+    var count = 0.0;
+    var means = vec4<f32>();
+    var squares = vec4<f32>();
+    for (var key = first_key; key < end_key; key += 4u) {
+        let scores = scores_from(rows, head, key, end_key);
+        let counts = counts_from(key, end_key);
+        let added = total(counts);
+        let added_means = (counts * scores) / added;
+        let added_squares = vec4(
+            dot(counts, (scores[0] - added_means.x) * (scores[0] - added_means.x)),
+            dot(counts, (scores[1] - added_means.y) * (scores[1] - added_means.y)),
+            dot(counts, (scores[2] - added_means.z) * (scores[2] - added_means.z)),
+            dot(counts, (scores[3] - added_means.w) * (scores[3] - added_means.w)),
+        );
+        let differences = added_means - means;
+        squares += added_squares + differences * differences * (count * added / (count + added));
+        means += differences * (added / (count + added));
+        count += added;
+    }
+    store(rows, head, means, 1.0 / (sqrt(squares / count) + params.eps));
+}
+
+fn store(rows: vec4<u32>, head: u32, first: vec4<f32>, second: vec4<f32>) {
+    let at = rows * params.stats_stride + 2u * head;
+    stats[at.x] = first.x;
+    stats[at.x + 1u] = second.x;
+    stats[at.y] = first.y;
+    stats[at.y + 1u] = second.y;
+    stats[at.z] = first.z;
+    stats[at.z + 1u] = second.z;
+    stats[at.w] = first.w;
+    stats[at.w + 1u] = second.w;
 }

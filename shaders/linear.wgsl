@@ -1,14 +1,14 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
 //
-// One invocation owns a tile of TILE_ROWS rows × 4 features; neighbours own the next features of the same rows.
+// One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same rows.
 // No workgroup memory: wide independent work suits software adapters, and caches serve the rest.
 
 override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh
 override HAS_RESIDUAL: bool = false;
 override WEIGHT_F16: bool = false; // eight f16 to a vec4<u32>, or four f32
 
-const TILE_ROWS: u32 = 4;
-const BLOCK8: u32 = 4; // 32 inputs
+const TILE_ROWS: u32 = 8;
+const BLOCK8: u32 = 8; // 64 inputs
 
 struct Params {
     num_rows_at: u32,
@@ -29,17 +29,66 @@ struct Params {
 @group(0) @binding(5) var<storage, read> index: array<u32>; // see ChunkLayout
 @group(0) @binding(6) var<storage, read_write> output: array<vec4<f32>>; // [rows, output_stride]
 
-// Eight consecutive weights of a feature.
-fn weight8(feature: u32, k8: u32) -> array<vec4<f32>, 2> {
-    let at = feature * params.in_stride8 + k8;
+// Eight columns of four rows: a mat4x4's column is a row's.
+struct Rows4 {
+    low: mat4x4<f32>,
+    high: mat4x4<f32>,
+}
+
+// Four features' weights from the k8 of each.
+fn weights4(at: vec4<u32>) -> Rows4 {
     if WEIGHT_F16 {
-        let bits = weight[at];
-        return array(
-            vec4(unpack2x16float(bits.x), unpack2x16float(bits.y)),
-            vec4(unpack2x16float(bits.z), unpack2x16float(bits.w)),
+        let w0 = weight[at.x];
+        let w1 = weight[at.y];
+        let w2 = weight[at.z];
+        let w3 = weight[at.w];
+        return Rows4(
+            mat4x4(widen(w0.xy), widen(w1.xy), widen(w2.xy), widen(w3.xy)),
+            mat4x4(widen(w0.zw), widen(w1.zw), widen(w2.zw), widen(w3.zw)),
         );
     }
-    return array(bitcast<vec4<f32>>(weight[2u * at]), bitcast<vec4<f32>>(weight[2u * at + 1u]));
+    let low = 2u * at;
+    let high = low + 1u;
+    return Rows4(
+        mat4x4(f32x4(low.x), f32x4(low.y), f32x4(low.z), f32x4(low.w)),
+        mat4x4(f32x4(high.x), f32x4(high.y), f32x4(high.z), f32x4(high.w)),
+    );
+}
+
+fn widen(bits: vec2<u32>) -> vec4<f32> {
+    return vec4(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn f32x4(at: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(weight[at]);
+}
+
+struct Products {
+    first: mat4x4<f32>,
+    second: mat4x4<f32>,
+}
+
+// Of four rows' inputs, from the k8 of each, with two times four features' weights. Column r, component f: row r with feature f.
+fn products(at: vec4<u32>, first: Rows4, second: Rows4) -> Products {
+    let low = 2u * at;
+    let high = low + 1u;
+    let low0 = input[low.x];
+    let high0 = input[high.x];
+    let first0 = low0 * first.low + high0 * first.high;
+    let second0 = low0 * second.low + high0 * second.high;
+    let low1 = input[low.y];
+    let high1 = input[high.y];
+    let first1 = low1 * first.low + high1 * first.high;
+    let second1 = low1 * second.low + high1 * second.high;
+    let low2 = input[low.z];
+    let high2 = input[high.z];
+    let first2 = low2 * first.low + high2 * first.high;
+    let second2 = low2 * second.low + high2 * second.high;
+    let low3 = input[low.w];
+    let high3 = input[high.w];
+    let first3 = low3 * first.low + high3 * first.high;
+    let second3 = low3 * second.low + high3 * second.high;
+    return Products(mat4x4(first0, first1, first2, first3), mat4x4(second0, second1, second2, second3));
 }
 
 fn activate(x: f32) -> f32 {
@@ -60,66 +109,67 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
-    let column4 = id % params.num_features4;
-    let first_row = id / params.num_features4 * TILE_ROWS;
+    let num_columns8 = (params.num_features4 + 1u) / 2u;
+    let column8 = id % num_columns8;
+    let first_row = id / num_columns8 * TILE_ROWS;
     let num_rows = index[params.num_rows_at];
     if first_row >= num_rows {
         return;
     }
-    if column4 == 0u {
+    if column8 == 0u {
         count_rows(min(TILE_ROWS, num_rows - first_row), params.multiply_adds_per_row);
     }
-    let in_stride4 = 2u * params.in_stride8;
     // Rows past the end repeat the last one and are not stored.
-    let last_row = num_rows - 1u;
-    let row0 = min(first_row, last_row) * in_stride4;
-    let row1 = min(first_row + 1u, last_row) * in_stride4;
-    let row2 = min(first_row + 2u, last_row) * in_stride4;
-    let row3 = min(first_row + 3u, last_row) * in_stride4;
-    let feature = params.first_feature + 4u * column4;
-    var sum0 = vec4<f32>();
-    var sum1 = vec4<f32>();
-    var sum2 = vec4<f32>();
-    var sum3 = vec4<f32>();
+    let rows0 = min(first_row + vec4(0u, 1u, 2u, 3u), vec4(num_rows - 1u)) * params.in_stride8;
+    let rows1 = min(first_row + vec4(4u, 5u, 6u, 7u), vec4(num_rows - 1u)) * params.in_stride8;
+    let features0 = (params.first_feature + 8u * column8 + vec4(0u, 1u, 2u, 3u)) * params.in_stride8;
+    let features1 = features0 + 4u * params.in_stride8;
+    var sums00 = mat4x4<f32>();
+    var sums01 = mat4x4<f32>();
+    var sums10 = mat4x4<f32>();
+    var sums11 = mat4x4<f32>();
     for (var block = 0u; block < params.in_stride8; block += BLOCK8) {
         // A block is summed alone first: rounding errors grow with the length of a chain of additions.
-        var part0 = vec4<f32>();
-        var part1 = vec4<f32>();
-        var part2 = vec4<f32>();
-        var part3 = vec4<f32>();
+        var parts00 = mat4x4<f32>();
+        var parts01 = mat4x4<f32>();
+        var parts10 = mat4x4<f32>();
+        var parts11 = mat4x4<f32>();
         for (var k8 = block; k8 < min(block + BLOCK8, params.in_stride8); k8++) {
-            let w0 = weight8(feature, k8);
-            let w1 = weight8(feature + 1u, k8);
-            let w2 = weight8(feature + 2u, k8);
-            let w3 = weight8(feature + 3u, k8);
-            for (var half = 0u; half < 2u; half++) {
-                let k4 = 2u * k8 + half;
-                let i0 = input[row0 + k4];
-                let i1 = input[row1 + k4];
-                let i2 = input[row2 + k4];
-                let i3 = input[row3 + k4];
-                part0 += vec4(dot(i0, w0[half]), dot(i0, w1[half]), dot(i0, w2[half]), dot(i0, w3[half]));
-                part1 += vec4(dot(i1, w0[half]), dot(i1, w1[half]), dot(i1, w2[half]), dot(i1, w3[half]));
-                part2 += vec4(dot(i2, w0[half]), dot(i2, w1[half]), dot(i2, w2[half]), dot(i2, w3[half]));
-                part3 += vec4(dot(i3, w0[half]), dot(i3, w1[half]), dot(i3, w2[half]), dot(i3, w3[half]));
-            }
+            let weights0 = weights4(features0 + k8);
+            let weights1 = weights4(features1 + k8);
+            let products0 = products(rows0 + k8, weights0, weights1);
+            parts00 += products0.first;
+            parts01 += products0.second;
+            let products1 = products(rows1 + k8, weights0, weights1);
+            parts10 += products1.first;
+            parts11 += products1.second;
         }
-        sum0 += part0;
-        sum1 += part1;
-        sum2 += part2;
-        sum3 += part3;
+        sums00 += parts00;
+        sums01 += parts01;
+        sums10 += parts10;
+        sums11 += parts11;
     }
-    let sums = array(sum0, sum1, sum2, sum3);
-    for (var r = 0u; r < TILE_ROWS; r++) {
-        let row = first_row + r;
-        if row >= num_rows {
-            return;
-        }
-        let sum = sums[r] + bias[feature / 4u];
-        var activated = vec4(activate(sum.x), activate(sum.y), activate(sum.z), activate(sum.w));
-        if HAS_RESIDUAL {
-            activated += residual[row * params.residual_stride4 + column4];
-        }
-        output[row * params.output_stride4 + params.output_column4 + column4] = activated;
+    store4(first_row, 2u * column8, sums00);
+    store4(first_row, 2u * column8 + 1u, sums01);
+    store4(first_row + 4u, 2u * column8, sums10);
+    store4(first_row + 4u, 2u * column8 + 1u, sums11);
+}
+
+fn store4(first_row: u32, column4: u32, sums: mat4x4<f32>) {
+    store(first_row, column4, sums[0]);
+    store(first_row + 1u, column4, sums[1]);
+    store(first_row + 2u, column4, sums[2]);
+    store(first_row + 3u, column4, sums[3]);
+}
+
+fn store(row: u32, column4: u32, sum: vec4<f32>) {
+    if row >= index[params.num_rows_at] || column4 >= params.num_features4 {
+        return;
     }
+    let with_bias = sum + bias[params.first_feature / 4u + column4];
+    var activated = vec4(activate(with_bias.x), activate(with_bias.y), activate(with_bias.z), activate(with_bias.w));
+    if HAS_RESIDUAL {
+        activated += residual[row * params.residual_stride4 + column4];
+    }
+    output[row * params.output_stride4 + params.output_column4 + column4] = activated;
 }

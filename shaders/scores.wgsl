@@ -1,12 +1,25 @@
-// S_head[query, key]: the scaled attention score before softmax, from rows that hold Q and K side by side.
-fn attention_score(query_row: u32, key_row: u32, head: u32) -> f32 {
-    let query = query_row * params.qkv_stride4 + head * params.head_stride4;
-    let key = key_row * params.qkv_stride4 + params.key_column4 + head * params.head_stride4;
-    var sums = vec4<f32>();
+// Attention scores before softmax of four query rows with four key rows, S[r][j] = Q[r] · K[j] · scale. Addresses are those of the
+// head's columns; whoever includes this says where queries and keys are read: `query_at(address)`, `key_at(address)`.
+fn attention_scores(queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
+    var scores = mat4x4<f32>();
     for (var d = 0u; d < params.head_stride4; d++) {
-        sums += qkv[query + d] * qkv[key + d];
+        let k = mat4x4(key_at(keys.x + d), key_at(keys.y + d), key_at(keys.z + d), key_at(keys.w + d));
+        // A row times a matrix: its products with the columns.
+        let scores0 = query_at(queries.x + d) * k;
+        let scores1 = query_at(queries.y + d) * k;
+        let scores2 = query_at(queries.z + d) * k;
+        let scores3 = query_at(queries.w + d) * k;
+        scores += mat4x4(scores0, scores1, scores2, scores3);
     }
-    return ((sums.x + sums.y) + (sums.z + sums.w)) * params.scale;
+    return scores * params.scale;
+}
+
+fn largest(values: vec4<f32>) -> f32 {
+    return max(max(values.x, values.y), max(values.z, values.w));
+}
+
+fn total(values: vec4<f32>) -> f32 {
+    return (values.x + values.y) + (values.z + values.w);
 }
 
 // By its bits: drivers may take for granted that nothing overflows.

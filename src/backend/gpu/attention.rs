@@ -7,6 +7,9 @@ use super::queue::{Dispatch, Recorder};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
+/// Query rows that an invocation owns, as in the shader.
+const TILE_ROWS: usize = 4;
+
 params! {
     struct Params {
         num_rows_at: u32,
@@ -22,7 +25,7 @@ params! {
     }
 }
 
-shader!("attention", [], [Read, Read, Read, ReadWrite]);
+shader!("attention", ["scores"], [Read, Read, Read, ReadWrite]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -56,7 +59,7 @@ pub fn dispatch(
         constants: &[],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.query.buffer, &call.qkv.buffer, &index.buffer, &output.buffer],
-        num_workgroups: (call.query_rows.bound * heads.num_heads).div_ceil(64),
+        num_workgroups: (call.query_rows.bound.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64),
         multiply_adds: 2 * call.query_rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())

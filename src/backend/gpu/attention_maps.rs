@@ -8,6 +8,9 @@ use super::queue::{Dispatch, Recorder};
 use crate::backend::{ALL, AttentionMap, MatrixShape};
 use crate::error::Result;
 
+/// Rows and columns that an invocation owns, as in the shader.
+const TILE: usize = 4;
+
 params! {
     struct Params {
         num_rows_at: u32,
@@ -60,7 +63,7 @@ pub fn dispatch(
         constants: &[("KIND", kind(call.kind))],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.qkv.buffer, &stats.buffer, &index.buffer, &maps.buffer],
-        num_workgroups: (call.rows.bound * layout.max_tokens).div_ceil(64),
+        num_workgroups: (call.rows.bound.div_ceil(TILE) * layout.max_tokens.div_ceil(TILE)).div_ceil(64),
         multiply_adds: call.rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())

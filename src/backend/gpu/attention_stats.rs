@@ -7,6 +7,9 @@ use super::queue::{Dispatch, Recorder};
 use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape};
 use crate::error::Result;
 
+/// Rows that an invocation owns, as in the shader.
+const TILE_ROWS: usize = 4;
+
 params! {
     struct Params {
         num_rows_at: u32,
@@ -59,7 +62,7 @@ pub fn dispatch(
         constants: &[("KIND", kind(call.kind))],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.qkv.buffer, &index.buffer, &stats.buffer],
-        num_workgroups: (call.rows.bound * heads.num_heads).div_ceil(64),
+        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64),
         multiply_adds: call.rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())

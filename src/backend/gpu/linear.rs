@@ -8,7 +8,7 @@ use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
 
 /// Rows of the tile that an invocation owns, as in the shader.
-const TILE_ROWS: usize = 4;
+const TILE_ROWS: usize = 8;
 
 params! {
     struct Params {
@@ -83,7 +83,7 @@ pub fn dispatch(
             &index.buffer,
             &output.buffer,
         ],
-        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * features.len() / 4).div_ceil(64),
+        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(64),
         multiply_adds: call.rows.bound as u64 * multiply_adds_per_row as u64,
     });
     Ok(())
