@@ -101,7 +101,7 @@ export class BenchmarkPanel {
     }
 
     #show(runs: Row[]): void {
-        const columns = ["tokens", "rule", "kept", "FLOPs", "of dense", "median", "best", "time of dense"];
+        const columns = ["tokens", "rule", "kept", "FLOPs", "FLOPs of dense", "median", "best", "time of dense"];
         const head = columns.map((text) => h("th", { scope: "col" }, [text]));
         const rows = runs.map((row) =>
             h(

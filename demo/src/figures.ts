@@ -13,11 +13,8 @@ export function ruleName(prune: Prune): string {
 /** How to read the pictures. */
 export function legend(): HTMLElement {
     return h("p", { class: "legend" }, [
-        h("span", { class: "key kept" }),
-        "kept",
-        h("span", { class: "strength" }, ["; the stronger, the more it was asked for"]),
-        h("span", { class: "key gone" }),
-        "removed, not computed",
+        h("span", {}, [h("span", { class: "key kept" }), h("span", { class: "strength" }, ["kept; the stronger, the more it was asked for"]), h("span", { class: "edge" }, ["the edge of what is kept"])]),
+        h("span", {}, [h("span", { class: "key gone" }), "removed, not computed"]),
         h("span", { class: "differs" }, [h("span", { class: "key" }), "the two rules differ"]),
     ]);
 }
@@ -37,7 +34,7 @@ export function summary(result: Result): HTMLElement {
     const cut = result.truncated ? " The text was longer than the model reads, and lost its end." : "";
     return h("p", { class: "summary" }, [
         h("strong", {}, [result.label]),
-        ` with ${ruleName(result.prune)}: ${percent(result.retention)} of the tokens kept on average, ${percent(result.flops.total / result.flops.dense)} of the FLOPs, ${milliseconds(result.ms)}.${cut}`,
+        ` with ${ruleName(result.prune)}: ${percent(result.retention)} of the tokens kept on average, ${percent(result.flops.total / result.flops.dense)} of the FLOPs.${cut}`,
     ]);
 }
 
@@ -79,7 +76,7 @@ export function cost(results: Result[], times: Times | null): HTMLElement {
                 h("span", { class: "key model" }),
                 "the model ",
                 h("span", { class: "key approx" }),
-                "finding the tokens: ApproxNet and back-tracking",
+                "finding the tokens: ApproxNet, for oracle a dense pass",
             ]),
             h("thead", {}, [h("tr", {}, head)]),
             h("tbody", {}, rows),

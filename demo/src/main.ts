@@ -59,6 +59,7 @@ const text = new Panel({
     id: "text",
     modelUrl: "models/sst2-minilm",
     modelName: "the text model",
+    hint: "Type a sentence, or choose an example.",
     view: (label, onPick) => new TextView(label, onPick),
 });
 const images: Panel = new Panel({
@@ -66,6 +67,7 @@ const images: Panel = new Panel({
     id: "images",
     modelUrl: "models/deit-tiny",
     modelName: "the image model",
+    hint: "Choose a picture.",
     view: (label, onPick) => {
         const view = new ImageView(label, onPick, (layer) => {
             state.layer = layer;
@@ -113,7 +115,12 @@ function askText(): void {
     shared.onState();
     examples.value = EXAMPLES.includes(state.text) ? state.text : "";
     window.clearTimeout(typing);
-    typing = window.setTimeout(() => void text.ask(state.text), TYPING_MS);
+    typing = window.setTimeout(classifyText, TYPING_MS);
+}
+
+function classifyText(): void {
+    if (state.text.trim() === "") text.clear();
+    else void text.ask(state.text);
 }
 
 function showText(value: string): void {
@@ -157,9 +164,7 @@ function open(tab: Tab): void {
     if (tab === "images" && !hasImage) {
         imagePicker.showFirst();
     }
-    if (tab === "text") {
-        void text.ask(state.text);
-    }
+    if (tab === "text") classifyText();
     if (tab === "images") void images.refresh();
     if (tab === "benchmark") benchmark.open();
 }
@@ -193,6 +198,7 @@ if (state.text === DEFAULT_TEXT && state.rule.name === "concrete") {
     const why = () => Promise.reject(new SttabtError("internal", "the model is not there yet"));
     const result = { ...precomputed.result, why } as unknown as Result;
     text.showPrecomputed(result, { labels: precomputed.labels } as ModelInfo);
+    if (state.tab === "text") byId("backend").textContent = "An example computed beforehand, until the model is here.";
 }
 showProblems();
 // The first paint comes before the download.

@@ -21,6 +21,8 @@ export interface PanelOptions {
     id: string;
     modelUrl: string;
     modelName: string;
+    /** What to do where there is no input. */
+    hint: string;
     backend: BackendChoice;
     state: State;
     view(label: string, onPick: (spot: Spot) => void): View;
@@ -57,13 +59,13 @@ export class Panel {
         this.#rule = new RuleControl("Rule", null, changed((rule) => (state.rule = rule ?? state.rule)));
         this.#other = new RuleControl("Compare with", "nothing", changed((rule) => (state.other = rule)));
         this.#views = [
-            options.view("Kept tokens by layer", (spot) => this.#pick(0, spot)),
-            options.view("The other rule’s kept tokens by layer", (spot) => this.#pick(1, spot)),
+            options.view("Kept tokens by layer", (spot) => void this.#pick(0, spot)),
+            options.view("The other rule’s kept tokens by layer", (spot) => void this.#pick(1, spot)),
         ];
         this.#why = new WhyPanel(
             (trail, askers) =>
                 this.#views.forEach((view, index) => (index === this.#asked ? view.mark(trail, askers) : view.mark([], []))),
-            (spot) => this.#pick(this.#asked, spot),
+            (spot) => void this.#pick(this.#asked, spot),
         );
         this.#runner = new Runner(options.modelUrl, options.backend, {
             onProgress: (progress) => this.#showProgress(progress),
@@ -72,6 +74,7 @@ export class Panel {
             onBusy: (isBusy) => setAttributes(this.#root, { "aria-busy": isBusy ? "true" : "false" }),
         });
         this.#progress = h("div", { class: "progress", hidden: true });
+        this.#root.classList.add("without-input");
         this.#lay();
         this.#sync();
     }
@@ -81,6 +84,14 @@ export class Panel {
         this.#isPrecomputed = true;
         this.#info ??= info;
         this.#show([result]);
+    }
+
+    /** There is no input: what the last one gave goes away. */
+    clear(): void {
+        this.#input = null;
+        this.#runner.cancel();
+        this.options.onError(null);
+        this.#root.classList.add("without-input");
     }
 
     /** Classifies a new input. */
@@ -132,6 +143,7 @@ export class Panel {
     #show(results: Result[]): void {
         const [result, other = null] = results;
         if (!result || !this.#info) return;
+        this.#root.classList.remove("without-input");
         this.#results = results;
         this.#views[0].show(result, other, this.#info);
         if (other) this.#views[1].show(other, result, this.#info);
@@ -150,12 +162,13 @@ export class Panel {
         this.#why.clear();
     }
 
-    #pick(index: number, spot: Spot): void {
+    async #pick(index: number, spot: Spot): Promise<void> {
         const result = this.#results[index];
         if (!result) return;
         if (this.#isPrecomputed) return this.#why.say("The model is not here yet: ask again in a moment.");
         this.#asked = index;
-        void this.#why.show(result, spot);
+        await this.#why.show(result, spot);
+        this.#why.element.scrollIntoView({ block: "nearest" });
     }
 
     async #measure(): Promise<void> {
@@ -202,6 +215,7 @@ export class Panel {
             h("div", { class: "rules" }, [this.#rule.element, this.#other.element]),
             this.#progress,
             h("div", { class: "busy", "aria-hidden": "true" }),
+            h("p", { class: "hint nothing", role: "status" }, [this.options.hint]),
             legend(),
             h("div", { class: "result", "data-part": "result" }, [
                 h("div", { class: "lanes" }, [lane, beside]),

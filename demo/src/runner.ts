@@ -67,6 +67,11 @@ export class Runner {
         }
     }
 
+    /** Forgets what was asked last. */
+    cancel(): void {
+        this.#current?.abort();
+    }
+
     #drop(): void {
         void this.#model?.then((model) => model.dispose()).catch(() => undefined);
         this.#model = null;

@@ -22,7 +22,7 @@ export interface State {
     layer: number;
 }
 
-export const DEFAULT_TEXT = "the plot is thin and the dialogue is worse, yet I enjoyed every minute";
+export const DEFAULT_TEXT = "it looks beautiful, but the story is dull and I was bored after ten minutes";
 /** A link holds no more of a text; browsers and chat programs cut longer ones. */
 export const MAX_LINK_TEXT = 2000;
 const MAX_LAYER = 1000;

@@ -73,7 +73,7 @@ export class TextView implements View {
         const rows = this.#cells.map((cells, row) =>
             h("div", { class: "level", role: "row", "data-row": row }, [
                 h("span", { class: "name", role: "rowheader" }, [rowLabel(row, numLayers)]),
-                h("span", { class: "words", role: "presentation" }, words(result, cells)),
+                h("span", { class: "words", role: "presentation", dir: direction(result) }, words(result, cells)),
                 h("span", { class: "count", role: "gridcell" }),
             ]),
         );
@@ -138,6 +138,12 @@ export class TextView implements View {
 
 function tokenText(result: Result, position: number): string {
     return (result.tokens[position] ?? "").replace(/^##/, "");
+}
+
+/** As the first letter says; `[CLS]` is none of the text. */
+function direction(result: Result): "ltr" | "rtl" {
+    const letter = /\p{L}/u.exec(result.tokens.slice(1, -1).join(" "))?.[0] ?? "a";
+    return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? "rtl" : "ltr";
 }
 
 /** Wordpieces of one word stand together. */

@@ -59,7 +59,7 @@ export function tokenName(result: Result, position: number): string {
     if (position === 0) return "[CLS]";
     if (!result.grid) return (result.tokens[position] ?? "").replace(/^##/, "…");
     const columns = result.grid[1];
-    return `patch ${Math.floor((position - 1) / columns) + 1}, ${((position - 1) % columns) + 1}`;
+    return `patch in row ${Math.floor((position - 1) / columns) + 1}, column ${((position - 1) % columns) + 1}`;
 }
 
 export function describe(result: Result, spot: Spot): string {
@@ -67,7 +67,7 @@ export function describe(result: Result, spot: Spot): string {
     const kept = isKept(result, spot) ? "kept" : "removed";
     const numLayers = result.kept.length - 1;
     const text = `${tokenName(result, spot.position)}: ${kept}, ${rowName(spot.row, numLayers)}`;
-    return score === null ? text : `${text}, score ${score.toFixed(4)}`;
+    return score === null ? text : `${text}, score ${score.toPrecision(3)}`;
 }
 
 /** The table that says the same as the picture. */

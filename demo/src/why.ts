@@ -67,7 +67,7 @@ export class WhyPanel {
             const name = h("button", { type: "button", class: "link" }, [tokenName(result, position)], {
                 click: () => this.onPick({ row, position }),
             });
-            return h("li", {}, [name, bar, h("span", { class: "number" }, [value.toFixed(4)])]);
+            return h("li", {}, [name, bar, h("span", { class: "number" }, [value.toPrecision(3)])]);
         });
         const rest = askers.slice(MAX_CONTRIBUTIONS).reduce((sum, { value }) => sum + value, 0);
         const others = askers.length - items.length;
@@ -86,7 +86,7 @@ export class WhyPanel {
             scale(why),
             h("h3", {}, [why.kept ? "Who asked for it" : "Who asked for it, and how little"]),
             h("ol", { class: "askers" }, items),
-            ...(others > 0 ? [h("p", { class: "hint" }, [`and ${others} more with ${rest.toFixed(4)} together`])] : []),
+            ...(others > 0 ? [h("p", { class: "hint" }, [`and ${others} more with ${rest.toPrecision(3)} together`])] : []),
             h("h3", {}, ["The trail back to [CLS]"]),
             h("p", { class: "chain" }, chain),
         ];
@@ -113,7 +113,7 @@ function scale(why: Why): HTMLElement {
     const meter = (name: string, value: number, kind: string) => {
         const bar = h("span", { class: `bar ${kind}` });
         bar.style.setProperty("--share", (value / largest).toFixed(4));
-        return h("li", {}, [h("span", {}, [name]), bar, h("span", { class: "number" }, [value.toFixed(4)])]);
+        return h("li", {}, [h("span", {}, [name]), bar, h("span", { class: "number" }, [value.toPrecision(3)])]);
     };
     return h("ul", { class: "askers" }, [meter("its score", why.score, ""), meter("needed", why.cut, "cut")]);
 }

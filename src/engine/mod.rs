@@ -7,7 +7,7 @@ mod self_test;
 mod session;
 mod why;
 
-use crate::backend::cpu::CpuBackend;
+use crate::backend::cpu::{CpuBackend, for_each};
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions};
 use crate::error::{Error, Result};
@@ -106,8 +106,10 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
-        let tokens: Vec<Tokens> =
-            inputs.iter().enumerate().map(|(index, input)| self.model.prepare(index, input)).collect::<Result<_>>()?;
+        let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
+        let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
+        for_each(tasks, |((index, input), tokens)| *tokens = Some(self.model.prepare(index, input)));
+        let tokens = tokens.into_iter().flatten().collect::<Result<Vec<_>>>()?;
         match &mut self.session {
             Device::Cpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
             #[cfg(feature = "gpu")]

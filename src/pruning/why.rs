@@ -145,15 +145,22 @@ fn kth_largest(scores: &[f32], k: usize) -> f32 {
     sorted[k.clamp(1, sorted.len()) - 1]
 }
 
+/// With three digits that say something: scores of a picture's many patches are small.
+fn significant(value: f32) -> String {
+    let digits = if value == 0.0 { 0.0 } else { 2.0 - value.abs().log10().floor() };
+    format!("{value:.*}", digits.clamp(0.0, 9.0) as usize)
+}
+
 fn reason(choice: &Choice, score: f32, cut: f32, position: usize, kept: bool, asked_for: bool) -> String {
+    let (shown, cut_shown) = (significant(score), significant(cut));
     let (reaches, misses) = match choice {
         Choice::TopK { k, .. } | Choice::Forward { k } => (
-            format!("its score {score:.4} is among the {k} largest (from {cut:.4})"),
-            format!("its score {score:.4} is not among the {k} largest (from {cut:.4})"),
+            format!("its score {shown} is among the {k} largest (from {cut_shown})"),
+            format!("its score {shown} is not among the {k} largest (from {cut_shown})"),
         ),
         Choice::Concrete { .. } => (
-            format!("its score {score:.4} reaches the learned threshold {cut:.4}"),
-            format!("its score {score:.4} is below the learned threshold {cut:.4}"),
+            format!("its score {shown} reaches the learned threshold {cut_shown}"),
+            format!("its score {shown} is below the learned threshold {cut_shown}"),
         ),
     };
     match (position, kept, asked_for) {
@@ -167,14 +174,15 @@ fn reason(choice: &Choice, score: f32, cut: f32, position: usize, kept: bool, as
 }
 
 fn forward_reason(score: f32, cut: f32, k: usize, position: usize, entered: bool, kept: bool) -> String {
+    let (score, cut) = (significant(score), significant(cut));
     match (position, entered, kept) {
         (0, ..) => "kept: [CLS] carries the answer".to_owned(),
         (_, false, _) => "removed by an earlier layer".to_owned(),
         (_, true, true) => {
-            format!("passed on: the attention it received, {score:.4}, is among the {k} largest (from {cut:.4})")
+            format!("passed on: the attention it received, {score}, is among the {k} largest (from {cut})")
         }
         (_, true, false) => {
-            format!("removed: the attention it received, {score:.4}, is not among the {k} largest (from {cut:.4})")
+            format!("removed: the attention it received, {score}, is not among the {k} largest (from {cut})")
         }
     }
 }

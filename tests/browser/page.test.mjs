@@ -383,7 +383,8 @@ test("bad input is named, and the page goes on", () =>
     withPage("#tab=text", async (page) => {
         await result(page);
         await setValue(page, "#sentence", "   ");
-        await errorText(page, "the text is empty");
+        await visible(page, "Type a sentence, or choose an example.");
+        assert.equal(await page.$eval("#text .result", (element) => element.checkVisibility()), false, "nothing stale is left");
         await setValue(page, "#sentence", "good ".repeat(10_000));
         const long = await result(page, (result) => result.tokens.length > 100);
         assert.equal(long.truncated, true);

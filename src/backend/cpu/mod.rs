@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
 
 pub use linear::CpuLinear;
+pub(crate) use threads::for_each;
 
 /// f32 rows in host memory.
 #[derive(Debug, Clone)]
