@@ -3,6 +3,7 @@
 //! Both take the attention maps of one sample (`maps[l]`, `[T, T]`, row i attends to column j) and give the tokens to keep,
 //! K_0 ⊇ K_1 ⊇ … ⊇ K_{L−1} ⊇ K_L = {0}, as flags, and every token's score at every layer.
 
+use super::threads::for_each;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{
     ALL, BackTracking, BackTrackingRule, CONCRETE_EPS, MAX_PRUNED_TOKENS, MatrixShape, TOP_K_EPS, check, logit, sigmoid,
@@ -78,8 +79,17 @@ pub fn concrete(
 
 /// How many values come before each one in descending order; equal values in order of their index.
 pub fn ranks<T: PartialOrd>(values: &[T]) -> Vec<usize> {
-    let before = |i: usize, j: usize| values[i] > values[j] || (values[i] == values[j] && i < j);
-    (0..values.len()).map(|j| (0..values.len()).filter(|&i| before(i, j)).count()).collect()
+    // What is no number comes first: the scores of an overflow become an error, and until then any order will do.
+    let is_nan = |value: &T| value.partial_cmp(value).is_none();
+    let descending = |i: &usize, j: &usize| {
+        let (one, other) = (&values[*i], &values[*j]);
+        other.partial_cmp(one).unwrap_or_else(|| is_nan(other).cmp(&is_nan(one))).then(i.cmp(j))
+    };
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_unstable_by(descending);
+    let mut ranks = vec![0; values.len()];
+    order.into_iter().enumerate().for_each(|(rank, place)| ranks[place] = rank);
+    ranks
 }
 
 /// The kernel: both rules over all samples of the chunk.
@@ -98,15 +108,15 @@ pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scor
         token_scores.width,
         layout.num_tokens,
     )?;
-    for sample in 0..layout.num_samples {
-        let rows = index.sample_rows(ALL, sample);
-        let num_tokens = rows.len();
+    let mut samples: Vec<Vec<LayerTokens>> = vec![Vec::new(); layout.num_samples];
+    for_each(samples.iter_mut().enumerate().collect(), |(sample, layers): (usize, &mut Vec<LayerTokens>)| {
+        let num_tokens = index.sample_rows(ALL, sample).len();
         let maps: Vec<&[f32]> = (0..num_layers)
             .map(|layer| {
                 &call.maps.values[layer * layout.num_map_values + index.map_offset(sample)..][..num_tokens * num_tokens]
             })
             .collect();
-        let layers = match call.rule {
+        *layers = match call.rule {
             BackTrackingRule::TopK { impact_weight } => {
                 let k: Vec<usize> =
                     (0..num_layers).map(|layer| index.words[layout.k(layer) + sample] as usize).collect();
@@ -116,6 +126,10 @@ pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scor
                 concrete(&maps, num_tokens, call.thresholds.row(0), (impact_weight, temperature, hard_threshold))
             }
         };
+    });
+    for (sample, layers) in samples.iter().enumerate() {
+        let rows = index.sample_rows(ALL, sample);
+        let num_tokens = rows.len();
         for (layer, tokens) in layers.iter().enumerate() {
             index.write_kept(layer, sample, (0..num_tokens).filter(|&token| tokens.is_kept[token]));
             let stride = token_scores.stride();
@@ -134,6 +148,7 @@ mod tests {
     #[test]
     fn ties_go_to_the_lower_index() {
         assert_eq!(ranks(&[1.0, 3.0, 3.0, 2.0, 3.0]), [4, 0, 1, 3, 2]);
+        assert_eq!(ranks(&[0.0, f64::NAN, -0.0, 1.0, f64::NAN]), [3, 0, 4, 2, 1]);
         let uniform = vec![0.25; 16];
         let layers = top_k(&[&uniform, &uniform], 4, &[3, 2], 0.1);
         assert_eq!(layers[1].is_kept, [true, true, false, false]);
