@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -370,6 +370,55 @@ test("the manifest's command runs through npm's link", () => {
         rmSync(folder, { recursive: true });
     }
 });
+
+/** Tells the WebAssembly's memory in bytes, as it began and as it is, to whoever asks. */
+const MEMORY_SPY = `
+    for (const name of ["instantiate", "instantiateStreaming"]) {
+        const given = WebAssembly[name];
+        WebAssembly[name] = async (...all) => {
+            const made = await given.apply(WebAssembly, all);
+            const { memory } = (made.instance ?? made).exports;
+            const first = memory.buffer.byteLength;
+            new BroadcastChannel("ask").onmessage = () => new BroadcastChannel("tell").postMessage([first, memory.buffer.byteLength]);
+            return made;
+        };
+    }
+`;
+
+test("weights are in memory about twice on the CPU, and once for a GPU", () =>
+    withPage(async (page) => {
+        const script = readFileSync(`${root}web/dist/worker.js`, "utf8");
+        server.answers.set("/package/worker.js", (_, response) =>
+            response.writeHead(200, { "content-type": "text/javascript" }).end(`${MEMORY_SPY}\n${script}`),
+        );
+        const load = (model, backend) =>
+            page.evaluate(
+                async (url, backend) => {
+                    const model = await window.load({ url, backend });
+                    const told = new Promise((resolve) => (new BroadcastChannel("tell").onmessage = ({ data }) => resolve(data)));
+                    new BroadcastChannel("ask").postMessage("");
+                    const [first, now] = await told;
+                    model.dispose();
+                    return now - first;
+                },
+                `/models/${model}`,
+                backend,
+            );
+        try {
+            for (const [model, backend, limit] of [
+                ["sst2-minilm", "cpu", 1.8],
+                ["deit-tiny", "cpu", 2.1],
+                ["deit-tiny", "gpu", 1.4],
+            ]) {
+                const weights = ["model.safetensors", "approx/model.safetensors"];
+                const bytes = weights.reduce((sum, file) => sum + statSync(`${root}models/${model}/${file}`).size, 0);
+                const share = (await load(model, backend)) / bytes;
+                assert.ok(share > 1 && share < limit, `${model} on ${backend}: ${share.toFixed(2)} times the weights' bytes`);
+            }
+        } finally {
+            server.answers.delete("/package/worker.js");
+        }
+    }));
 
 test("a damaged cache entry is fetched anew", () =>
     withPage(async (page) => {

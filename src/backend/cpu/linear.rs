@@ -17,7 +17,7 @@ use crate::tensor::PackedLinear;
 /// Rows of a task: their inputs stay in the cache while panels of the weight pass by.
 const MAX_TASK_ROWS: usize = 8 * MAX_TILE_ROWS;
 /// The same where each task widens the panels that it uses: more rows share that.
-const MAX_TASK_ROWS_OF_F16: usize = 17 * MAX_TILE_ROWS;
+const MAX_TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
 
 /// Weight and bias of a linear layer, as the product wants them.
 #[derive(Debug, Clone)]
