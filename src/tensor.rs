@@ -39,6 +39,14 @@ impl Heads {
         row_stride(self.num_heads * self.head_stride())
     }
 
+    /// Sets the columns after the last head to zero, in rows of [`Heads::stride`] values.
+    pub(crate) fn clear_padding(self, rows: &mut [f32]) {
+        let end = self.num_heads * self.head_stride();
+        if end < self.stride() {
+            rows.chunks_exact_mut(self.stride()).for_each(|row| row[end..].fill(0.0));
+        }
+    }
+
     /// `num_heads · head_size`, the width without padding.
     pub const fn width(self) -> usize {
         self.num_heads * self.head_size

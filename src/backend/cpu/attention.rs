@@ -47,7 +47,7 @@ fn block<S: Simd>(
     let (stride, size) = (call.heads.stride(), call.heads.head_stride());
     let (mut scores, mut scratch) = (Vec::new(), Vec::new());
     let rows = first_row..first_row + output.len() / stride;
-    output.fill(0.0);
+    call.heads.clear_padding(output);
     for (sample, tile) in tiles::<S>(index, call.query_rows.level, rows) {
         let scores_stride = keys.scores_stride(sample);
         scores.resize(MAX_TILE_ROWS * scores_stride, 0.0);

@@ -75,7 +75,7 @@ fn tile<S: Simd>(simd: S, call: &AttentionMap<'_, CpuBackend>, keys: &PackedHead
     let (scores, sums) = scores.split_at_mut(MAX_TILE_ROWS * stride);
     let (scores, sums) = (&mut scores[..num_rows * stride], &mut sums[..num_rows * stride]);
     if let Some(context) = &mut task.context {
-        context.fill(0.0);
+        call.heads.clear_padding(context);
     }
     for head in 0..num_heads {
         let queries = tile_columns(call.qkv, task.rows.clone(), head * size..(head + 1) * size);

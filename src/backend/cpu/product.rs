@@ -48,7 +48,7 @@ pub fn pack_columns<'a>(
     scale: f32,
     panels: &mut [f32],
 ) {
-    panels.fill(0.0);
+    clear_last(depth, width, panels);
     for (column, values) in columns.enumerate() {
         let panel = &mut panels[column / width * width * depth..][..width * depth];
         for (packed, value) in panel[column % width..].iter_mut().step_by(width).zip(values) {
@@ -57,10 +57,16 @@ pub fn pack_columns<'a>(
     }
 }
 
+/// Only the last panel can lack columns.
+fn clear_last(depth: usize, width: usize, panels: &mut [f32]) {
+    let start = panels.len() - (depth * width).min(panels.len());
+    panels[start..].fill(0.0);
+}
+
 /// Packs a matrix whose rows, one for every k, are given as slices over the columns; else as [`pack_columns`], unscaled.
 pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize, panels: &mut [f32]) {
-    panels.fill(0.0);
     let depth = rows.clone().count();
+    clear_last(depth, width, panels);
     for (k, row) in rows.enumerate() {
         for (panel, columns) in panels.chunks_exact_mut(depth * width).zip(row.chunks(width)) {
             panel[k * width..][..columns.len()].copy_from_slice(columns);
