@@ -258,7 +258,11 @@ test("the page is walked with the keyboard alone", () =>
         await tabTo(({ className }) => /token/.test(className));
         await page.keyboard.press("ArrowDown");
         await page.keyboard.press("ArrowRight");
-        assert.match((await focused()).className, /token/);
+        const place = await page.evaluate(() => {
+            const row = document.activeElement.closest("[data-row]");
+            return [row.dataset.row, [...row.querySelectorAll(".token")].indexOf(document.activeElement)];
+        });
+        assert.deepEqual(place, ["1", 1]);
         await page.keyboard.press("Enter");
         await page.waitForSelector("#text .why .verdict", TIMEOUT);
         await tabTo(({ text }) => text === "Copy link");
@@ -274,6 +278,7 @@ test("the page is walked with the keyboard alone", () =>
         await page.keyboard.press("ArrowDown");
         await page.keyboard.press("Enter");
         await page.waitForSelector("#images .why .verdict", TIMEOUT);
+        assert.match(await page.$eval("#images .why h2", ({ textContent }) => textContent), /row 2, column 2,/);
     }));
 
 for (const dark of [false, true]) {
@@ -357,7 +362,10 @@ test("picture and result are saved", () =>
             window.saved = [];
             const before = URL.createObjectURL;
             URL.createObjectURL = (blob) => (window.saved.push(blob), before.call(URL, blob));
-            HTMLAnchorElement.prototype.click = () => undefined;
+            window.names = [];
+            HTMLAnchorElement.prototype.click = function () {
+                window.names.push(this.download);
+            };
             for (const button of document.querySelectorAll("#text button")) if (/^Save/.test(button.textContent)) button.click();
         });
         await page.waitForFunction(() => window.saved.length === 2, TIMEOUT);
@@ -366,6 +374,7 @@ test("picture and result are saved", () =>
             const bitmap = await createImageBitmap(png);
             return { json: JSON.parse(await json.text()), type: png.type, size: [bitmap.width, bitmap.height] };
         });
+        assert.deepEqual((await page.evaluate(() => window.names)).toSorted(), ["sttabt.json", "sttabt.png"]);
         assert.deepEqual(files.json, shown);
         assert.equal(files.type, "image/png");
         assert.ok(files.size[0] > 400 && files.size[1] > 200, `${files.size}`);
