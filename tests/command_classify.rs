@@ -258,3 +258,17 @@ fn without_a_model_it_says_where_it_looked() {
     let info = info.quiet();
     assert!(info.starts_with("adapter ") && info.ends_with(&format!("\n\n{expected}")), "{info}");
 }
+
+/// Nobody named the rule that cannot run.
+#[test]
+fn a_default_rule_that_the_model_cannot_run_says_what_can() {
+    let mut files = tiny_files();
+    files.approx = None;
+    edit_config(&mut files, |config| config["sttabt"]["default_prune"] = json!("topk:0.5"));
+    let folder = scratch("default_without_approx");
+    save(&files, &folder);
+    let expected = "1 error: the model's default rule `topk:0.5` needs an ApproxNet (folder approx/), and this model has none; \
+                    name another one, as in --prune dense";
+    assert_eq!(run(with_model(&path(&folder), "classify", &["w7"])).failure(), expected);
+    assert!(run(with_model(&path(&folder), "classify", &["--prune", "dense", "w7"])).quiet().contains("dense on"));
+}

@@ -9,7 +9,7 @@ use sttabt::{Classification, Engine, Input, Model, Outputs, Picture, Prune, Task
 use super::args::ClassifyArgs;
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
-use super::{Failure, Result, draw, figure, images, open_engine, text_input, visible};
+use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text_input, visible};
 
 /// Images decoded and run at once: a batch large enough for any device, and small enough for the memory of photographs.
 const IMAGES_AT_ONCE: usize = 32;
@@ -52,7 +52,7 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     if let Some(path) = &args.save {
         figure::check(path, inputs.len(), model.config())?;
     }
-    let prune = args.prune.clone().unwrap_or_else(|| model.default_prune());
+    let prune = args.prune.clone().map_or_else(|| default_rule(&model), Ok)?;
     let mut engine = open_engine(&model, &args.device)?;
     let run = match &inputs {
         Inputs::Texts(texts) => classify_texts(&mut engine, texts, &prune)?,

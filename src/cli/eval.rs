@@ -14,7 +14,7 @@ use super::metrics::{accuracy, f1, matthews, pearson, spearman};
 use super::model_dir::{Kind, find, load};
 use super::table::{Expected, Row, bad, read};
 use super::visible;
-use super::{Failure, Result, images, open_engine, text_input, write_columns};
+use super::{Failure, Result, default_rule, images, open_engine, text_input, write_columns};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
@@ -22,7 +22,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let model = load(&folder)?;
     let rules = match &args.prune {
         Some(list) => Prune::parse_list(list)?,
-        None => vec![model.default_prune()],
+        None => vec![default_rule(&model)?],
     };
     let samples = Samples::read(args, model.config())?;
     let mut engine = open_engine(&model, &args.device)?;

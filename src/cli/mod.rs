@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sttabt::Error;
+use sttabt::{Error, Model, Prune};
 
 use crate::command::{
     ColumnArgs, DeviceArgs, Failure, ModelArgs, Result, finish, images, model_dir, note, open_engine, table,
@@ -41,4 +41,17 @@ fn name_file<'a>(error: Error, file: impl Fn(usize) -> &'a PathBuf) -> Failure {
         Error::Input { index, reason } => Failure::Error(format!("{}: {reason}", file(index).display())),
         other => other.into(),
     }
+}
+
+/// The rule for whoever names none.
+fn default_rule(model: &Model) -> Result<Prune> {
+    let rule = model.default_prune();
+    let lacks = match &rule {
+        rule if rule.needs_approx_net() && !model.has_approx_net() => "an ApproxNet (folder approx/)",
+        Prune::Concrete if !model.has_thresholds() => "learned thresholds (tensors encoder.layer.{i}.p_logit)",
+        _ => return Ok(rule),
+    };
+    Err(Failure::Error(format!(
+        "the model's default rule `{rule}` needs {lacks}, and this model has none; name another one, as in --prune dense"
+    )))
 }
