@@ -119,7 +119,7 @@ fn main(
     if column8 == 0u {
         count_rows(min(TILE_ROWS, num_rows - first_row), params.multiply_adds_per_row);
     }
-    // Rows past the end repeat the last one and are not stored.
+    // Rows past the end repeat the last one; neither they nor features past the end, read wherever bounds checks lead, are stored.
     let rows0 = min(first_row + vec4(0u, 1u, 2u, 3u), vec4(num_rows - 1u)) * params.in_stride8;
     let rows1 = min(first_row + vec4(4u, 5u, 6u, 7u), vec4(num_rows - 1u)) * params.in_stride8;
     let features0 = (params.first_feature + 8u * column8 + vec4(0u, 1u, 2u, 3u)) * params.in_stride8;
