@@ -52,7 +52,7 @@ fn main(
         let sample = index[params.sample_of_row_at + row];
         let first = index[params.offsets_at + sample];
         let num_rows = index[params.offsets_at + sample + 1u] - first;
-        let end = min(end_row, first + num_rows);
+        let end = max(row + 1u, min(end_row, first + num_rows));
         if first_j < num_rows {
             tile(row, end, first_j, sample, first, num_rows);
         }

@@ -47,7 +47,7 @@ fn main(
         let sample = index[params.sample_of_row_at + row];
         let first_key = index[params.offsets_at + sample];
         let end_key = index[params.offsets_at + sample + 1u];
-        let end = min(end_row, end_key);
+        let end = max(row + 1u, min(end_row, end_key));
         count_rows((end - row) * (end_key - first_key), params.head_size);
         // What is missing of four rows repeats the last one.
         let rows = min(row + vec4(0u, 1u, 2u, 3u), vec4(end - 1u));

@@ -230,6 +230,11 @@ fn wrong_arguments_are_named() {
             "2 error: --adapter names a GPU adapter, and --backend cpu uses none".to_owned(),
         ),
         (
+            "limit of nothing",
+            with(&["--limit", "8"]),
+            "2 error: --limit and the columns are of --data or --images, and neither is given".to_owned(),
+        ),
+        (
             "both",
             with(&["--tokens", "8", "--data", "d.tsv"]),
             "2 error: the argument '--tokens <T,…>' cannot be used with '--data <DATA.tsv>'".to_owned(),
@@ -357,6 +362,18 @@ fn a_plain_run_pays_nothing_for_stages() {
     assert_eq!(((&plain.0, plain.1), plain.2), ((&timed.0, timed.1), (plain.1.0, 1)), "a pass a submit, one map");
     assert_eq!((timed.2, plain.3.as_str()), ((8, 2), ""));
     assert_eq!(timed.3, "approx_net back_tracking embeddings layer_0 layer_1 layer_2 layer_3 head");
+}
+
+/// The adapter is for those backends of a list that take one.
+#[cfg(feature = "gpu")]
+#[test]
+fn an_adapter_beside_the_cpu() {
+    let tiny = ["run", "--model", "tests/fixtures/tiny-bert", "--tokens", "8", "--batch", "1", "--rounds", "1"];
+    let with = |args: &[&str]| run(bench(&[&tiny[..], args].concat()));
+    let name = common::engine(&common::tiny_bert(), sttabt::BackendKind::Gpu).backend().adapter.clone();
+    assert_eq!(with(&["--backend", "cpu,gpu", "--adapter", &name]).code, 0);
+    let failure = with(&["--backend", "cpu,gpu", "--adapter", "Voodoo 2"]).failure();
+    assert!(failure.contains("Voodoo 2"), "{failure}");
 }
 
 /// What scripts ask for that time others in turn with this one; a wrong request gets an error, and the next an answer.

@@ -62,13 +62,13 @@ async function time(text, rules, rounds, { image_mean: mean, image_std: std }) {
     if (text) {
         values = new window.ort.Tensor("int64", BigInt64Array.from(first.inputIds, BigInt), [1, first.inputIds.length]);
     } else {
-        const { data } = first.resized;
-        const plane = 224 * 224;
+        const { data, width, height } = first.resized;
+        const plane = width * height;
         const pixels = Float32Array.from({ length: 3 * plane }, (_, at) => {
             const channel = Math.floor(at / plane);
             return (data[4 * (at % plane) + channel] / 255 - mean[channel]) / std[channel];
         });
-        values = new window.ort.Tensor("float32", pixels, [1, 3, 224, 224]);
+        values = new window.ort.Tensor("float32", pixels, [1, 3, height, width]);
     }
     const engines = { onnxruntime: async () => [...(await window.session.run({ values })).logits.data] };
     const last = {};

@@ -118,6 +118,36 @@ test("a lost GPU is replaced, and the pending call answered", () =>
         assert.match(found.notes.join("\n"), /device lost.*computing again on a new device/);
     }));
 
+test("on `auto` a lost GPU that has no successor is followed by the CPU, and the notes say so", () =>
+    withPage(async (page) => {
+        const script = readFileSync(`${root}web/dist/worker.js`, "utf8");
+        const goneForGood = `
+            const destroy = GPUDevice.prototype.destroy;
+            GPUDevice.prototype.destroy = function () {
+                Object.defineProperty(Object.getPrototypeOf(navigator.gpu), "requestAdapter", { value: async () => null });
+                return destroy.call(this);
+            };
+        `;
+        server.answers.set("/package/worker.js", (_, response) =>
+            response.writeHead(200, { "content-type": "text/javascript" }).end(`${script}\n${asHardware(true)}\n${goneForGood}`),
+        );
+        try {
+            const found = await page.evaluate(async () => {
+                const model = await window.load({ url: "/models/sst2-minilm" });
+                const before = model.backend.backend;
+                model.loseDevice();
+                const { label } = await model.classify("a gripping film");
+                const after = model.backend.backend;
+                model.dispose();
+                return { before, label, after, notes: window.notes.join("\n") };
+            });
+            assert.deepEqual([found.before, found.label, found.after], ["gpu", "positive", "cpu"]);
+            assert.match(found.notes, /computing again on a new device[^]*running on the CPU/);
+        } finally {
+            server.answers.delete("/package/worker.js");
+        }
+    }));
+
 test("an image whose first call was aborted is there for the next", () =>
     withPage(async (page) => {
         const found = await page.evaluate(async () => {
