@@ -7,18 +7,18 @@
 //! ```
 //! # fn read(name: &str) -> Vec<u8> { std::fs::read(format!("tests/fixtures/tiny-bert/{name}")).unwrap() }
 //! # pollster::block_on(async {
-//! use sttabt::{ApproxFiles, BackendKind, Engine, Input, Model, ModelFiles, Outputs, Prune};
+//! use sttabt::{ApproxFiles, BackendKind, Bytes, Engine, Input, Model, ModelFiles, Outputs, Prune};
 //!
 //! let model = Model::from_bytes(ModelFiles {
 //!     config: read("config.json"),
-//!     weights: Box::new(read("model.safetensors")),
+//!     weights: Bytes::Owned(read("model.safetensors")),
 //!     tokenizer_json: Some(read("tokenizer.json")),
 //!     vocab_txt: None,
 //!     tokenizer_config: None,
 //!     preprocessor_config: None,
 //!     approx: Some(ApproxFiles {
 //!         config: read("approx/config.json"),
-//!         weights: Box::new(read("approx/model.safetensors")),
+//!         weights: Bytes::Owned(read("approx/model.safetensors")),
 //!     }),
 //! })?;
 //! let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await?;

@@ -5,7 +5,7 @@ mod common;
 use common::edit::*;
 use common::{classify, engine};
 use serde_json::{Value, json};
-use sttabt::{BackendKind, Input, Model, Prune};
+use sttabt::{BackendKind, Bytes, Input, Model, Prune};
 
 #[test]
 fn safetensors_files() {
@@ -312,10 +312,11 @@ fn tokenizers() {
 /// Every cut of the header's start, and then some of the rest.
 #[test]
 fn a_cut_file_is_an_error() {
-    let whole = (*tiny_files().weights).as_ref().to_vec();
+    let whole = tiny_files().weights.as_ref().to_vec();
     let lengths = (0..200).chain((200..whole.len()).step_by(1499)).chain([whole.len() - 1]);
     for length in lengths {
-        let error = edited(|files| files.weights = Box::new(whole[..length].to_vec())).map(|_| ()).expect_err("cut");
+        let error =
+            edited(|files| files.weights = Bytes::Owned(whole[..length].to_vec())).map(|_| ()).expect_err("cut");
         let expected = format!("model.safetensors: not a valid safetensors file of {length} bytes: ");
         assert!(error.to_string().starts_with(&expected), "{length} bytes: {error}");
     }
@@ -344,16 +345,16 @@ fn damaged_files_do_not_panic() {
             1 => damage(files.tokenizer_json.as_mut().expect("tokenizer.json"), &mut random),
             2 => {
                 // Most of the file is numbers; only the header is delicate.
-                let mut bytes = (*files.weights).as_ref().to_vec();
+                let mut bytes = files.weights.as_ref().to_vec();
                 let numbers = bytes.split_off(8 + 8240);
                 damage(&mut bytes, &mut random);
                 bytes.extend(numbers);
-                files.weights = Box::new(bytes);
+                files.weights = Bytes::Owned(bytes);
             }
             _ => {
-                let mut bytes = (*files.weights).as_ref().to_vec();
+                let mut bytes = files.weights.as_ref().to_vec();
                 damage(&mut bytes, &mut random);
-                files.weights = Box::new(bytes);
+                files.weights = Bytes::Owned(bytes);
             }
         }
         let Ok(model) = Model::from_bytes(files) else {

@@ -3,10 +3,10 @@
 mod common;
 
 use common::edit::*;
-use common::{BACKENDS, EACH_RULE, classify, distance, engine, tiny_bert, under_each_rule};
+use common::{BACKENDS, EACH_RULE, classify, distance, engine, fixture, load, tiny_bert, under_each_rule};
 use safetensors::Dtype;
 use serde_json::json;
-use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Prune, Task};
+use sttabt::{BackendKind, Bytes, Classification, Engine, Input, Model, ModelFiles, Picture, Prune, Task};
 
 const INPUTS: [Input<'static>; 4] = [
     Input::Text("w51 w41 w11 w19 w70 w88 w12 w13 w14 w15"),
@@ -199,11 +199,34 @@ fn bytes_at_an_odd_address() {
         };
         let shifted = variant(name, |files| {
             prepare(files);
-            files.weights = Box::new(Shifted::new((*files.weights).as_ref()));
-            assert_eq!((*files.weights).as_ref().as_ptr() as usize % 2, 1);
+            files.weights = Bytes::Shared(Box::new(Shifted::new(files.weights.as_ref())));
+            assert_eq!(files.weights.as_ref().as_ptr() as usize % 2, 1);
         });
         for kind in BACKENDS {
             assert_eq!(results(&shifted, kind), results(&variant(name, prepare), kind), "{name} on {kind:?}");
         }
+    }
+}
+
+/// The answers are the same, and the file's bytes are gone, unless someone else needs them.
+#[test]
+fn a_compact_engine_frees_what_it_packs() {
+    let picture =
+        Picture::from_rgb(48, 48, (0..48 * 48 * 3).map(|value| (value % 251) as u8).collect()).expect("pixels");
+    for (name, input) in [("tiny-bert", INPUTS[0]), ("tiny-vit", Input::Image(&picture))] {
+        let answer = |engine: &mut Engine| classify(engine, &[input], &Prune::top_k(0.5).expect("a ratio"));
+        let compact = |model: &mut Model| pollster::block_on(Engine::new_compact(model, &BackendKind::Cpu.into()));
+        let mut shared = load(&fixture(name));
+        let mut model = shared.clone();
+        let expected = answer(&mut engine(&model, BackendKind::Cpu));
+        assert_eq!(answer(&mut compact(&mut shared).expect("an engine")), expected, "{name}");
+        assert_eq!(answer(&mut engine(&model, BackendKind::Cpu)), expected, "{name}: another engine");
+        drop(shared);
+
+        let known = (model.num_parameters(), model.weights_dtype());
+        assert_eq!(answer(&mut compact(&mut model).expect("an engine")), expected, "{name}: freed");
+        assert_eq!((model.num_parameters(), model.weights_dtype()), known);
+        let error = pollster::block_on(Engine::new(&model, &BackendKind::Cpu.into())).err().expect("freed").to_string();
+        assert!(error.starts_with("model.safetensors: tensor `") && error.contains("was freed here"), "{error}");
     }
 }

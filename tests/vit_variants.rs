@@ -5,7 +5,7 @@ mod common;
 use common::edit::*;
 use common::*;
 use serde_json::json;
-use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor};
+use sttabt::{BackendKind, Bytes, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor};
 
 fn pictures() -> Vec<Picture> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -141,11 +141,11 @@ fn noise_model(image_size: usize) -> Model {
     let (approx_config, approx_weights) = noise_network(image_size, 8, &mut random);
     let mut files = tiny_vit_files();
     files.config = config;
-    files.weights = Box::new(weights);
+    files.weights = Bytes::Owned(weights);
     files.preprocessor_config = None;
     let approx = files.approx.as_mut().expect("ApproxNet");
     approx.config = approx_config;
-    approx.weights = Box::new(approx_weights);
+    approx.weights = Bytes::Owned(approx_weights);
     Model::from_bytes(files).expect("a model")
 }
 

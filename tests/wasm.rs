@@ -1,7 +1,7 @@
 //! The core in WebAssembly: one fixture on the CPU twin, under Node.
 #![cfg(target_arch = "wasm32")]
 
-use sttabt::{ApproxFiles, BackendKind, EncoderSize, Engine, Input, Model, ModelFiles, Outputs, Prune};
+use sttabt::{ApproxFiles, BackendKind, Bytes, EncoderSize, Engine, Input, Model, ModelFiles, Outputs, Prune};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 macro_rules! fixture {
@@ -14,14 +14,14 @@ macro_rules! fixture {
 async fn tiny_bert_agrees_in_webassembly() {
     let model = Model::from_bytes(ModelFiles {
         config: fixture!("config.json").to_vec(),
-        weights: Box::new(fixture!("model.safetensors").as_slice()),
+        weights: Bytes::Shared(Box::new(fixture!("model.safetensors").as_slice())),
         tokenizer_json: Some(fixture!("tokenizer.json").to_vec()),
         vocab_txt: None,
         tokenizer_config: None,
         preprocessor_config: None,
         approx: Some(ApproxFiles {
             config: fixture!("approx/config.json").to_vec(),
-            weights: Box::new(fixture!("approx/model.safetensors").as_slice()),
+            weights: Bytes::Shared(Box::new(fixture!("approx/model.safetensors").as_slice())),
         }),
     })
     .expect("model");

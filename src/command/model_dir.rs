@@ -112,5 +112,5 @@ fn map(path: &Path) -> Result<Bytes> {
     // SAFETY: the map is only read. A file that another process truncates meanwhile ends this one with SIGBUS, as
     // with every program that maps its model.
     let map = unsafe { memmap2::Mmap::map(&file) };
-    map.map(|map| Box::new(map) as Bytes).map_err(|error| unreadable(path, &error))
+    map.map(|map| Bytes::Shared(Box::new(map))).map_err(|error| unreadable(path, &error))
 }

@@ -43,14 +43,32 @@ impl Engine {
     /// # Errors
     /// [`Error::NoAdapter`] with the list of those found, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Gpu`].
     pub async fn new(model: &Model, options: &BackendOptions) -> Result<Self> {
-        let (session, info) = Self::open(model, options).await?;
+        Self::open(&mut model.clone(), options, false).await
+    }
+
+    /// The same, with as little memory as can be: on the CPU, f16 weights stay f16
+    /// ([`CpuBackend::set_compact_weights`]), and the model's own bytes are freed as they are packed, if `model` is the only
+    /// handle to them. No other engine can be made of it then.
+    ///
+    /// # Errors
+    /// As of [`Engine::new`].
+    pub async fn new_compact(model: &mut Model, options: &BackendOptions) -> Result<Self> {
+        Self::open(model, options, true).await
+    }
+
+    async fn open(model: &mut Model, options: &BackendOptions, is_compact: bool) -> Result<Self> {
+        let (session, info) = Self::open_session(model, options, is_compact).await?;
         Ok(Self { model: model.clone(), session, info, pause: Box::new(|| Box::pin(async {})) })
     }
 
     #[cfg(feature = "gpu")]
-    async fn open(model: &Model, options: &BackendOptions) -> Result<(Device, BackendInfo)> {
+    async fn open_session(
+        model: &mut Model,
+        options: &BackendOptions,
+        is_compact: bool,
+    ) -> Result<(Device, BackendInfo)> {
         if options.kind == BackendKind::Cpu {
-            return Self::open_cpu(model, options, None);
+            return Self::open_cpu(model, options, is_compact, None);
         }
         let allow_software = options.kind == BackendKind::Gpu || options.adapter.is_some();
         let gpu = GpuBackend::new(&GpuOptions { adapter: options.adapter.clone(), allow_software }).await;
@@ -61,29 +79,38 @@ impl Engine {
                 Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, note: None }))
             }
             Err(error @ Error::NoAdapter { .. }) if options.kind == BackendKind::Auto && options.adapter.is_none() => {
-                Self::open_cpu(model, options, Some(error.to_string()))
+                Self::open_cpu(model, options, is_compact, Some(error.to_string()))
             }
             Err(error) => Err(error),
         }
     }
 
     #[cfg(not(feature = "gpu"))]
-    async fn open(model: &Model, options: &BackendOptions) -> Result<(Device, BackendInfo)> {
+    async fn open_session(
+        model: &mut Model,
+        options: &BackendOptions,
+        is_compact: bool,
+    ) -> Result<(Device, BackendInfo)> {
         if options.kind == BackendKind::Gpu {
             let wanted = "in a build without the feature `gpu`".to_owned();
             return Err(Error::NoAdapter { wanted, found: "none".to_owned() });
         }
-        Self::open_cpu(model, options, None)
+        Self::open_cpu(model, options, is_compact, None)
     }
 
-    fn open_cpu(model: &Model, options: &BackendOptions, note: Option<String>) -> Result<(Device, BackendInfo)> {
+    fn open_cpu(
+        model: &mut Model,
+        options: &BackendOptions,
+        is_compact: bool,
+        note: Option<String>,
+    ) -> Result<(Device, BackendInfo)> {
         if let (BackendKind::Cpu, Some(name)) = (options.kind, &options.adapter) {
             let wanted = format!("`{name}` for the backend `cpu`, which takes none");
             return Err(Error::NoAdapter { wanted, found: "not looked for".to_owned() });
         }
         let mut backend = CpuBackend::new();
-        backend.set_compact_weights(options.compact_weights);
-        let session = Session::new_now(backend, model, options.max_buffer_bytes)?;
+        backend.set_compact_weights(is_compact);
+        let session = Session::new_freeing(backend, model, options.max_buffer_bytes)?;
         let info = BackendInfo {
             backend: "cpu",
             adapter: "CPU".to_owned(),

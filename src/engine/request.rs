@@ -67,8 +67,6 @@ pub struct BackendOptions {
     pub adapter: Option<String>,
     /// Use no buffer larger than this many bytes; larger batches run in chunks. Default: the device's limit.
     pub max_buffer_bytes: Option<u64>,
-    /// On the CPU: keep f16 weights as f16, see [`CpuBackend::set_compact_weights`](crate::backend::cpu::CpuBackend::set_compact_weights).
-    pub compact_weights: bool,
 }
 
 impl From<BackendKind> for BackendOptions {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{BackendOptions, Engine, Outputs};
 use crate::error::{Error, Result};
-use crate::models::{ApproxFiles, Input, Model, ModelFiles};
+use crate::models::{ApproxFiles, Bytes, Input, Model, ModelFiles};
 
 const TEXT: &str = "d b h a c f e g b d a h";
 const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\nd\ne\nf\ng\nh\n";
@@ -71,12 +71,12 @@ pub async fn self_test(options: &BackendOptions) -> Result<()> {
 fn small_model() -> Result<Model> {
     Model::from_bytes(ModelFiles {
         config: config(24, 48),
-        weights: Box::new(weights(24, 48, 1)),
+        weights: Bytes::Owned(weights(24, 48, 1)),
         tokenizer_json: None,
         vocab_txt: Some(VOCAB.as_bytes().to_vec()),
         tokenizer_config: None,
         preprocessor_config: None,
-        approx: Some(ApproxFiles { config: config(12, 20), weights: Box::new(weights(12, 20, 2)) }),
+        approx: Some(ApproxFiles { config: config(12, 20), weights: Bytes::Owned(weights(12, 20, 2)) }),
     })
 }
 

@@ -70,16 +70,36 @@ impl Capacity {
 impl<B: Backend> Session<B> {
     /// Uploads the networks, and waits until the device has taken them.
     #[cfg(any(feature = "gpu", test))]
-    pub async fn new(backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
-        let mut session = Self::new_now(backend, model, max_buffer_bytes)?;
+    pub async fn new(mut backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
+        let main = Encoder::new(&mut backend, model.main())?;
+        let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
+        let mut session = Self::with(backend, main, approx, model, max_buffer_bytes)?;
         session.backend.read(&[]).await?;
         Ok(session)
     }
 
-    /// Uploads the networks.
-    pub fn new_now(mut backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
-        let main = Encoder::new(&mut backend, model.main())?;
-        let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
+    /// For a device that cannot be lost: packs the networks, and frees meanwhile what is packed if nobody else shares the model.
+    pub fn new_freeing(mut backend: B, model: &mut Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
+        let (main, approx) = match model.networks_mut() {
+            Some((main, approx)) => (
+                Encoder::new_freeing(&mut backend, main)?,
+                approx.map(|approx| Encoder::new_freeing(&mut backend, approx)).transpose()?,
+            ),
+            None => (
+                Encoder::new(&mut backend, model.main())?,
+                model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?,
+            ),
+        };
+        Self::with(backend, main, approx, model, max_buffer_bytes)
+    }
+
+    fn with(
+        mut backend: B,
+        main: Encoder<B>,
+        approx: Option<Encoder<B>>,
+        model: &Model,
+        max_buffer_bytes: Option<u64>,
+    ) -> Result<Self> {
         let num_layers = model.config().num_hidden_layers;
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
         let mut logits = threshold_logits(model);

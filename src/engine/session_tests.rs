@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::cpu::CpuBackend;
 use crate::engine::request::Outputs;
-use crate::models::{Input, ModelFiles, Picture};
+use crate::models::{Bytes, Input, ModelFiles, Picture};
 
 /// What a model of the fixtures reads: three texts of different lengths, or three pictures.
 enum Samples {
@@ -29,14 +29,14 @@ fn model(name: &str) -> Model {
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
     Model::from_bytes(ModelFiles {
         config: read("config.json"),
-        weights: Box::new(read("model.safetensors")),
+        weights: Bytes::Owned(read("model.safetensors")),
         tokenizer_json: std::fs::read(folder.join("tokenizer.json")).ok(),
         vocab_txt: None,
         tokenizer_config: None,
         preprocessor_config: std::fs::read(folder.join("preprocessor_config.json")).ok(),
         approx: Some(crate::models::ApproxFiles {
             config: read("approx/config.json"),
-            weights: Box::new(read("approx/model.safetensors")),
+            weights: Bytes::Owned(read("approx/model.safetensors")),
         }),
     })
     .unwrap()

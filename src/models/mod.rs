@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pruning::Prune;
+use crate::tensor::Tensor;
 
 pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
 pub(crate) use encoder::{HeadRows, MapTarget};
@@ -26,7 +27,7 @@ pub use input::Input;
 pub(crate) use input::Tokens;
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
-use tensors::{EmbeddingTensors, Names, NetworkTensors};
+use tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
 use tokenizer::Tokenizer;
 pub(crate) use upload::Encoder;
 pub use weights::Bytes;
@@ -70,16 +71,53 @@ impl Network {
         let config = Config::from_json(&format!("{folder}config.json"), config)?;
         let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
         let network = Self { config, weights };
-        network.tensors()?;
+        network.embeddings()?;
+        for layer in 0..network.config.num_hidden_layers {
+            network.layer(layer)?;
+        }
+        network.head()?;
         network.weights.check_finite()?;
         Ok(network)
     }
 
-    pub fn tensors(&self) -> Result<NetworkTensors<'_>> {
+    /// Tensors, their shapes checked.
+    pub fn embeddings(&self) -> Result<EmbeddingTensors<'_>> {
         match &self.config.input {
-            InputConfig::Text(text) => bert::tensors(&self.config, text, &self.weights),
-            InputConfig::Image(image) => vit::tensors(&self.config, image, &self.weights),
+            InputConfig::Text(text) => bert::embeddings(&self.config, text, &self.weights),
+            InputConfig::Image(image) => vit::embeddings(&self.config, image, &self.weights),
         }
+    }
+
+    pub fn layer(&self, layer: usize) -> Result<LayerTensors<'_>> {
+        match self.config.architecture {
+            Architecture::Bert => bert::layer(&self.config, &self.weights, layer),
+            Architecture::Vit => vit::layer(&self.config, &self.weights, layer),
+        }
+    }
+
+    pub fn head(&self) -> Result<HeadTensors<'_>> {
+        match self.config.architecture {
+            Architecture::Bert => bert::head(&self.config, &self.weights),
+            Architecture::Vit => vit::head(&self.config, &self.weights),
+        }
+    }
+
+    /// How many of the file's bytes are needed when what follows the layers is packed, and all layers from `l` on: for every l,
+    /// those up to the last one of the host's embeddings and the layers before.
+    pub fn needed_bytes(&self) -> Result<Vec<usize>> {
+        let end = |tensor: &Tensor<'_>| self.weights.end_of(tensor);
+        let mut needed = self.embeddings()?.on_host().into_iter().map(end).max().unwrap_or(0);
+        let mut all = vec![needed];
+        for layer in 1..self.config.num_hidden_layers {
+            needed = needed.max(self.layer(layer - 1)?.all().map(end).max().unwrap_or(0));
+            all.push(needed);
+        }
+        Ok(all)
+    }
+
+    /// Frees the file's bytes from this one on.
+    pub fn truncate(&mut self, num_bytes: usize) {
+        self.weights.truncate(num_bytes);
     }
 
     /// The learned thresholds `p_logit`, one per layer; `None` when the file has none.
@@ -93,7 +131,7 @@ impl Network {
 
     /// The embedding rows of many inputs, one after another, `[Σ T, row_stride(hidden_size)]`.
     pub fn embed(&self, inputs: &[Tokens]) -> Result<Vec<f32>> {
-        let embeddings = self.tensors()?.embeddings;
+        let embeddings = self.embeddings()?;
         let hidden_size = self.config.hidden_size;
         let mut rows = Vec::new();
         for input in inputs {
@@ -141,10 +179,10 @@ impl Model {
     ///
     /// ```
     /// # fn read(name: &str) -> Vec<u8> { std::fs::read(format!("tests/fixtures/tiny-bert/{name}")).unwrap() }
-    /// use sttabt::{Model, ModelFiles};
+    /// use sttabt::{Bytes, Model, ModelFiles};
     /// let model = Model::from_bytes(ModelFiles {
     ///     config: read("config.json"),
-    ///     weights: Box::new(read("model.safetensors")),
+    ///     weights: Bytes::Owned(read("model.safetensors")),
     ///     tokenizer_json: Some(read("tokenizer.json")),
     ///     vocab_txt: None,
     ///     tokenizer_config: None,
@@ -257,7 +295,12 @@ impl Model {
 
     /// The number format of the weights: `f32`, `f16` or `bf16`.
     pub fn weights_dtype(&self) -> &'static str {
-        self.0.main.tensors().map_or("unknown", |tensors| tensors.classifier.0.dtype.name())
+        self.0.main.embeddings().map_or("unknown", |embeddings| embeddings.on_host()[0].dtype.name())
+    }
+
+    /// Both networks, if no other handle shares them.
+    pub(crate) fn networks_mut(&mut self) -> Option<(&mut Network, Option<&mut Network>)> {
+        Arc::get_mut(&mut self.0).map(|data| (&mut data.main, data.approx.as_mut()))
     }
 
     pub(crate) fn main(&self) -> &Network {

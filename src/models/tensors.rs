@@ -23,6 +23,15 @@ pub struct LayerTensors<'a> {
     pub mlp_norm: LayerNormTensors<'a>,
 }
 
+impl<'a> LayerTensors<'a> {
+    pub fn all(&self) -> impl Iterator<Item = &Tensor<'a>> {
+        let Self { query, key, value, attention_output, attention_norm, intermediate, output, mlp_norm } = self;
+        [query, key, value, attention_output, attention_norm, intermediate, output, mlp_norm]
+            .into_iter()
+            .flat_map(|(weight, bias)| [weight, bias])
+    }
+}
+
 /// What makes the first hidden states.
 pub enum EmbeddingTensors<'a> {
     /// The sum of three rows, normalised.
@@ -46,6 +55,16 @@ pub enum EmbeddingTensors<'a> {
     },
 }
 
+impl<'a> EmbeddingTensors<'a> {
+    /// Those that are read at every run, on the host.
+    pub fn on_host(&self) -> [&Tensor<'a>; 3] {
+        match self {
+            Self::Text { words, positions, token_types, .. } => [words, positions, token_types],
+            Self::Image { cls, positions, projection } => [cls, positions, &projection.1],
+        }
+    }
+}
+
 /// What comes between the last hidden state of `[CLS]` and the classifier.
 pub enum PoolerTensors<'a> {
     /// A dense layer and tanh (BERT).
@@ -54,10 +73,8 @@ pub enum PoolerTensors<'a> {
     Norm(LayerNormTensors<'a>),
 }
 
-/// A whole network.
-pub struct NetworkTensors<'a> {
-    pub embeddings: EmbeddingTensors<'a>,
-    pub layers: Vec<LayerTensors<'a>>,
+/// What follows the layers.
+pub struct HeadTensors<'a> {
     pub pooler: PoolerTensors<'a>,
     pub classifier: LinearTensors<'a>,
 }

@@ -1,5 +1,7 @@
 //! A network on a device: its weights, packed and uploaded one tensor at a time.
 
+use std::borrow::Borrow;
+
 use super::config::Config;
 use super::tensors::{EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, PoolerTensors};
 use super::{Architecture, Network};
@@ -57,14 +59,25 @@ pub(crate) struct Encoder<B: Backend> {
 impl<B: Backend> Encoder<B> {
     /// Packs and uploads a network, one tensor at a time.
     pub fn new(backend: &mut B, network: &Network) -> Result<Self> {
-        let config = &network.config;
-        let tensors = network.tensors()?;
-        let heads = config.heads();
-        let eps = config.layer_norm_eps;
-        let layers =
-            tensors.layers.iter().enumerate().map(|(index, layer)| upload_layer(backend, index, layer, heads, eps));
-        let layers = layers.collect::<Result<_>>()?;
-        Ok(Self {
+        Self::upload(backend, network, |_, _| {})
+    }
+
+    /// The same, and frees on the way what is packed. Files are sorted by name: the last layers stand at their end.
+    pub fn new_freeing(backend: &mut B, network: &mut Network) -> Result<Self> {
+        let needed = network.needed_bytes()?;
+        Self::upload(backend, network, |network, layer| network.truncate(needed[layer]))
+    }
+
+    /// Layers come last, the last one first; after each one `uploaded(network, layer)`.
+    fn upload<N: Borrow<Network>>(
+        backend: &mut B,
+        mut network: N,
+        mut uploaded: impl FnMut(&mut N, usize),
+    ) -> Result<Self> {
+        let config = &network.borrow().config;
+        let (heads, eps, num_layers) = (config.heads(), config.layer_norm_eps, config.num_hidden_layers);
+        let head = network.borrow().head()?;
+        let mut encoder = Self {
             heads,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
@@ -73,14 +86,21 @@ impl<B: Backend> Encoder<B> {
                 Architecture::Bert => NormOrder::Post,
                 Architecture::Vit => NormOrder::Pre,
             },
-            embedding: upload_embedding(backend, config, &tensors.embeddings)?,
-            layers,
-            pooler: match &tensors.pooler {
+            embedding: upload_embedding(backend, config, &network.borrow().embeddings()?)?,
+            layers: Vec::with_capacity(num_layers),
+            pooler: match &head.pooler {
                 PoolerTensors::Dense(dense) => Pooler::Dense(upload_dense(backend, "pooler", dense)?),
                 PoolerTensors::Norm(norm) => Pooler::Norm(upload_norm(backend, "pooler", norm, eps)?),
             },
-            classifier: upload_dense(backend, "classifier", &tensors.classifier)?,
-        })
+            classifier: upload_dense(backend, "classifier", &head.classifier)?,
+        };
+        for layer in (0..num_layers).rev() {
+            let tensors = network.borrow().layer(layer)?;
+            encoder.layers.push(upload_layer(backend, layer, &tensors, heads, eps)?);
+            uploaded(&mut network, layer);
+        }
+        encoder.layers.reverse();
+        Ok(encoder)
     }
 }
 

@@ -1,7 +1,7 @@
 //! ViT and DeiT: where their tensors are in a Hugging Face or timm file, and their embeddings.
 
 use super::config::{Config, ImageConfig, NUM_CHANNELS};
-use super::tensors::{EmbeddingTensors, LayerTensors, LinearTensors, Names, NetworkTensors, PoolerTensors};
+use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, LinearTensors, Names, PoolerTensors};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, row_stride};
@@ -16,8 +16,14 @@ const DISTILLATION: [&str; 4] = [
     "embeddings.distillation_token",
 ];
 
-/// All tensors of a `ViTForImageClassification`, their shapes checked; timm's names are known by `pos_embed`.
-pub fn tensors<'a>(config: &Config, image: &ImageConfig, weights: &'a Weights) -> Result<NetworkTensors<'a>> {
+/// The names of timm or, after `vit.`, those of Hugging Face.
+fn names(weights: &Weights) -> (Names<'_>, bool) {
+    let is_timm = weights.contains("pos_embed");
+    (Names { weights, prefix: if is_timm { "" } else { PREFIX } }, is_timm)
+}
+
+/// The embeddings of a `ViTForImageClassification`.
+pub fn embeddings<'a>(config: &Config, image: &ImageConfig, weights: &'a Weights) -> Result<EmbeddingTensors<'a>> {
     if let Some(found) = DISTILLATION.iter().find(|name| weights.contains(name)) {
         return Err(Error::Unsupported {
             what: "distilled DeiT: tensor",
@@ -25,74 +31,15 @@ pub fn tensors<'a>(config: &Config, image: &ImageConfig, weights: &'a Weights) -
             supported: "ViT and DeiT with the one token [CLS]",
         });
     }
-    if weights.contains("pos_embed") {
-        timm(config, image, &Names { weights, prefix: "" })
+    let (names, is_timm) = names(weights);
+    let [cls, positions, projection] = if is_timm {
+        ["cls_token", "pos_embed", "patch_embed.proj"]
     } else {
-        hugging_face(config, image, &Names { weights, prefix: PREFIX })
-    }
-}
-
-fn hugging_face<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> Result<NetworkTensors<'a>> {
-    let hidden = config.hidden_size;
-    let layers = (0..config.num_hidden_layers).map(|layer| {
-        let layer = format!("encoder.layer.{layer}");
-        Ok(LayerTensors {
-            query: names.linear(&format!("{layer}.attention.attention.query"), hidden, hidden)?,
-            key: names.linear(&format!("{layer}.attention.attention.key"), hidden, hidden)?,
-            value: names.linear(&format!("{layer}.attention.attention.value"), hidden, hidden)?,
-            attention_output: names.linear(&format!("{layer}.attention.output.dense"), hidden, hidden)?,
-            attention_norm: names.layer_norm(&format!("{layer}.layernorm_before"), hidden)?,
-            intermediate: names.linear(&format!("{layer}.intermediate.dense"), hidden, config.intermediate_size)?,
-            output: names.linear(&format!("{layer}.output.dense"), config.intermediate_size, hidden)?,
-            mlp_norm: names.layer_norm(&format!("{layer}.layernorm_after"), hidden)?,
-        })
-    });
-    let embedding_names =
-        ["embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection"];
-    Ok(NetworkTensors {
-        embeddings: embeddings(hidden, image, names, embedding_names)?,
-        layers: layers.collect::<Result<_>>()?,
-        pooler: PoolerTensors::Norm(names.layer_norm("layernorm", hidden)?),
-        classifier: names.classifier(hidden, config.labels.len())?,
-    })
-}
-
-fn timm<'a>(config: &Config, image: &ImageConfig, names: &Names<'a>) -> Result<NetworkTensors<'a>> {
-    let hidden = config.hidden_size;
-    let layers = (0..config.num_hidden_layers).map(|layer| {
-        let layer = format!("blocks.{layer}");
-        let fused = names.linear(&format!("{layer}.attn.qkv"), hidden, 3 * hidden)?;
-        let part = |part: usize| -> LinearTensors<'a> {
-            (fused.0.rows(part * hidden, hidden), fused.1.rows(part * hidden, hidden))
-        };
-        Ok(LayerTensors {
-            query: part(0),
-            key: part(1),
-            value: part(2),
-            attention_output: names.linear(&format!("{layer}.attn.proj"), hidden, hidden)?,
-            attention_norm: names.layer_norm(&format!("{layer}.norm1"), hidden)?,
-            intermediate: names.linear(&format!("{layer}.mlp.fc1"), hidden, config.intermediate_size)?,
-            output: names.linear(&format!("{layer}.mlp.fc2"), config.intermediate_size, hidden)?,
-            mlp_norm: names.layer_norm(&format!("{layer}.norm2"), hidden)?,
-        })
-    });
-    Ok(NetworkTensors {
-        embeddings: embeddings(hidden, image, names, ["cls_token", "pos_embed", "patch_embed.proj"])?,
-        layers: layers.collect::<Result<_>>()?,
-        pooler: PoolerTensors::Norm(names.layer_norm("norm", hidden)?),
-        classifier: names.linear("head", hidden, config.labels.len())?,
-    })
-}
-
-/// `[CLS]`, positions and the patch projection, as matrices.
-fn embeddings<'a>(
-    hidden: usize,
-    image: &ImageConfig,
-    names: &Names<'a>,
-    [cls, positions, projection]: [&str; 3],
-) -> Result<EmbeddingTensors<'a>> {
-    let (num_tokens, size) = (image.num_tokens(), image.patch_size);
+        ["embeddings.cls_token", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection"]
+    };
+    let (hidden, num_tokens, size) = (config.hidden_size, image.num_tokens(), image.patch_size);
     let weight = names.tensor(&format!("{projection}.weight"), &[hidden, NUM_CHANNELS, size, size])?;
+    // As matrices.
     Ok(EmbeddingTensors::Image {
         cls: names.tensor(cls, &[1, 1, hidden])?.with_shape(&[hidden]),
         positions: names.tensor(positions, &[1, num_tokens, hidden])?.with_shape(&[num_tokens, hidden]),
@@ -100,6 +47,54 @@ fn embeddings<'a>(
             weight.with_shape(&[hidden, image.patch_values()]),
             names.tensor(&format!("{projection}.bias"), &[hidden])?,
         ),
+    })
+}
+
+/// One of its layers.
+pub fn layer<'a>(config: &Config, weights: &'a Weights, layer: usize) -> Result<LayerTensors<'a>> {
+    let (names, is_timm) = names(weights);
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    if is_timm {
+        let layer = format!("blocks.{layer}");
+        let fused = names.linear(&format!("{layer}.attn.qkv"), hidden, 3 * hidden)?;
+        let part = |part: usize| -> LinearTensors<'a> {
+            (fused.0.rows(part * hidden, hidden), fused.1.rows(part * hidden, hidden))
+        };
+        return Ok(LayerTensors {
+            query: part(0),
+            key: part(1),
+            value: part(2),
+            attention_output: names.linear(&format!("{layer}.attn.proj"), hidden, hidden)?,
+            attention_norm: names.layer_norm(&format!("{layer}.norm1"), hidden)?,
+            intermediate: names.linear(&format!("{layer}.mlp.fc1"), hidden, intermediate)?,
+            output: names.linear(&format!("{layer}.mlp.fc2"), intermediate, hidden)?,
+            mlp_norm: names.layer_norm(&format!("{layer}.norm2"), hidden)?,
+        });
+    }
+    let layer = format!("encoder.layer.{layer}");
+    Ok(LayerTensors {
+        query: names.linear(&format!("{layer}.attention.attention.query"), hidden, hidden)?,
+        key: names.linear(&format!("{layer}.attention.attention.key"), hidden, hidden)?,
+        value: names.linear(&format!("{layer}.attention.attention.value"), hidden, hidden)?,
+        attention_output: names.linear(&format!("{layer}.attention.output.dense"), hidden, hidden)?,
+        attention_norm: names.layer_norm(&format!("{layer}.layernorm_before"), hidden)?,
+        intermediate: names.linear(&format!("{layer}.intermediate.dense"), hidden, intermediate)?,
+        output: names.linear(&format!("{layer}.output.dense"), intermediate, hidden)?,
+        mlp_norm: names.layer_norm(&format!("{layer}.layernorm_after"), hidden)?,
+    })
+}
+
+/// What follows the layers.
+pub fn head<'a>(config: &Config, weights: &'a Weights) -> Result<HeadTensors<'a>> {
+    let (names, is_timm) = names(weights);
+    let (hidden, num_labels) = (config.hidden_size, config.labels.len());
+    Ok(HeadTensors {
+        pooler: PoolerTensors::Norm(names.layer_norm(if is_timm { "norm" } else { "layernorm" }, hidden)?),
+        classifier: if is_timm {
+            names.linear("head", hidden, num_labels)?
+        } else {
+            names.classifier(hidden, num_labels)?
+        },
     })
 }
 

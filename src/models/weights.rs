@@ -8,8 +8,22 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
-/// The bytes of a file: a vector, or a memory map.
-pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+/// The bytes of a file.
+pub enum Bytes {
+    /// In memory of their own, which is freed bit by bit where nothing needs it any more.
+    Owned(Vec<u8>),
+    /// A memory map, or whatever else keeps them.
+    Shared(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
 
 struct Entry {
     /// Or the name of a number format that this crate does not read.
@@ -31,7 +45,7 @@ impl Weights {
     /// # Errors
     /// [`Error::File`] when the bytes are truncated or the header lies about them.
     pub fn new(file: &str, bytes: Bytes) -> Result<Self> {
-        let data = (*bytes).as_ref();
+        let data = bytes.as_ref();
         let parsed = SafeTensors::deserialize(data).map_err(|error| Error::File {
             file: file.to_owned(),
             reason: format!("not a valid safetensors file of {} bytes: {error}", data.len()),
@@ -62,7 +76,8 @@ impl Weights {
     /// The first of `names` that exists, with this shape.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::File`] a number format.
+    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::File`] a number format or a
+    /// tensor that was freed.
     pub fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
         let Some((name, entry)) = names.iter().find_map(|name| self.tensors.get_key_value(*name)) else {
             let name = names.first().copied().unwrap_or_default().to_owned();
@@ -80,7 +95,24 @@ impl Weights {
             file: self.file.clone(),
             reason: format!("tensor `{name}` is {found}, expected F32, F16 or BF16"),
         })?;
-        Ok(Tensor { dtype, shape: entry.shape.clone(), bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] })
+        let bytes = self.bytes.as_ref().get(entry.bytes.clone()).ok_or_else(|| Error::File {
+            file: self.file.clone(),
+            reason: format!("tensor `{name}` is in an engine by now and was freed here: read the file again"),
+        })?;
+        Ok(Tensor { dtype, shape: entry.shape.clone(), bytes })
+    }
+
+    /// Where a tensor of this file ends in it.
+    pub fn end_of(&self, tensor: &Tensor<'_>) -> usize {
+        tensor.bytes.as_ptr_range().end as usize - self.bytes.as_ref().as_ptr() as usize
+    }
+
+    /// Frees all bytes from this one on, if they are the file's own.
+    pub fn truncate(&mut self, num_bytes: usize) {
+        if let Bytes::Owned(bytes) = &mut self.bytes {
+            bytes.truncate(num_bytes);
+            bytes.shrink_to_fit();
+        }
     }
 
     /// [`Error::NotFinite`] for the first NaN or infinity of a floating-point tensor.
@@ -90,8 +122,7 @@ impl Weights {
         for name in names {
             let entry = &self.tensors[name];
             let Ok(dtype) = entry.dtype else { continue };
-            let tensor =
-                Tensor { dtype, shape: entry.shape.clone(), bytes: &(*self.bytes).as_ref()[entry.bytes.clone()] };
+            let tensor = Tensor { dtype, shape: entry.shape.clone(), bytes: &self.bytes.as_ref()[entry.bytes.clone()] };
             if let Some(index) = tensor.first_not_finite() {
                 let value = tensor.values_in(index, 1).next().unwrap_or(f32::NAN);
                 return Err(Error::NotFinite { file: self.file.clone(), name: name.clone(), index, value });

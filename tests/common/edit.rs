@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use sttabt::{Error, Model, ModelFiles, Picture};
+use sttabt::{Bytes, Error, Model, ModelFiles, Picture};
 
 use super::{fixture, model_files};
 
@@ -113,18 +113,18 @@ pub fn edit_config(files: &mut ModelFiles, edit: impl Fn(&mut Value)) {
 }
 
 pub fn edit_tensors(files: &mut ModelFiles, edit: impl Fn(&mut Tensors)) {
-    let mut tensors = parse_weights((*files.weights).as_ref());
+    let mut tensors = parse_weights(files.weights.as_ref());
     edit(&mut tensors);
-    files.weights = Box::new(write_weights(&tensors));
+    files.weights = Bytes::Owned(write_weights(&tensors));
 }
 
 /// Both networks' tensors.
 pub fn edit_all_tensors(files: &mut ModelFiles, edit: impl Fn(&mut Tensors)) {
     edit_tensors(files, &edit);
     let approx = files.approx.as_mut().expect("ApproxNet");
-    let mut tensors = parse_weights((*approx.weights).as_ref());
+    let mut tensors = parse_weights(approx.weights.as_ref());
     edit(&mut tensors);
-    approx.weights = Box::new(write_weights(&tensors));
+    approx.weights = Bytes::Owned(write_weights(&tensors));
 }
 
 /// A key of `config.json`, or with `a.b` one inside an object.
@@ -161,9 +161,9 @@ pub fn tensors(edit: impl Fn(&mut Tensors) + 'static) -> Edit {
 pub fn approx_tensors(edit: impl Fn(&mut Tensors) + 'static) -> Edit {
     Box::new(move |files| {
         let approx = files.approx.as_mut().expect("ApproxNet");
-        let mut tensors = parse_weights((*approx.weights).as_ref());
+        let mut tensors = parse_weights(approx.weights.as_ref());
         edit(&mut tensors);
-        approx.weights = Box::new(write_weights(&tensors));
+        approx.weights = Bytes::Owned(write_weights(&tensors));
     })
 }
 
@@ -179,7 +179,7 @@ pub fn header(json: &'static str, data_bytes: usize) -> Edit {
 
 /// `model.safetensors`, made from the original.
 pub fn weights(edit: impl Fn(Vec<u8>) -> Vec<u8> + 'static) -> Edit {
-    Box::new(move |files| files.weights = Box::new(edit((*files.weights).as_ref().to_vec())))
+    Box::new(move |files| files.weights = Bytes::Owned(edit(files.weights.as_ref().to_vec())))
 }
 
 /// Both networks' `config.json`.
@@ -326,7 +326,7 @@ pub fn save(files: &ModelFiles, folder: &std::path::Path) {
         std::fs::write(path, bytes).expect("a file");
     };
     write("config.json", &files.config);
-    write("model.safetensors", (*files.weights).as_ref());
+    write("model.safetensors", files.weights.as_ref());
     let texts = [
         ("tokenizer.json", &files.tokenizer_json),
         ("vocab.txt", &files.vocab_txt),
@@ -338,6 +338,6 @@ pub fn save(files: &ModelFiles, folder: &std::path::Path) {
     }
     if let Some(approx) = &files.approx {
         write("approx/config.json", &approx.config);
-        write("approx/model.safetensors", (*approx.weights).as_ref());
+        write("approx/model.safetensors", approx.weights.as_ref());
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sttabt::{
-    ApproxFiles, BackendKind, BackendOptions, Classification, Engine, Input, InputConfig, Model, ModelFiles, Outputs,
-    Picture, Prune,
+    ApproxFiles, BackendKind, BackendOptions, Bytes, Classification, Engine, Input, InputConfig, Model, ModelFiles,
+    Outputs, Picture, Prune,
 };
 
 pub fn root() -> PathBuf {
@@ -28,14 +28,14 @@ pub fn model_files(folder: &Path) -> ModelFiles {
     let optional = |name: &str| std::fs::read(folder.join(name)).ok();
     ModelFiles {
         config: read(&folder.join("config.json")),
-        weights: Box::new(read(&folder.join("model.safetensors"))),
+        weights: Bytes::Owned(read(&folder.join("model.safetensors"))),
         tokenizer_json: optional("tokenizer.json"),
         vocab_txt: optional("vocab.txt"),
         tokenizer_config: optional("tokenizer_config.json"),
         preprocessor_config: optional("preprocessor_config.json"),
         approx: folder.join("approx").is_dir().then(|| ApproxFiles {
             config: read(&folder.join("approx/config.json")),
-            weights: Box::new(read(&folder.join("approx/model.safetensors"))),
+            weights: Bytes::Owned(read(&folder.join("approx/model.safetensors"))),
         }),
     }
 }

@@ -26,7 +26,6 @@ enum Given<'a> {
 /// A model on a device.
 #[wasm_bindgen]
 pub struct Classifier {
-    model: Model,
     engine: Engine,
     kind: BackendKind,
     /// Returns a promise for the worker's next task, so that a cancellation can come in.
@@ -52,20 +51,20 @@ impl Classifier {
         next_task: Function,
         on_note: Function,
     ) -> Result<Classifier, JsValue> {
-        let model = files.into_model()?;
+        let mut model = files.into_model()?;
         let kind = match backend.as_str() {
             "gpu" => BackendKind::Gpu,
             "cpu" => BackendKind::Cpu,
             "auto" => BackendKind::Auto,
             _ => return Err(js_error("input", &format!("backend `{backend}`: expected auto, gpu or cpu"))),
         };
-        let engine = open_engine(&model, kind, &next_task, &on_note).await?;
-        Ok(Self { model, engine, kind, next_task, on_note, explained: None, losses_due: 0 })
+        let engine = open_engine(&mut model, kind, &next_task, &on_note).await?;
+        Ok(Self { engine, kind, next_task, on_note, explained: None, losses_due: 0 })
     }
 
     /// `ModelInfo` as JSON.
     pub fn info(&self) -> String {
-        model_info(&self.model).to_string()
+        model_info(self.engine.model()).to_string()
     }
 
     /// `BackendInfo` as JSON.
@@ -79,7 +78,7 @@ impl Classifier {
     /// # Errors
     /// Kind `input`.
     pub fn resized(&self, image: &Image) -> Result<Vec<u8>, JsValue> {
-        let Some(preprocessor) = self.model.preprocessor() else {
+        let Some(preprocessor) = self.engine.model().preprocessor() else {
             return Err(js_error("input", "an image, but the model classifies texts"));
         };
         let resized = preprocessor.resized(image.picture()).map_err(|error| from_core(&error))?;
@@ -177,7 +176,7 @@ impl Classifier {
         let Some((_, result)) = &self.explained else {
             return Err(js_error("internal", "no run to explain"));
         };
-        let why = result.why(&self.model, layer, position).map_err(|error| from_core(&error))?;
+        let why = result.why(self.engine.model(), layer, position).map_err(|error| from_core(&error))?;
         Ok(why_json(&why).to_string())
     }
 
@@ -222,7 +221,8 @@ impl Classifier {
                         return Err(js_error("device", &message));
                     }
                     note(&self.on_note, &format!("{error}; computing again on a new device"));
-                    self.engine = open_engine(&self.model, self.kind, &self.next_task, &self.on_note).await?;
+                    let mut model = self.engine.model().clone();
+                    self.engine = open_engine(&mut model, self.kind, &self.next_task, &self.on_note).await?;
                 }
                 Some(Err(error)) => return Err(from_core(&error)),
             }
@@ -235,17 +235,15 @@ const MAX_LOSSES: usize = 2;
 
 /// An engine, on a GPU only if that passes the self-test; with `Auto` on the CPU where there is no such GPU, and then `on_note` is told.
 async fn open_engine(
-    model: &Model,
+    model: &mut Model,
     kind: BackendKind,
     next_task: &Function,
     on_note: &Function,
 ) -> Result<Engine, JsValue> {
-    // A tab has little memory: the files' bytes stay for the next device, and beside them f16 is to stay f16.
-    let options = |kind: BackendKind| BackendOptions { kind, compact_weights: true, ..BackendOptions::default() };
-    let mut engine = match tested_engine(model, &options(kind)).await {
+    let mut engine = match tested_engine(model, &kind.into()).await {
         Err(error) if kind == BackendKind::Auto => {
             note(on_note, &format!("running on the CPU in WebAssembly: {error}"));
-            Engine::new(model, &options(BackendKind::Cpu)).await
+            Engine::new_compact(model, &BackendKind::Cpu.into()).await
         }
         outcome => outcome,
     }
@@ -267,8 +265,9 @@ async fn open_engine(
     Ok(engine)
 }
 
-async fn tested_engine(model: &Model, options: &BackendOptions) -> sttabt::Result<Engine> {
-    let mut engine = Engine::new(model, options).await?;
+async fn tested_engine(model: &mut Model, options: &BackendOptions) -> sttabt::Result<Engine> {
+    // A tab has little memory.
+    let mut engine = Engine::new_compact(model, options).await?;
     if engine.gpu().is_some() {
         self_test(options).await?;
     }
