@@ -4,6 +4,8 @@
 // One invocation owns four query rows and a head, and takes four keys at a time. It holds 32 columns of the output; a larger
 // head takes another turn over the keys, with the same scores in the same order.
 
+override STORE_STATS: bool = false; // maximum and sum of every row and head, for attention_maps
+
 const BLOCK: u32 = 8; // 32 columns
 
 struct Params {
@@ -16,6 +18,7 @@ struct Params {
     query_stride4: u32,
     qkv_stride4: u32,
     output_stride4: u32,
+    stats_stride: u32,
     scale: f32,
 }
 
@@ -24,6 +27,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>; // [key rows, 3 · output_stride]: Q, K, V
 @group(0) @binding(3) var<storage, read> index: array<u32>; // see ChunkLayout
 @group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>; // [query rows, output_stride]
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>; // [query rows, stats_stride], two values to a head
 
 fn query_at(address: u32) -> vec4<f32> {
     return query[address];
@@ -39,9 +43,9 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
-    let head = id % params.num_heads;
     let num_rows = index[params.num_rows_at];
+    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + 3u) / 4u * params.num_heads);
+    let head = id % params.num_heads;
     let first_row = id / params.num_heads * 4u;
     let end_row = min(first_row + 4u, num_rows);
     // The four rows may be of several samples, each with its own keys.
@@ -55,6 +59,13 @@ fn main(
         attend(row, end, sample, head);
         row = end;
     }
+}
+
+fn exponentials(differences: vec4<f32>) -> vec4<f32> {
+    if STORE_STATS {
+        return exact_exponentials(differences);
+    }
+    return exp(differences);
 }
 
 // The rows from `first_row` to `end_row`, at most four of one sample; what is missing of four repeats the last one, and is not stored.
@@ -77,11 +88,11 @@ fn attend(first_row: u32, end_row: u32, sample: u32, head: u32) {
             let larger = max(maxima, vec4(largest(scores[0]), largest(scores[1]), largest(scores[2]), largest(scores[3])));
             // Keys past the end repeat the last one, and weigh nothing.
             let counts = select(vec4(0.0), vec4(1.0), key + vec4(0u, 1u, 2u, 3u) < vec4(end_key));
-            let weights0 = exp(scores[0] - larger.x) * counts;
-            let weights1 = exp(scores[1] - larger.y) * counts;
-            let weights2 = exp(scores[2] - larger.z) * counts;
-            let weights3 = exp(scores[3] - larger.w) * counts;
-            let rescale = exp(maxima - larger);
+            let weights0 = exponentials(scores[0] - larger.x) * counts;
+            let weights1 = exponentials(scores[1] - larger.y) * counts;
+            let weights2 = exponentials(scores[2] - larger.z) * counts;
+            let weights3 = exponentials(scores[3] - larger.w) * counts;
+            let rescale = exponentials(maxima - larger);
             sums = sums * rescale + vec4(total(weights0), total(weights1), total(weights2), total(weights3));
             maxima = larger;
             let weights = mat4x4(weights0, weights1, weights2, weights3);
@@ -90,6 +101,9 @@ fn attend(first_row: u32, end_row: u32, sample: u32, head: u32) {
             if has_second {
                 second = add_values(second, value_at + 4u, params.head_stride4 - block - 4u, weights, rescale);
             }
+        }
+        if STORE_STATS && block == 0u {
+            store_stats(rows * params.stats_stride + 2u * head, maxima, sums);
         }
         store4(rows, head, block, first, 1.0 / sums);
         if has_second {

@@ -41,11 +41,12 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
+    let num_rows = index[params.num_rows_at];
     let num_columns = (params.max_tokens + 3u) / 4u;
+    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + 3u) / 4u * num_columns);
     let first_j = id % num_columns * 4u;
     let first_row = id / num_columns * 4u;
-    let end_row = min(first_row + 4u, index[params.num_rows_at]);
+    let end_row = min(first_row + 4u, num_rows);
     // The four rows may be of several samples, each with a map of its own.
     var row = first_row;
     while row < end_row {

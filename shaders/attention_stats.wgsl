@@ -37,10 +37,11 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
+    let num_rows = index[params.num_rows_at];
+    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + 3u) / 4u * params.num_heads);
     let head = id % params.num_heads;
     let first_row = id / params.num_heads * 4u;
-    let end_row = min(first_row + 4u, index[params.num_rows_at]);
+    let end_row = min(first_row + 4u, num_rows);
     // The four rows may be of several samples, each with its own keys.
     var row = first_row;
     while row < end_row {
@@ -71,15 +72,6 @@ fn counts_from(key: u32, end_key: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(1.0), key + vec4(0u, 1u, 2u, 3u) < vec4(end_key));
 }
 
-fn exponentials(differences: vec4<f32>) -> vec4<f32> {
-    return vec4(
-        exp_of_negative(differences.x),
-        exp_of_negative(differences.y),
-        exp_of_negative(differences.z),
-        exp_of_negative(differences.w),
-    );
-}
-
 fn maxima_and_sums(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {
     var maxima = vec4(-3.0e38);
     var sums = vec4<f32>();
@@ -88,15 +80,15 @@ fn maxima_and_sums(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {
         let counts = counts_from(key, end_key);
         let larger = max(maxima, vec4(largest(scores[0]), largest(scores[1]), largest(scores[2]), largest(scores[3])));
         let added = vec4(
-            dot(exponentials(scores[0] - larger.x), counts),
-            dot(exponentials(scores[1] - larger.y), counts),
-            dot(exponentials(scores[2] - larger.z), counts),
-            dot(exponentials(scores[3] - larger.w), counts),
+            dot(exact_exponentials(scores[0] - larger.x), counts),
+            dot(exact_exponentials(scores[1] - larger.y), counts),
+            dot(exact_exponentials(scores[2] - larger.z), counts),
+            dot(exact_exponentials(scores[3] - larger.w), counts),
         );
-        sums = sums * exponentials(maxima - larger) + added;
+        sums = sums * exact_exponentials(maxima - larger) + added;
         maxima = larger;
     }
-    store(rows, head, maxima, sums);
+    store_stats(rows * params.stats_stride + 2u * head, maxima, sums);
 }
 
 // Welford's recurrence for four keys at a time (Chan et al.): one turn over the keys, and no cancellation.
@@ -120,17 +112,5 @@ fn means_and_factors(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {
         means += differences * (added / (count + added));
         count += added;
     }
-    store(rows, head, means, 1.0 / (sqrt(squares / count) + params.eps));
-}
-
-fn store(rows: vec4<u32>, head: u32, first: vec4<f32>, second: vec4<f32>) {
-    let at = rows * params.stats_stride + 2u * head;
-    stats[at.x] = first.x;
-    stats[at.x + 1u] = second.x;
-    stats[at.y] = first.y;
-    stats[at.y + 1u] = second.y;
-    stats[at.z] = first.z;
-    stats[at.z + 1u] = second.z;
-    stats[at.w] = first.w;
-    stats[at.w + 1u] = second.w;
+    store_stats(rows * params.stats_stride + 2u * head, means, 1.0 / (sqrt(squares / count) + params.eps));
 }

@@ -22,10 +22,11 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
+    let num_rows = index[params.num_rows_at];
+    let id = invocation_number(workgroup_id, num_workgroups, local, num_rows * params.width4);
     let row = id / params.width4;
     let column = id % params.width4;
-    if row >= index[params.num_rows_at] {
+    if row >= num_rows {
         return;
     }
     let source = index[params.source_row_at + row];

@@ -21,8 +21,9 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
-    if row >= index[params.num_rows_at] {
+    let num_rows = index[params.num_rows_at];
+    let row = invocation_number(workgroup_id, num_workgroups, local, num_rows);
+    if row >= num_rows {
         return;
     }
     let start = row * params.stride4;

@@ -108,11 +108,12 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let id = workgroup_number(workgroup_id, num_workgroups) * 64u + local;
+    let num_rows = index[params.num_rows_at];
     let num_columns8 = (params.num_features4 + 1u) / 2u;
+    let num_tiles = (num_rows + TILE_ROWS - 1u) / TILE_ROWS * num_columns8;
+    let id = invocation_number(workgroup_id, num_workgroups, local, num_tiles);
     let column8 = id % num_columns8;
     let first_row = id / num_columns8 * TILE_ROWS;
-    let num_rows = index[params.num_rows_at];
     if first_row >= num_rows {
         return;
     }

@@ -1,7 +1,7 @@
 //! From the words of a chunk to one report per input: labels, kept tokens, retention, FLOPs.
 
 use super::request::Classification;
-use crate::backend::ChunkLayout;
+use crate::backend::{ChunkLayout, MapKind};
 use crate::models::{InputConfig, Model, Task, Tokens};
 use crate::pruning::{Flops, Prune};
 
@@ -114,9 +114,10 @@ fn flops(model: &Model, prune: &Prune, num_tokens: usize, kept: &[usize]) -> Flo
     };
     let approx = match prune {
         Prune::Dense | Prune::Forward(_) => 0,
-        Prune::Oracle(_) => main.maps(num_tokens),
+        Prune::Oracle(_) => main.maps(num_tokens, MapKind::MeanProbs),
         Prune::TopK(_) | Prune::Concrete => {
-            model.approx_config().map_or(0, |approx| approx.encoder_size().maps(num_tokens))
+            let kind = if *prune == Prune::Concrete { MapKind::MeanPhi } else { MapKind::MeanProbs };
+            model.approx_config().map_or(0, |approx| approx.encoder_size().maps(num_tokens, kind))
         }
     };
     Flops { dense: main.dense(num_tokens), pruned, approx }

@@ -11,11 +11,14 @@
 //! | intermediate, output | q · 2hi |
 //!
 //! An attention map over n rows costs n² · 2h more: a GPU computes its scores for the statistics of each row, then
-//! again for the map, so that no T × T scratch is kept per head. (The CPU has a row's scores at hand and computes them once; that is not
-//! subtracted.) ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
+//! again for the map, so that no T × T scratch is kept per head. Where attention itself finds the statistics (those of attention
+//! probabilities, and all the layer's rows are queries) it is n² · h. (The CPU has a row's scores at hand and computes them once; that is
+//! not subtracted.) ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
 //! The head reads one row: the pooler (BERT) h², the classifier h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
 
 use std::ops::AddAssign;
+
+use crate::backend::MapKind;
 
 /// FLOPs of one or more inputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,9 +74,13 @@ impl EncoderSize {
     }
 
     /// FLOPs of a dense pass over `num_tokens` that ends at the last layer's attention map (ApproxNet; the oracle's own pass).
-    pub fn maps(&self, num_tokens: usize) -> u64 {
+    pub fn maps(&self, num_tokens: usize, kind: MapKind) -> u64 {
         let n = num_tokens;
-        let inner = self.key_value(n) + self.rest(n, n) + self.map(n);
+        let inner_map = match kind {
+            MapKind::MeanProbs => self.map(n) / 2,
+            MapKind::MeanPhi => self.map(n),
+        };
+        let inner = self.key_value(n) + self.rest(n, n) + inner_map;
         let last = 2 * self.square(n) + self.map(n);
         2 * (self.embed(n) + inner * (self.num_hidden_layers as u64 - 1) + last)
     }

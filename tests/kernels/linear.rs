@@ -190,6 +190,10 @@ fn linear_cases() -> Vec<LinearCase> {
             cases.push(LinearCase { level, residual: true, ..LinearCase::new(lengths, 13, 5) });
         }
     }
+    // Many workgroups, some or all but one of which have nothing to do.
+    for level in [Level::All, Level::Kept(1), Level::Kept(2), Level::Kept(NUM_LAYERS), Level::First] {
+        cases.push(LinearCase { level, ..LinearCase::new(&[257, 5, 64], 13, 200) });
+    }
     let sizes = [(1, 1), (2, 9), (7, 3), (8, 8), (13, 5), (31, 63), (32, 64), (33, 65), (64, 12), (197, 31), (768, 24)];
     for (place, (in_features, out_features)) in sizes.into_iter().enumerate() {
         for f16 in [false, true] {

@@ -21,17 +21,19 @@ params! {
         query_stride4: u32,
         qkv_stride4: u32,
         output_stride4: u32,
+        stats_stride: u32,
         scale: f32,
     }
 }
 
-shader!("attention", ["scores"], [Read, Read, Read, ReadWrite]);
+shader!("attention", ["exp", "scores", "stats"], [Read, Read, Read, ReadWrite, ReadWrite]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
     call: &Attention<'_, GpuBackend>,
     index: &GpuIndex,
     output: &GpuMatrix,
+    stats: Option<&GpuMatrix>,
 ) -> Result<()> {
     let heads = call.heads;
     let stride = heads.stride();
@@ -52,13 +54,21 @@ pub fn dispatch(
         query_stride4: call.query.stride4(),
         qkv_stride4: call.qkv.stride4(),
         output_stride4: output.stride4(),
+        stats_stride: stats.map_or(0, GpuMatrix::stride) as u32,
         scale: heads.scale(),
     };
+    let unused = recorder.unused.clone();
     recorder.dispatch(Dispatch {
         shader: &SHADER,
-        constants: &[],
+        constants: &[("STORE_STATS", f64::from(u8::from(stats.is_some())))],
         params: bytemuck::bytes_of(&params),
-        buffers: &[&call.query.buffer, &call.qkv.buffer, &index.buffer, &output.buffer],
+        buffers: &[
+            &call.query.buffer,
+            &call.qkv.buffer,
+            &index.buffer,
+            &output.buffer,
+            stats.map_or(&unused, |stats| &stats.buffer),
+        ],
         num_workgroups: (call.query_rows.bound.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64),
         multiply_adds: 2 * call.query_rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });

@@ -26,7 +26,7 @@ params! {
     }
 }
 
-shader!("attention_stats", ["exp", "scores"], [Read, Read, ReadWrite]);
+shader!("attention_stats", ["exp", "scores", "stats"], [Read, Read, ReadWrite]);
 
 /// The override `KIND` of both shaders.
 pub fn kind(kind: MapKind) -> f64 {

@@ -17,12 +17,14 @@ mod layer_norm;
 mod linear;
 mod pack_rows;
 mod queue;
+mod row_counter;
 mod timing;
 
 use std::ops::Range;
 
 use super::{
-    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, Stage, check,
+    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows, Stage,
+    check,
 };
 use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
@@ -220,7 +222,7 @@ impl Backend for GpuBackend {
     }
 
     fn attention(&mut self, call: Attention<'_, Self>, index: &GpuIndex, output: &mut GpuMatrix) -> Result<()> {
-        attention::dispatch(&mut self.recorder, &call, index, output)
+        attention::dispatch(&mut self.recorder, &call, index, output, None)
     }
 
     fn attention_maps(
@@ -232,12 +234,18 @@ impl Backend for GpuBackend {
         context: Option<&mut GpuMatrix>,
     ) -> Result<()> {
         call.check(call.rows.bound, &index.layout, stats, maps, context.as_deref())?;
-        attention_stats::dispatch(&mut self.recorder, &call, index, stats)?;
-        attention_maps::dispatch(&mut self.recorder, &call, stats, index, maps)?;
-        let Some(context) = context else { return Ok(()) };
-        let AttentionMap { qkv, heads, rows, .. } = call;
-        let call = Attention { query: qkv, qkv, heads, query_rows: rows, key_rows: rows };
-        attention::dispatch(&mut self.recorder, &call, index, context)
+        let AttentionMap { qkv, heads, rows, kind, .. } = call;
+        // Attention finds the maximum and the sum of every row; the other statistics cost a pass of their own.
+        let mut has_stats = false;
+        if let Some(context) = context {
+            has_stats = kind == MapKind::MeanProbs;
+            let attention = Attention { query: qkv, qkv, heads, query_rows: rows, key_rows: rows };
+            attention::dispatch(&mut self.recorder, &attention, index, context, has_stats.then_some(&*stats))?;
+        }
+        if !has_stats {
+            attention_stats::dispatch(&mut self.recorder, &call, index, stats)?;
+        }
+        attention_maps::dispatch(&mut self.recorder, &call, stats, index, maps)
     }
 
     fn back_tracking(

@@ -4,6 +4,7 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
+use super::row_counter::RowCounter;
 use super::timing::StageTiming;
 use crate::backend::Stage;
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
+    /// What is bound where a kernel writes nothing.
+    pub unused: GpuBuffer,
     /// What dispatches belong to from now on.
     pub stage: Stage,
     /// When somebody measures.
@@ -61,7 +64,7 @@ pub struct Recorder {
     /// Outcomes of error scopes that have not been looked at.
     scopes: Vec<(String, LocalFuture<Option<wgpu::Error>>)>,
     /// The counting test build's.
-    counter: Option<(wgpu::Buffer, wgpu::BindGroupLayout, wgpu::BindGroup)>,
+    counter: Option<RowCounter>,
 }
 
 impl Recorder {
@@ -73,10 +76,20 @@ impl Recorder {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let counter = if cfg!(feature = "count-rows") { Some(counter(&open.device)) } else { None };
+        let unused = GpuBuffer {
+            buffer: open.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("unused"),
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            }),
+            id: 0,
+        };
+        let counter = if cfg!(feature = "count-rows") { Some(RowCounter::new(&open.device)) } else { None };
         Self {
             open,
             counters: Counters::default(),
+            unused,
             stage: Stage::Host,
             timing: None,
             kernels: Kernels::default(),
@@ -158,7 +171,7 @@ impl Recorder {
         if dispatch.num_workgroups == 0 {
             return;
         }
-        let layout = self.counter.as_ref().map(|(_, layout, _)| layout);
+        let layout = self.counter.as_ref().map(|counter| &counter.layout);
         let device = &self.open.device;
         let (pipeline, is_new) = self.kernels.pipeline(device, layout, dispatch.shader, dispatch.constants);
         self.counters.pipelines += u64::from(is_new);
@@ -201,8 +214,8 @@ impl Recorder {
             for recorded in dispatches {
                 pass.set_pipeline(&recorded.pipeline);
                 pass.set_bind_group(0, &recorded.bind_group, &[(place * PARAMS_STRIDE) as u32]);
-                if let Some((_, _, counter)) = &self.counter {
-                    pass.set_bind_group(1, counter, &[]);
+                if let Some(counter) = &self.counter {
+                    pass.set_bind_group(1, &counter.bind_group, &[]);
                 }
                 pass.dispatch_workgroups(recorded.workgroups.0, recorded.workgroups.1, 1);
                 place += 1;
@@ -292,7 +305,7 @@ impl Recorder {
     /// Multiply-adds that the kernels counted since the start.
     #[cfg(feature = "count-rows")]
     pub async fn counted(&mut self) -> Result<u64> {
-        let Some(buffer) = self.counter.as_ref().map(|(buffer, _, _)| buffer.clone()) else { return Ok(0) };
+        let Some(buffer) = self.counter.as_ref().map(|counter| counter.buffer.clone()) else { return Ok(0) };
         let words = self.read(&[(&buffer, 0, 8)]).await?;
         Ok(u64::from(words[0]) | u64::from(words[1]) << 32)
     }
@@ -302,35 +315,6 @@ impl Recorder {
 fn fold(count: usize) -> (u32, u32) {
     let rows = count.div_ceil(MAX_WORKGROUPS as usize);
     (count.div_ceil(rows) as u32, rows as u32)
-}
-
-/// The counter of the test build, bound to every kernel.
-fn counter(device: &wgpu::Device) -> (wgpu::Buffer, wgpu::BindGroupLayout, wgpu::BindGroup) {
-    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("counter"),
-        size: 16,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
-        mapped_at_creation: false,
-    });
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("counter"),
-        entries: &[wgpu::BindGroupLayoutEntry {
-            binding: 0,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: false },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        }],
-    });
-    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("counter"),
-        layout: &layout,
-        entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
-    });
-    (buffer, layout, group)
 }
 
 #[cfg(test)]
