@@ -51,6 +51,36 @@ fn several_texts_are_one_ragged_batch() {
     assert_eq!(json!(ids), json!(computed.iter().map(|result| &result.input_ids).collect::<Vec<_>>()));
 }
 
+/// `auto` runs what it expects to be faster, says what it expected, and answers as the rule that it took.
+#[test]
+fn auto_takes_what_it_expects_to_be_faster() {
+    for (asked, rule) in [("auto", "topk:0.5"), ("auto:topk:0.4", "topk:0.4"), ("auto:concrete", "concrete")] {
+        let report = run(tiny("classify", &["--json", "--prune", asked, "w51 w41 w11", "w5"])).json();
+        assert_eq!(report["prune"], format!("auto:{rule}"));
+        let [decision] = report["decisions"].as_array().expect("decisions").as_slice() else { panic!("{report}") };
+        let ms = |name: &str| decision[name].as_f64().filter(|ms| *ms >= 0.0).expect("milliseconds");
+        let taken = if ms("pruned_ms") < ms("dense_ms") { rule } else { "dense" };
+        assert_eq!(decision["prune"], taken);
+        let alone = run(tiny("classify", &["--json", "--prune", taken, "w51 w41 w11", "w5"])).json();
+        for (result, alone) in
+            report["results"].as_array().expect("results").iter().zip(alone["results"].as_array().expect("results"))
+        {
+            assert_eq!(
+                (&result["prune"], &result["kept"], &result["logits"]),
+                (&json!(taken), &alone["kept"], &alone["logits"])
+            );
+        }
+    }
+    let text = run(tiny("classify", &["--prune", "auto", "w51"])).quiet();
+    assert!(text.contains("auto: from what this device took, ") && text.contains(" for topk:0.5"), "{text}");
+    let report = run(tiny("classify", &["--json", "--prune", "auto:dense", "w51"])).json();
+    assert_eq!((&report["prune"], &report["decisions"]), (&json!("dense"), &Value::Null));
+    for wrong in ["auto:", "auto:fast", "automatic", "auto:auto"] {
+        let failure = run(tiny("classify", &["--prune", wrong, "w51"])).failure();
+        assert!(failure.starts_with("2 ") && failure.contains("or auto, auto:RULE"), "{failure}");
+    }
+}
+
 #[test]
 fn texts_from_files_and_standard_input() {
     let folder = scratch("classify_files");

@@ -41,12 +41,30 @@ Rules (--prune):
   topk:R              top-k back-tracking on ApproxNet's attention; R is a ratio from 0 to 1, or one per layer (0.9,0.7,…)
   concrete            learned thresholds on ApproxNet's attention
   oracle:R            topk on the model's own attention (an upper bound, not faster)
-  forward:R           each layer keeps what it attends to most";
+  forward:R           each layer keeps what it attends to most
+  auto, auto:RULE     RULE or the model's own if it is faster than dense here, which is measured first";
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
+
+/// What `--prune` asks for.
+#[derive(Clone)]
+pub enum Choice {
+    Rule(Prune),
+    /// This rule, or the model's own, or dense, whatever is fastest here.
+    Auto(Option<Prune>),
+}
+
+fn choice(text: &str) -> Result<Choice, String> {
+    let choice = match text.strip_prefix("auto") {
+        Some("") => Ok(Choice::Auto(None)),
+        Some(named) if named.starts_with(':') => rule(&named[1..]).map(Some).map(Choice::Auto),
+        _ => rule(text).map(Choice::Rule),
+    };
+    choice.map_err(|reason| format!("{reason}; or auto, auto:RULE"))
+}
 
 /// Clap's message quotes the rule already.
 fn rule(text: &str) -> Result<Prune, String> {
@@ -63,8 +81,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Which tokens to keep [default: the model's own]
-    #[arg(long, value_name = "RULE", value_parser = rule)]
-    pub prune: Option<Prune>,
+    #[arg(long, value_name = "RULE", value_parser = choice)]
+    pub prune: Option<Choice>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use sttabt::{Classification, Engine, Input, Model, Outputs, Picture, Prune, Task};
+use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, Policy, Prune, Task};
 
-use super::args::ClassifyArgs;
+use super::args::{Choice, ClassifyArgs};
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
 use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text_input, visible};
@@ -31,12 +31,38 @@ impl Inputs {
 }
 
 /// The results of all inputs.
-struct Run {
-    results: Vec<Classification>,
+#[derive(Default)]
+pub struct Run {
+    pub results: Vec<Classification>,
     /// With `--save`: the images as the model saw them.
     pictures: Vec<Picture>,
+    /// Of `auto`, for each batch.
+    pub decisions: Vec<Decision>,
     /// Without the decoding of images.
-    ms: f64,
+    pub ms: f64,
+}
+
+/// What is run.
+pub enum Plan {
+    Rule(Prune),
+    Auto(Policy),
+}
+
+impl Plan {
+    fn new(engine: &mut Engine, choice: Option<&Choice>) -> Result<Self> {
+        let rule = match choice {
+            Some(Choice::Rule(rule)) => return Ok(Self::Rule(rule.clone())),
+            None => return default_rule(engine.model()).map(Self::Rule),
+            Some(Choice::Auto(Some(rule))) => rule.clone(),
+            Some(Choice::Auto(None)) => default_rule(engine.model())?,
+        };
+        if rule == Prune::Dense {
+            return Ok(Self::Rule(rule));
+        }
+        let start = Instant::now();
+        let now_ms = move || start.elapsed().as_secs_f64() * 1e3;
+        Ok(Self::Auto(pollster::block_on(engine.measure_policy(&rule, &now_ms))?))
+    }
 }
 
 pub fn run(args: &ClassifyArgs) -> Result<()> {
@@ -52,11 +78,15 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     if let Some(path) = &args.save {
         figure::check(path, inputs.len(), model.config())?;
     }
-    let prune = args.prune.clone().map_or_else(|| default_rule(&model), Ok)?;
+    if args.prune.is_none() {
+        // Before the device is opened, which can take long.
+        default_rule(&model)?;
+    }
     let mut engine = open_engine(&model, &args.device)?;
+    let plan = Plan::new(&mut engine, args.prune.as_ref())?;
     let run = match &inputs {
-        Inputs::Texts(texts) => classify_texts(&mut engine, texts, &prune)?,
-        Inputs::Images(files) => classify_images(&mut engine, files, &prune, args.save.is_some())?,
+        Inputs::Texts(texts) => classify_texts(&mut engine, texts, &plan)?,
+        Inputs::Images(files) => classify_images(&mut engine, files, &plan, args.save.is_some())?,
     };
     if let Some(path) = &args.save {
         let rows: Vec<(&Picture, &Classification)> = run.pictures.iter().zip(&run.results).collect();
@@ -65,37 +95,45 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
         }
     }
     if args.json {
-        let report = Report::new(folder.display().to_string(), &engine, &prune, &inputs, &run.results, run.ms);
+        let report = Report::new(folder.display().to_string(), &engine, &plan, &inputs, &run);
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, &report)?;
         writeln!(out)?;
         out.flush()?;
     } else {
-        print(args, &engine, &prune, &inputs, &run)?;
+        print(args, &engine, &plan, &inputs, &run)?;
     }
     Ok(())
 }
 
-fn classify(engine: &mut Engine, inputs: &[Input<'_>], prune: &Prune, run: &mut Run) -> sttabt::Result<()> {
+fn classify(engine: &mut Engine, inputs: &[Input<'_>], plan: &Plan, run: &mut Run) -> sttabt::Result<()> {
     let start = Instant::now();
-    run.results.extend(pollster::block_on(engine.classify(inputs, prune, &Outputs::default()))?);
+    let outputs = Outputs::default();
+    run.results.extend(match plan {
+        Plan::Rule(prune) => pollster::block_on(engine.classify(inputs, prune, &outputs))?,
+        Plan::Auto(policy) => {
+            let (decision, results) = pollster::block_on(engine.classify_by(policy, inputs, &outputs))?;
+            run.decisions.push(decision);
+            results
+        }
+    });
     run.ms += start.elapsed().as_secs_f64() * 1e3;
     Ok(())
 }
 
-fn classify_texts(engine: &mut Engine, texts: &[(String, Option<String>)], prune: &Prune) -> Result<Run> {
-    let mut run = Run { results: Vec::new(), pictures: Vec::new(), ms: 0.0 };
+fn classify_texts(engine: &mut Engine, texts: &[(String, Option<String>)], plan: &Plan) -> Result<Run> {
+    let mut run = Run::default();
     let inputs: Vec<Input<'_>> = texts.iter().map(|(text, pair)| text_input(text, pair.as_deref())).collect();
-    classify(engine, &inputs, prune, &mut run)?;
+    classify(engine, &inputs, plan, &mut run)?;
     Ok(run)
 }
 
-fn classify_images(engine: &mut Engine, files: &[PathBuf], prune: &Prune, keep: bool) -> Result<Run> {
-    let mut run = Run { results: Vec::new(), pictures: Vec::new(), ms: 0.0 };
+fn classify_images(engine: &mut Engine, files: &[PathBuf], plan: &Plan, keep: bool) -> Result<Run> {
+    let mut run = Run::default();
     for files in files.chunks(IMAGES_AT_ONCE) {
         let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
         let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
-        classify(engine, &inputs, prune, &mut run).map_err(|error| super::name_file(error, |index| &files[index]))?;
+        classify(engine, &inputs, plan, &mut run).map_err(|error| super::name_file(error, |index| &files[index]))?;
         if let (true, Some(preprocessor)) = (keep, engine.model().preprocessor()) {
             for picture in &pictures {
                 run.pictures.push(preprocessor.resized(picture)?);
@@ -105,7 +143,7 @@ fn classify_images(engine: &mut Engine, files: &[PathBuf], prune: &Prune, keep: 
     Ok(run)
 }
 
-fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, run: &Run) -> Result<()> {
+fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run: &Run) -> Result<()> {
     let mut out = anstream::stdout().lock();
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
     for (index, result) in run.results.iter().enumerate() {
@@ -133,7 +171,23 @@ fn print(args: &ClassifyArgs, engine: &Engine, prune: &Prune, inputs: &Inputs, r
     let backend = engine.backend();
     let device = if backend.backend == "cpu" { String::new() } else { format!(" ({})", backend.adapter) };
     let batch = if run.results.len() == 1 { String::new() } else { format!(" for {} inputs", run.results.len()) };
-    writeln!(out, "\n{prune} on {}{device}: {:.1} ms{batch}", backend.backend, run.ms)?;
+    let rule = match (plan, run.results.first()) {
+        (Plan::Auto(_), Some(first)) if run.results.iter().all(|result| result.prune == first.prune) => {
+            first.prune.to_string()
+        }
+        (Plan::Auto(_), _) => "auto".to_owned(),
+        (Plan::Rule(prune), _) => prune.to_string(),
+    };
+    writeln!(out, "\n{rule} on {}{device}: {:.1} ms{batch}", backend.backend, run.ms)?;
+    if let Plan::Auto(policy) = plan {
+        let sum = |ms: fn(&Decision) -> f64| run.decisions.iter().map(ms).sum::<f64>();
+        let (dense_ms, pruned_ms) = (sum(|decision| decision.dense_ms), sum(|decision| decision.pruned_ms));
+        writeln!(
+            out,
+            "auto: from what this device took, {dense_ms:.1} ms were expected for dense and {pruned_ms:.1} ms for {}",
+            policy.prune()
+        )?;
+    }
     out.flush()?;
     Ok(())
 }

@@ -1,23 +1,37 @@
 //! What `sttabt classify --json` prints.
 
 use serde::Serialize;
-use sttabt::{Classification, Engine, Prune};
+use sttabt::{Classification, Engine};
 
-use super::classify::Inputs;
+use super::classify::{Inputs, Plan, Run};
 
 #[derive(Serialize)]
 pub struct Report<'a> {
     model: String,
     backend: &'a str,
     adapter: &'a str,
+    /// The rule, or `auto:RULE`.
     prune: String,
+    /// Of `auto`, for each batch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decisions: Vec<ReportDecision>,
     results: Vec<ReportResult<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReportDecision {
+    prune: String,
+    dense_ms: f64,
+    pruned_ms: f64,
 }
 
 #[derive(Serialize)]
 struct ReportResult<'a> {
     #[serde(flatten)]
     input: ReportInput<'a>,
+    /// What `auto` took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<String>,
     logits: &'a [f32],
     probs: &'a [f32],
     label: &'a str,
@@ -44,14 +58,7 @@ struct ReportFlops {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(
-        model: String,
-        engine: &'a Engine,
-        prune: &Prune,
-        inputs: &'a Inputs,
-        results: &'a [Classification],
-        ms: f64,
-    ) -> Self {
+    pub fn new(model: String, engine: &'a Engine, plan: &Plan, inputs: &'a Inputs, run: &'a Run) -> Self {
         let input = |index: usize, result: &'a Classification| match inputs {
             Inputs::Texts(texts) => ReportInput::Text {
                 text: &texts[index].0,
@@ -63,8 +70,9 @@ impl<'a> Report<'a> {
                 ReportInput::Image { image: files[index].display().to_string(), grid: result.grid }
             }
         };
-        let results = results.iter().enumerate().map(|(index, result)| ReportResult {
+        let results = run.results.iter().enumerate().map(|(index, result)| ReportResult {
             input: input(index, result),
+            prune: matches!(plan, Plan::Auto(_)).then(|| result.prune.to_string()),
             logits: &result.logits,
             probs: &result.probs,
             label: &result.label,
@@ -78,14 +86,23 @@ impl<'a> Report<'a> {
             },
             truncated: result.truncated,
             // The batch ran as one, so this is its time divided by its inputs.
-            ms: ms / inputs.len() as f64,
+            ms: run.ms / inputs.len() as f64,
+        });
+        let decisions = run.decisions.iter().map(|decision| ReportDecision {
+            prune: decision.prune.to_string(),
+            dense_ms: decision.dense_ms,
+            pruned_ms: decision.pruned_ms,
         });
         let backend = engine.backend();
         Self {
             model,
             backend: backend.backend,
             adapter: &backend.adapter,
-            prune: prune.to_string(),
+            prune: match plan {
+                Plan::Rule(prune) => prune.to_string(),
+                Plan::Auto(policy) => format!("auto:{}", policy.prune()),
+            },
+            decisions: decisions.collect(),
             results: results.collect(),
         }
     }

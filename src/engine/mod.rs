@@ -1,6 +1,7 @@
 //! One request from input to report: make tokens, split into chunks, find the tokens to keep, run the pruned model.
 
 mod chunks;
+mod policy;
 mod report;
 mod request;
 mod self_test;
@@ -133,10 +134,25 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
+        let tokens = self.prepare(inputs)?;
+        self.classify_tokens(tokens, prune, outputs).await
+    }
+
+    /// The inputs as tokens, made on all threads.
+    fn prepare(&self, inputs: &[Input<'_>]) -> Result<Vec<Tokens>> {
         let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
         let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
-        for_each(tasks, |((index, input), tokens)| *tokens = Some(self.model.prepare(index, input)));
-        let tokens = tokens.into_iter().flatten().collect::<Result<Vec<_>>>()?;
+        let model = &self.model;
+        for_each(tasks, |((index, input), tokens)| *tokens = Some(model.prepare(index, input)));
+        tokens.into_iter().flatten().collect()
+    }
+
+    async fn classify_tokens(
+        &mut self,
+        tokens: Vec<Tokens>,
+        prune: &Prune,
+        outputs: &Outputs,
+    ) -> Result<Vec<Classification>> {
         match &mut self.session {
             Device::Cpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
             #[cfg(feature = "gpu")]

@@ -24,7 +24,7 @@ use crate::tensor::Tensor;
 pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
 pub(crate) use encoder::{HeadRows, MapTarget};
 pub use input::Input;
-pub(crate) use input::Tokens;
+pub(crate) use input::{TextTokens, Tokens};
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
 use tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};

@@ -2,6 +2,7 @@
 
 pub struct RowCounter {
     /// Multiply-adds, as 64 bits in two words.
+    #[cfg(feature = "count-rows")]
     pub buffer: wgpu::Buffer,
     pub layout: wgpu::BindGroupLayout,
     pub bind_group: wgpu::BindGroup,
@@ -33,6 +34,11 @@ impl RowCounter {
             layout: &layout,
             entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
         });
-        Self { buffer, layout, bind_group }
+        Self {
+            #[cfg(feature = "count-rows")]
+            buffer,
+            layout,
+            bind_group,
+        }
     }
 }

@@ -1,0 +1,87 @@
+//! Measuring what a rule and the dense model cost on an engine's device.
+
+use super::{Classification, Engine, Outputs};
+use crate::backend::MAX_PRUNED_TOKENS;
+use crate::error::Result;
+use crate::models::{Input, InputConfig, TextTokens, Tokens};
+use crate::pruning::{Cost, Decision, Policy, Prune};
+
+/// Tokens of the small and of the large run of a text model, as far as it takes them.
+const TOKENS: [usize; 2] = [16, 128];
+/// Images of the small and of the large run.
+const IMAGES: [usize; 2] = [1, 3];
+/// The fastest of so many rounds counts, after one that makes pipelines and memory.
+const ROUNDS: usize = 3;
+
+impl Engine {
+    /// Runs `prune` and the dense model in turn on made-up inputs of two sizes: some 30 times the cost of a sentence, or of an
+    /// image. `now_ms` is the caller's clock.
+    ///
+    /// # Errors
+    /// As of [`Engine::classify`].
+    pub async fn measure_policy(&mut self, prune: &Prune, now_ms: &dyn Fn() -> f64) -> Result<Policy> {
+        let mut costs = [[Cost { dense_flops: 0, ms: f64::INFINITY }; 2]; 2];
+        for round in 0..=ROUNDS {
+            for (rule, costs) in [&Prune::Dense, prune].into_iter().zip(&mut costs) {
+                for (size, cost) in costs.iter_mut().enumerate() {
+                    let tokens = self.made_up(size);
+                    let start = now_ms();
+                    let results = self.classify_tokens(tokens, rule, &Outputs::default()).await?;
+                    let ms = now_ms() - start;
+                    cost.dense_flops = results.iter().map(|result| result.flops.dense).sum();
+                    if round > 0 {
+                        cost.ms = cost.ms.min(ms);
+                    }
+                }
+            }
+        }
+        let [dense, pruned] = costs;
+        Ok(Policy::new(prune.clone(), dense, pruned))
+    }
+
+    /// As [`Engine::classify`], with the rule that the policy chooses for the batch.
+    ///
+    /// # Errors
+    /// As of [`Engine::classify`].
+    pub async fn classify_by(
+        &mut self,
+        policy: &Policy,
+        inputs: &[Input<'_>],
+        outputs: &Outputs,
+    ) -> Result<(Decision, Vec<Classification>)> {
+        let tokens = self.prepare(inputs)?;
+        let size = self.model.config().encoder_size();
+        let mut decision = policy.decide(tokens.iter().map(|tokens| size.dense(tokens.len())).sum());
+        if tokens.iter().any(|tokens| tokens.len() > MAX_PRUNED_TOKENS) {
+            decision.prune = Prune::Dense;
+        }
+        let results = self.classify_tokens(tokens, &decision.prune, outputs).await?;
+        Ok((decision, results))
+    }
+
+    /// Numbers that no kernel can take a short cut with.
+    fn made_up(&self, size: usize) -> Vec<Tokens> {
+        match &self.model.config().input {
+            InputConfig::Text(text) => {
+                let num_tokens = TOKENS[size].min(text.max_position_embeddings);
+                let input_ids = (0..num_tokens).map(|place| (place * 7919 % text.vocab_size) as u32).collect();
+                vec![Tokens::Text(TextTokens {
+                    input_ids,
+                    token_type_ids: vec![0; num_tokens],
+                    tokens: vec![String::new(); num_tokens],
+                    truncated: false,
+                })]
+            }
+            InputConfig::Image(image) => {
+                let num_tokens = image.num_tokens();
+                let stride = crate::tensor::row_stride(image.patch_values());
+                let mut rows: Vec<f32> =
+                    (0..num_tokens * stride).map(|at| (at * 7919 % 511) as f32 / 255.0 - 1.0).collect();
+                // `[CLS]` has no patch, and what is beyond a patch is padding.
+                rows[..stride].fill(0.0);
+                rows.chunks_mut(stride).for_each(|row| row[image.patch_values()..].fill(0.0));
+                vec![Tokens::Patches { rows, num_tokens }; IMAGES[size]]
+            }
+        }
+    }
+}
