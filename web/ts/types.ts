@@ -133,7 +133,7 @@ export interface Result {
     /** Whether the text lost its end to the model's position limit. */
     truncated: boolean;
     flops: Flops;
-    /** Time of the computation in the worker, milliseconds. */
+    /** Time of the computation in the worker, milliseconds; of a batch's result that of the whole batch. */
     ms: number;
     /** The pixels that the model saw of an image. */
     resized: ImageData | null;
