@@ -57,4 +57,4 @@ pub use models::{
     Preprocessor, PruneConfig, Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
-pub use pruning::{Contribution, Decision, EncoderSize, Flops, Policy, Prune, Ratio, Ratios, Why};
+pub use pruning::{Contribution, Decision, EncoderSize, Flops, Policy, Prune, PruneMode, Ratio, Ratios, Why};

@@ -1,16 +1,20 @@
-// What pruning saves on this visitor's device: dense against the rules, in turn, for texts of several lengths.
+// What pruning saves on this visitor's device: dense against the rules, in turn, for batches of texts of several lengths.
 
 import { Sttabt, type BackendChoice, type Prune, type Result } from "sttabt";
 import { flops, h, milliseconds, percent, setAttributes } from "./dom";
 import { ruleName } from "./figures";
 
 const WORDS = "the plot is thin and the dialogue is worse yet I enjoyed every minute of this strange little film ".repeat(40).split(" ");
+const BATCHES = [1, 8, 32];
 const LENGTHS = [16, 32, 128, 256];
 const RULES: Prune[] = [{ rule: "dense" }, { rule: "topk", ratio: 0.5 }, { rule: "topk", ratio: 0.3 }, { rule: "concrete" }];
-const WARM_UP_ROUNDS = 1;
-const ROUNDS = 7;
+/** What takes long gets fewer rounds: none begins when a length has had so many, or so much time. */
+const MAX_ROUNDS = 7;
+const MAX_MS = 10_000;
 
+/** One rule for batches of one size and length; times and FLOPs are those of a whole batch. */
 interface Row {
+    batch: number;
     tokens: number;
     prune: string;
     rounds: number;
@@ -22,12 +26,38 @@ interface Row {
     flops_of_dense: number;
 }
 
+const COLUMNS: [name: string, text: (row: Row) => string][] = [
+    ["batch", (row) => String(row.batch)],
+    ["tokens", (row) => String(row.tokens)],
+    ["rule", (row) => row.prune],
+    ["kept", (row) => percent(row.retention)],
+    ["FLOPs", (row) => flops(row.flops.total)],
+    ["FLOPs of dense", (row) => percent(row.flops_of_dense)],
+    ["rounds", (row) => String(row.rounds)],
+    ["median", (row) => milliseconds(row.ms.median)],
+    ["best", (row) => milliseconds(row.ms.min)],
+    ["time of dense", (row) => percent(row.time_of_dense)],
+];
+
 export class BenchmarkPanel {
-    readonly #start = h("button", { type: "button" }, ["Measure this device"], { click: () => void this.#measure() });
+    readonly #batch = h(
+        "select",
+        {},
+        BATCHES.map((batch) => h("option", { value: batch }, [batch === 1 ? "1 text" : `${batch} texts`])),
+    );
+    readonly #length = h("select", {}, [
+        h("option", { value: "" }, ["all, in turn"]),
+        ...LENGTHS.map((length) => h("option", { value: length }, [`${length} tokens`])),
+    ]);
+    readonly #start = h("button", { type: "button" }, [], { click: () => (this.#stop ? this.#stop.abort() : void this.#measure()) });
     readonly #copy = h("button", { type: "button", hidden: true }, ["Copy as JSON"], { click: () => void this.#copyJson() });
     readonly #progress = h("progress", { hidden: true, "aria-label": "benchmark" });
-    readonly #table = h("div", { class: "card scroll", role: "region", tabindex: 0, "aria-label": "Benchmark" });
-    #report: { environment: object; runs: Row[] } | null = null;
+    readonly #status = h("p", { class: "hint", role: "status" }, ["Nothing measured yet."]);
+    readonly #table = h("div", { class: "card scroll", role: "region", tabindex: 0, "aria-label": "Benchmark", hidden: true });
+    /** Ends what is being measured. */
+    #stop: AbortController | null = null;
+    #environment: object = {};
+    #runs: Row[] = [];
 
     constructor(
         root: HTMLElement,
@@ -35,96 +65,102 @@ export class BenchmarkPanel {
         private readonly onError: (message: string | null) => void,
         private readonly onModel: (model: Sttabt) => void,
     ) {
+        this.#setRunning(null);
         root.append(
             h("p", {}, [
-                `Dense against the rules on this device: the text model, one text at a time, ${LENGTHS.join(", ")} tokens, ${ROUNDS} rounds in turn after a warm-up.`,
+                `Dense against the rules on this device: the text model, ${MAX_ROUNDS} rounds in turn after a warm-up, fewer where they take long.`,
             ]),
-            h("div", { class: "row" }, [this.#start, this.#copy, this.#progress]),
+            h("div", { class: "row" }, [
+                h("label", {}, ["Batch ", this.#batch]),
+                h("label", {}, ["Length ", this.#length]),
+                this.#start,
+                this.#copy,
+                this.#progress,
+            ]),
+            this.#status,
             this.#table,
         );
     }
 
-    open(): void {
-        if (!this.#report) this.#table.replaceChildren(h("p", { class: "hint" }, ["Nothing measured yet."]));
-    }
-
     async #measure(): Promise<void> {
-        setAttributes(this.#start, { disabled: true });
-        setAttributes(this.#progress, { hidden: false, value: 0, max: LENGTHS.length * (ROUNDS + WARM_UP_ROUNDS) });
+        const stop = new AbortController();
+        const { signal } = stop;
+        this.#setRunning(stop);
+        this.onError(null);
         let model: Sttabt | null = null;
+        let says = "";
         try {
-            model = await Sttabt.load({ url: "models/sst2-minilm", backend: this.backend });
+            this.#status.textContent = "Loading the text model …";
+            model = await Sttabt.load({ url: "models/sst2-minilm", backend: this.backend, signal });
             this.onModel(model);
-            const { backend } = model;
-            const runs: Row[] = [];
-            for (const length of LENGTHS) {
-                this.#table.replaceChildren(h("p", { class: "hint" }, [`Measuring ${length} tokens …`]));
-                runs.push(...(await this.#measureLength(model, length)));
+            this.#environment = { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...model.backend };
+            const batch = Number(this.#batch.value);
+            const lengths = LENGTHS.filter((length) => ["", String(length)].includes(this.#length.value));
+            this.#progress.max = lengths.length;
+            for (const [index, length] of lengths.entries()) {
+                this.#status.textContent = `Measuring ${batch} × ${length} tokens …`;
+                await this.#measureLength(model, batch, length, signal, (share) => (this.#progress.value = index + share));
             }
-            this.#report = { environment: { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...backend }, runs };
-            this.#show(runs);
-            this.onError(null);
+            says = "Measured.";
         } catch (error) {
-            this.onError(error instanceof Error ? error.message : String(error));
+            if (signal.aborted) says = "Stopped. What was measured stays.";
+            else this.onError(error instanceof Error ? error.message : String(error));
         } finally {
             model?.dispose();
-            setAttributes(this.#start, { disabled: false });
-            setAttributes(this.#progress, { hidden: true });
+            this.#status.textContent = says;
+            this.#setRunning(null);
         }
     }
 
-    async #measureLength(model: Sttabt, length: number): Promise<Row[]> {
+    /** Shows its rows after every round; `onShare` is told how much of the rounds is done. */
+    async #measureLength(model: Sttabt, batch: number, length: number, signal: AbortSignal, onShare: (share: number) => void): Promise<void> {
         // Every word is one token; [CLS] and [SEP] are two more.
-        const text = WORDS.slice(0, length - 2).join(" ");
+        const texts = Array.from({ length: batch }, (_, first) => WORDS.slice(first, first + length - 2).join(" "));
         const times = RULES.map((): number[] => []);
-        const last: Result[] = [];
-        for (let round = 0; round < ROUNDS + WARM_UP_ROUNDS; round++) {
-            for (const [index, prune] of RULES.entries()) {
-                const result = await model.classify(text, { prune });
-                last[index] = result;
-                if (round >= WARM_UP_ROUNDS) times[index]?.push(result.ms);
-            }
-            this.#progress.value++;
+        let share = 0;
+        let ms = 0;
+        for (let round = 0; share < 1; round++) {
+            const results: Result[][] = [];
+            for (const prune of RULES) results.push(await model.classifyBatch(texts, { prune, signal }));
+            // The first warms up.
+            if (round === 0) continue;
+            results.forEach(([one], index) => {
+                times[index]?.push(one?.ms ?? NaN);
+                ms += one?.ms ?? NaN;
+            });
+            this.#show(results.map((results, index) => row(results, times[index] ?? [], times[0] ?? [])));
+            share = Math.max(round / MAX_ROUNDS, ms / MAX_MS);
+            onShare(share);
         }
-        const median = (values: number[]) => values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? NaN;
-        const denseMs = median(times[0] ?? []);
-        return last.map((result, index) => ({
-            tokens: result.numTokens,
-            prune: ruleName(result.prune),
-            rounds: ROUNDS,
-            ms: { min: Math.min(...(times[index] ?? [])), median: median(times[index] ?? []) },
-            flops: result.flops,
-            retention: result.retention,
-            time_of_dense: median(times[index] ?? []) / denseMs,
-            flops_of_dense: result.flops.total / result.flops.dense,
-        }));
     }
 
-    #show(runs: Row[]): void {
-        const columns = ["tokens", "rule", "kept", "FLOPs", "FLOPs of dense", "median", "best", "time of dense"];
-        const head = columns.map((text) => h("th", { scope: "col" }, [text]));
-        const rows = runs.map((row) =>
-            h(
-                "tr",
-                {},
-                [
-                    String(row.tokens),
-                    row.prune,
-                    percent(row.retention),
-                    flops(row.flops.total),
-                    percent(row.flops_of_dense),
-                    milliseconds(row.ms.median),
-                    milliseconds(row.ms.min),
-                    percent(row.time_of_dense),
-                ].map((text) => h("td", {}, [text])),
-            ),
+    #setRunning(stop: AbortController | null): void {
+        this.#stop = stop;
+        this.#start.textContent = stop ? "Stop measuring" : "Measure this device";
+        for (const select of [this.#batch, this.#length]) setAttributes(select, { disabled: stop !== null });
+        setAttributes(this.#progress, { hidden: stop === null, value: 0 });
+    }
+
+    /** Puts rows in the place of those of the same batch and length. */
+    #show(rows: Row[]): void {
+        const isNew = ({ batch, tokens }: Row) => rows.some((row) => row.batch === batch && row.tokens === tokens);
+        this.#runs = [...this.#runs.filter((row) => !isNew(row)), ...rows];
+        this.#runs.sort((one, other) => one.batch - other.batch || one.tokens - other.tokens);
+        const head = COLUMNS.map(([name]) => h("th", { scope: "col" }, [name]));
+        const body = this.#runs.map((row) => h("tr", {}, COLUMNS.map(([, text]) => h("td", {}, [text(row)]))));
+        this.#table.replaceChildren(
+            h("table", { class: "cost" }, [
+                h("caption", {}, ["Times and FLOPs are those of a whole batch."]),
+                h("thead", {}, [h("tr", {}, head)]),
+                h("tbody", {}, body),
+            ]),
         );
-        this.#table.replaceChildren(h("table", { class: "cost" }, [h("thead", {}, [h("tr", {}, head)]), h("tbody", {}, rows)]));
+        setAttributes(this.#table, { hidden: false });
         setAttributes(this.#copy, { hidden: false });
     }
 
     async #copyJson(): Promise<void> {
-        const text = JSON.stringify(this.#report, null, 2);
+        const text = JSON.stringify({ environment: this.#environment, runs: this.#runs }, null, 2);
         const said = await navigator.clipboard.writeText(text).then(
             () => "Copied",
             () => "The clipboard is closed to this page",
@@ -132,4 +168,34 @@ export class BenchmarkPanel {
         this.#copy.textContent = said;
         setTimeout(() => (this.#copy.textContent = "Copy as JSON"), 1500);
     }
+}
+
+function median(values: number[]): number {
+    const sorted = values.toSorted((one, other) => one - other);
+    const middle = (sorted.length - 1) / 2;
+    return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle)] ?? NaN)) / 2;
+}
+
+/** What a batch's results and its times say, beside the times of dense. */
+function row(results: Result[], times: number[], denseTimes: number[]): Row {
+    const [first] = results;
+    if (!first) throw new Error("a batch without results");
+    const sum = (value: (result: Result) => number) => results.reduce((total, result) => total + value(result), 0);
+    const flops = {
+        dense: sum(({ flops }) => flops.dense),
+        pruned: sum(({ flops }) => flops.pruned),
+        approx: sum(({ flops }) => flops.approx),
+        total: sum(({ flops }) => flops.total),
+    };
+    return {
+        batch: results.length,
+        tokens: first.numTokens,
+        prune: ruleName(first.prune),
+        rounds: times.length,
+        ms: { min: Math.min(...times), median: median(times) },
+        flops,
+        retention: sum(({ retention }) => retention) / results.length,
+        time_of_dense: median(times) / median(denseTimes),
+        flops_of_dense: flops.total / flops.dense,
+    };
 }

@@ -78,7 +78,7 @@ const images: Panel = new Panel({
         return view;
     },
 });
-const benchmark = new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
+new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
 
 /** How many layers the image model has, once it is there. */
 let numImageLayers = Infinity;
@@ -166,7 +166,6 @@ function open(tab: Tab): void {
     }
     if (tab === "text") classifyText();
     if (tab === "images") void images.refresh();
-    if (tab === "benchmark") benchmark.open();
 }
 
 TABS.forEach((name, index) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use sttabt::{Error, Prune};
+use sttabt::{Error, PruneMode};
 
 use super::{ColumnArgs, DeviceArgs, ModelArgs};
 
@@ -49,25 +49,8 @@ const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
 
-/// What `--prune` asks for.
-#[derive(Clone)]
-pub enum Choice {
-    Rule(Prune),
-    /// This rule, or the model's own, or dense, whatever is fastest here.
-    Auto(Option<Prune>),
-}
-
-fn choice(text: &str) -> Result<Choice, String> {
-    let choice = match text.strip_prefix("auto") {
-        Some("") => Ok(Choice::Auto(None)),
-        Some(named) if named.starts_with(':') => rule(&named[1..]).map(Some).map(Choice::Auto),
-        _ => rule(text).map(Choice::Rule),
-    };
-    choice.map_err(|reason| format!("{reason}; or auto, auto:RULE"))
-}
-
 /// Clap's message quotes the rule already.
-fn rule(text: &str) -> Result<Prune, String> {
+fn mode(text: &str) -> Result<PruneMode, String> {
     text.parse().map_err(|error| match error {
         Error::Rule { reason, .. } => reason,
         other => other.to_string(),
@@ -81,8 +64,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Which tokens to keep [default: the model's own]
-    #[arg(long, value_name = "RULE", value_parser = choice)]
-    pub prune: Option<Choice>,
+    #[arg(long, value_name = "RULE", value_parser = mode)]
+    pub prune: Option<PruneMode>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, Policy, Prune, Task};
+use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, Policy, Prune, PruneMode, Task};
 
-use super::args::{Choice, ClassifyArgs};
+use super::args::ClassifyArgs;
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
 use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text_input, visible};
@@ -49,12 +49,12 @@ pub enum Plan {
 }
 
 impl Plan {
-    fn new(engine: &mut Engine, choice: Option<&Choice>) -> Result<Self> {
-        let rule = match choice {
-            Some(Choice::Rule(rule)) => return Ok(Self::Rule(rule.clone())),
+    fn new(engine: &mut Engine, mode: Option<&PruneMode>) -> Result<Self> {
+        let rule = match mode {
+            Some(PruneMode::Rule(rule)) => return Ok(Self::Rule(rule.clone())),
             None => return default_rule(engine.model()).map(Self::Rule),
-            Some(Choice::Auto(Some(rule))) => rule.clone(),
-            Some(Choice::Auto(None)) => default_rule(engine.model())?,
+            Some(PruneMode::Auto(Some(rule))) => rule.clone(),
+            Some(PruneMode::Auto(None)) => default_rule(engine.model())?,
         };
         if rule == Prune::Dense {
             return Ok(Self::Rule(rule));

@@ -7,6 +7,6 @@ mod why;
 
 pub use flops::{EncoderSize, Flops};
 pub(crate) use policy::Cost;
-pub use policy::{Decision, Policy};
+pub use policy::{Decision, Policy, PruneMode};
 pub use rule::{Prune, Ratio, Ratios};
 pub use why::{Choice, Contribution, Found, Why, why};

@@ -1,6 +1,37 @@
 //! Whether pruning pays: FLOPs saved are not always time saved, and what a device saves shows in what it has needed before.
 
+use std::str::FromStr;
+
 use super::Prune;
+use crate::error::{Error, Result};
+
+/// What a caller asks for: a rule, or `auto`, `auto:RULE`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PruneMode {
+    /// This rule.
+    Rule(Prune),
+    /// This rule, or without one the model's own, where that is faster than dense: see [`Policy`].
+    Auto(Option<Prune>),
+}
+
+impl FromStr for PruneMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mode = match text.strip_prefix("auto") {
+            Some("") => Ok(Self::Auto(None)),
+            Some(named) if named.starts_with(':') => named[1..].parse().map(|rule| Self::Auto(Some(rule))),
+            _ => text.parse().map(Self::Rule),
+        };
+        mode.map_err(|error| match error {
+            // What is wrong with a known rule has nothing to do with `auto`.
+            Error::Rule { reason, .. } if reason.starts_with("expected") => {
+                Error::Rule { rule: text.to_owned(), reason: format!("{reason}; or auto, auto:RULE") }
+            }
+            other => other,
+        })
+    }
+}
 
 /// A measured run.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,86 +2,11 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { launch } from "./launch.mjs";
 import { native, root } from "./native.mjs";
-import { serve } from "./server.mjs";
-
-const browserName = process.argv[2] ?? "chromium";
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const TIMEOUT = { timeout: 30_000 };
-
-let server, browser;
-const problems = [];
-
-before(async () => {
-    server = await serve({ "/": `${root}demo/dist/` });
-    browser = await launch(browserName, { camera: true });
-});
-
-after(async () => {
-    await browser?.close();
-    await server?.close();
-});
-
-/** Opens the page; `expects` are console messages that belong to the case. */
-async function withPage(address, body, { from = browser, width = 1280, height = 900, expects = null } = {}) {
-    const page = await from.newPage();
-    page.on("pageerror", (error) => problems.push(`page error: ${error.message}`));
-    page.on("console", (message) => {
-        const text = `${message.type()}: ${message.text()}`;
-        if (["error", "warn", "warning"].includes(message.type()) && !expects?.test(text)) problems.push(`console: ${text}`);
-    });
-    page.on("request", (request) => {
-        const url = new URL(request.url());
-        if (url.protocol.startsWith("http") && url.port !== String(server.port)) problems.push(`request: ${url}`);
-    });
-    await page.setViewport({ width, height });
-    await page.goto(server.url + address);
-    try {
-        return await body(page);
-    } finally {
-        await page.close();
-    }
-}
-
-/** The result that the open tab exports, once it is one that `accepts`. */
-async function result(page, accepts = () => true) {
-    const deadline = Date.now() + TIMEOUT.timeout;
-    while (Date.now() < deadline) {
-        const text = await page.evaluate(() => document.querySelector("section:not([hidden]) [data-part=json]")?.textContent);
-        const found = text ? JSON.parse(text) : null;
-        const isLive = found && (found.prune.rule === "dense" || found.tokenScores);
-        if (isLive && accepts(found)) return found;
-        await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    const says = await page.evaluate(() => document.body.innerText);
-    assert.fail(`no result that ${accepts}; the page says:\n${says.slice(0, 1500)}`);
-}
-
-const visible = (page, text) =>
-    page.waitForFunction((text) => document.body.innerText.includes(text), TIMEOUT, text);
-const errorText = (page, pattern) =>
-    page.waitForFunction(
-        (pattern) => {
-            const texts = [...document.querySelectorAll("[role=alert]:not([hidden])")].map((place) => place.textContent);
-            return texts.find((text) => new RegExp(pattern).test(text)) ?? null;
-        },
-        TIMEOUT,
-        pattern,
-    );
-const setValue = (page, selector, value) =>
-    page.$eval(
-        selector,
-        (element, value) => {
-            element.value = value;
-            element.dispatchEvent(new Event("input", { bubbles: true }));
-            element.dispatchEvent(new Event("change", { bubbles: true }));
-        },
-        value,
-    );
+import { axe, browserName, errorText, problems, result, server, setValue, TIMEOUT, visible, withPage } from "./visit.mjs";
 
 test("a text is classified as the command does it", () =>
     withPage("", async (page) => {
@@ -451,17 +376,6 @@ test("the camera runs on and tells its frames per second", () =>
         await visible(page, "frames per second");
         await page.evaluate(() => [...document.querySelectorAll("#images button")].find((button) => button.textContent === "Stop camera").click());
         await page.waitForFunction(() => !document.body.innerText.includes("frames per second"), TIMEOUT);
-    }));
-
-test("the benchmark measures and reports", () =>
-    withPage("?backend=cpu#tab=benchmark", async (page) => {
-        await page.waitForFunction(() => !document.querySelector("#benchmark").hidden, TIMEOUT);
-        await page.evaluate(() => [...document.querySelectorAll("#benchmark button")].find((button) => /^Measure/.test(button.textContent)).click());
-        await page.waitForSelector("#benchmark tbody tr", { timeout: 120_000 });
-        const rows = await page.$$eval("#benchmark tbody tr", (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
-        assert.equal(rows[0][1], "dense");
-        assert.equal(rows[0].at(-1), "100 %");
-        assert.ok(rows.length >= 8);
     }));
 
 test("software adapters and browsers without WebGPU are answered by the CPU, and the page says so", async () => {

@@ -1,9 +1,9 @@
-//! What a call brings with it from JavaScript: a flag that cancels it, and a picture.
+//! What a call brings with it from JavaScript: its inputs, and a flag that cancels it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sttabt::Picture;
+use sttabt::{Input, Picture};
 use wasm_bindgen::prelude::*;
 
 use crate::error::js_error;
@@ -35,7 +35,7 @@ impl CancelFlag {
 
 /// A decoded picture.
 #[wasm_bindgen]
-pub struct Image(Picture);
+pub struct Image(Rc<Picture>);
 
 #[wasm_bindgen]
 impl Image {
@@ -44,7 +44,7 @@ impl Image {
     /// # Errors
     /// Kind `input`, naming what is wrong with the file.
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, JsValue> {
-        Picture::decode(name, bytes).map(Image).map_err(|error| js_error("input", &error.to_string()))
+        Picture::decode(name, bytes).map(Rc::new).map(Image).map_err(|error| js_error("input", &error.to_string()))
     }
 
     /// Takes RGBA pixels as `ImageData` holds them; alpha is dropped.
@@ -53,12 +53,61 @@ impl Image {
     /// Kind `input` when the sizes do not fit together.
     pub fn from_rgba(width: usize, height: usize, rgba: &[u8]) -> Result<Image, JsValue> {
         let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Picture::from_rgb(width, height, rgb).map(Image).map_err(|error| js_error("input", &error.to_string()))
+        Picture::from_rgb(width, height, rgb)
+            .map(Rc::new)
+            .map(Image)
+            .map_err(|error| js_error("input", &error.to_string()))
     }
 }
 
 impl Image {
     pub(crate) fn picture(&self) -> &Picture {
         &self.0
+    }
+}
+
+/// What a call classifies, in the order of its results.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Inputs(Vec<Given>);
+
+enum Given {
+    Text(String, Option<String>),
+    Image(Rc<Picture>),
+}
+
+impl Given {
+    fn as_core(&self) -> Input<'_> {
+        match self {
+            Self::Text(text, None) => Input::Text(text),
+            Self::Text(text, Some(pair)) => Input::Pair(text, pair),
+            Self::Image(picture) => Input::Image(picture),
+        }
+    }
+}
+
+#[wasm_bindgen]
+impl Inputs {
+    /// No inputs yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a text, or a pair of texts.
+    pub fn push_text(&mut self, text: String, text_pair: Option<String>) {
+        self.0.push(Given::Text(text, text_pair));
+    }
+
+    /// Adds an image.
+    pub fn push_image(&mut self, image: &Image) {
+        self.0.push(Given::Image(Rc::clone(&image.0)));
+    }
+}
+
+impl Inputs {
+    /// As the core takes them.
+    pub(crate) fn as_core(&self) -> Vec<Input<'_>> {
+        self.0.iter().map(Given::as_core).collect()
     }
 }

@@ -6,22 +6,16 @@ use std::task::Poll;
 
 use js_sys::{Function, Promise};
 use sttabt::{
-    BackendKind, BackendOptions, Classification, Engine, Error, Input, Model, Outputs, Picture, Prune, self_test,
+    BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, Prune,
+    PruneMode, self_test,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::call::{CancelFlag, Image};
+use crate::call::{CancelFlag, Image, Inputs};
 use crate::error::{from_core, js_error};
 use crate::files::ModelBytes;
 use crate::json::{ResultJson, backend_info, model_info, why_json};
-
-/// What a call classifies.
-#[derive(Clone, Copy)]
-enum Given<'a> {
-    Text(&'a str, Option<&'a str>),
-    Image(&'a Picture),
-}
 
 /// A model on a device.
 #[wasm_bindgen]
@@ -34,9 +28,21 @@ pub struct Classifier {
     on_note: Function,
     /// The last call of `why`: what it asked for, and the run with its attention maps.
     explained: Option<(String, Classification)>,
+    /// What `auto` has measured on this device, and for which rule.
+    policy: Option<Policy>,
     /// Runs that a test will have fail.
     losses_due: u32,
 }
+
+#[wasm_bindgen]
+extern "C" {
+    /// Milliseconds.
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn now_ms() -> f64;
+}
+
+/// What a run gives: results, and what `auto` expected.
+type Run = (Vec<Classification>, Option<Decision>);
 
 #[wasm_bindgen]
 impl Classifier {
@@ -59,7 +65,7 @@ impl Classifier {
             _ => return Err(js_error("input", &format!("backend `{backend}`: expected auto, gpu or cpu"))),
         };
         let engine = open_engine(&mut model, kind, &next_task, &on_note).await?;
-        Ok(Self { engine, kind, next_task, on_note, explained: None, losses_due: 0 })
+        Ok(Self { engine, kind, next_task, on_note, explained: None, policy: None, losses_due: 0 })
     }
 
     /// `ModelInfo` as JSON.
@@ -85,64 +91,41 @@ impl Classifier {
         Ok(resized.rgb().chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect())
     }
 
-    /// Classifies a text, or a pair of texts; `Result` as JSON.
+    /// Classifies all inputs in one run; an array of `Result` as JSON, in their order.
     ///
     /// # Errors
     /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
-    pub async fn classify_text(
-        &mut self,
-        text: String,
-        text_pair: Option<String>,
-        prune: String,
-        cancel: &CancelFlag,
-    ) -> Result<String, JsValue> {
-        let given = Given::Text(&text, text_pair.as_deref());
-        self.classify(given, &prune, cancel).await
+    pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<String, JsValue> {
+        let outputs = Outputs { token_scores: true, attention_maps: false };
+        let (results, decision) = self.run(&inputs, &prune, &outputs, cancel).await?;
+        let results: Vec<ResultJson<'_>> =
+            results.iter().map(|result| ResultJson::new(result, decision.as_ref())).collect();
+        serde_json::to_string(&results).map_err(|error| js_error("internal", &error.to_string()))
     }
 
-    /// Classifies an image; `Result` as JSON.
+    /// Why a token or patch of the one input survived a layer, or did not; `Why` as JSON. `key` tells inputs with their rules
+    /// apart.
     ///
     /// # Errors
-    /// As for texts.
-    pub async fn classify_image(
+    /// As for `classify`.
+    pub async fn why(
         &mut self,
-        image: &Image,
+        inputs: Inputs,
         prune: String,
-        cancel: &CancelFlag,
-    ) -> Result<String, JsValue> {
-        self.classify(Given::Image(image.picture()), &prune, cancel).await
-    }
-
-    /// Why a text's token survived a layer, or did not; `Why` as JSON.
-    ///
-    /// # Errors
-    /// As for `classify_text`.
-    pub async fn why_text(
-        &mut self,
-        text: String,
-        text_pair: Option<String>,
-        prune: String,
+        key: String,
         layer: usize,
         position: usize,
     ) -> Result<String, JsValue> {
-        let key = format!("{text:?} {text_pair:?} {prune}");
-        self.why(Given::Text(&text, text_pair.as_deref()), key, &prune, layer, position).await
-    }
-
-    /// Why an image's patch survived a layer, or did not. `image_id` tells images apart.
-    ///
-    /// # Errors
-    /// As for `classify_image`.
-    pub async fn why_image(
-        &mut self,
-        image: &Image,
-        image_id: u32,
-        prune: String,
-        layer: usize,
-        position: usize,
-    ) -> Result<String, JsValue> {
-        let key = format!("{image_id} {prune}");
-        self.why(Given::Image(image.picture()), key, &prune, layer, position).await
+        if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
+            let outputs = Outputs { token_scores: true, attention_maps: true };
+            let (mut results, _) = self.run(&inputs, &prune, &outputs, &CancelFlag::new()).await?;
+            self.explained = results.pop().map(|result| (key, result));
+        }
+        let Some((_, result)) = &self.explained else {
+            return Err(js_error("internal", "no run to explain"));
+        };
+        let why = result.why(self.engine.model(), layer, position).map_err(|error| from_core(&error))?;
+        Ok(why_json(&why).to_string())
     }
 
     /// Loses the GPU as a driver reset would, in the next so many runs, those on a new device included: for tests.
@@ -152,47 +135,16 @@ impl Classifier {
 }
 
 impl Classifier {
-    async fn classify(&mut self, given: Given<'_>, prune: &str, cancel: &CancelFlag) -> Result<String, JsValue> {
-        let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
-        let outputs = Outputs { token_scores: true, attention_maps: false };
-        let result = self.run(given, &prune, &outputs, cancel).await?;
-        serde_json::to_string(&ResultJson::new(&result)).map_err(|error| js_error("internal", &error.to_string()))
-    }
-
-    async fn why(
-        &mut self,
-        given: Given<'_>,
-        key: String,
-        prune: &str,
-        layer: usize,
-        position: usize,
-    ) -> Result<String, JsValue> {
-        if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
-            let prune: Prune = prune.parse().map_err(|error| from_core(&error))?;
-            let outputs = Outputs { token_scores: true, attention_maps: true };
-            let result = self.run(given, &prune, &outputs, &CancelFlag::new()).await?;
-            self.explained = Some((key, result));
-        }
-        let Some((_, result)) = &self.explained else {
-            return Err(js_error("internal", "no run to explain"));
-        };
-        let why = result.why(self.engine.model(), layer, position).map_err(|error| from_core(&error))?;
-        Ok(why_json(&why).to_string())
-    }
-
     /// One run; on a lost device, one more on a new device, and then another.
     async fn run(
         &mut self,
-        given: Given<'_>,
-        prune: &Prune,
+        inputs: &Inputs,
+        prune: &str,
         outputs: &Outputs,
         cancel: &CancelFlag,
-    ) -> Result<Classification, JsValue> {
-        let inputs = [match given {
-            Given::Text(text, None) => Input::Text(text),
-            Given::Text(text, Some(pair)) => Input::Pair(text, pair),
-            Given::Image(picture) => Input::Image(picture),
-        }];
+    ) -> Result<Run, JsValue> {
+        let mode: PruneMode = prune.parse().map_err(|error| from_core(&error))?;
+        let inputs = inputs.as_core();
         let mut num_losses = 0;
         loop {
             if self.losses_due > 0 {
@@ -202,7 +154,7 @@ impl Classifier {
                 }
             }
             let outcome = {
-                let mut run = pin!(self.engine.classify(&inputs, prune, outputs));
+                let mut run = pin!(run_mode(&mut self.engine, &mut self.policy, &inputs, &mode, outputs));
                 // Dropped when cancelled: the engine starts afresh with the next call.
                 poll_fn(
                     |context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) },
@@ -211,9 +163,7 @@ impl Classifier {
             };
             match outcome {
                 None => return Err(js_error("aborted", "aborted")),
-                Some(Ok(mut results)) => {
-                    return results.pop().ok_or_else(|| js_error("internal", "no result"));
-                }
+                Some(Ok(run)) => return Ok(run),
                 Some(Err(error @ Error::DeviceLost { .. })) => {
                     num_losses += 1;
                     if num_losses > MAX_LOSSES {
@@ -221,6 +171,7 @@ impl Classifier {
                         return Err(js_error("device", &message));
                     }
                     note(&self.on_note, &format!("{error}; computing again on a new device"));
+                    self.policy = None;
                     let mut model = self.engine.model().clone();
                     self.engine = open_engine(&mut model, self.kind, &self.next_task, &self.on_note).await?;
                 }
@@ -228,6 +179,29 @@ impl Classifier {
             }
         }
     }
+}
+
+/// One run under a rule, or under the policy, which is measured when it is first needed.
+async fn run_mode(
+    engine: &mut Engine,
+    policy: &mut Option<Policy>,
+    inputs: &[Input<'_>],
+    mode: &PruneMode,
+    outputs: &Outputs,
+) -> sttabt::Result<Run> {
+    let rule = match mode {
+        PruneMode::Rule(rule) => rule.clone(),
+        PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
+    };
+    if rule == Prune::Dense || matches!(mode, PruneMode::Rule(_)) {
+        return Ok((engine.classify(inputs, &rule, outputs).await?, None));
+    }
+    let policy = match policy.take().filter(|policy| *policy.prune() == rule) {
+        Some(known) => policy.insert(known),
+        None => policy.insert(engine.measure_policy(&rule, &now_ms).await?),
+    };
+    let (decision, results) = engine.classify_by(policy, inputs, outputs).await?;
+    Ok((results, Some(decision)))
 }
 
 /// New devices after a loss, in one call.

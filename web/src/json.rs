@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sttabt::{BackendInfo, Classification, InputConfig, Model, Prune, Why};
+use sttabt::{BackendInfo, Classification, Decision, InputConfig, Model, Prune, Why};
 
 /// `ModelInfo`
 pub fn model_info(model: &Model) -> Value {
@@ -86,11 +86,12 @@ pub struct ResultJson<'a> {
     retention: f64,
     truncated: bool,
     flops: Value,
+    expected: Option<Value>,
 }
 
 impl<'a> ResultJson<'a> {
     /// Of a classification.
-    pub fn new(result: &'a Classification) -> Self {
+    pub fn new(result: &'a Classification, decision: Option<&Decision>) -> Self {
         let flops = &result.flops;
         Self {
             prune: prune(&result.prune),
@@ -106,6 +107,7 @@ impl<'a> ResultJson<'a> {
             label_index: result.label_index,
             retention: result.retention,
             truncated: result.truncated,
+            expected: decision.map(|decision| json!({ "denseMs": decision.dense_ms, "prunedMs": decision.pruned_ms })),
             flops: json!({
                 "dense": flops.dense, "pruned": flops.pruned, "approx": flops.approx, "total": flops.total(),
             }),

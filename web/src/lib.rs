@@ -9,6 +9,6 @@ mod error;
 mod files;
 mod json;
 
-pub use call::{CancelFlag, Image};
+pub use call::{CancelFlag, Image, Inputs};
 pub use classifier::Classifier;
 pub use files::ModelBytes;

@@ -30,8 +30,8 @@ export class Sttabt {
     #loaded: Answers["load"] | null = null;
     /** Why no call can be answered any more. */
     #end: SttabtError | null = null;
-    /** The image that the worker has. */
-    #sentImage = 0;
+    /** The images that the worker has. */
+    #sentImages = new Set<number>();
     #lastImage = 0;
     readonly #blobs = new WeakMap<Blob, number>();
     #losses = 0;
@@ -79,19 +79,20 @@ export class Sttabt {
 
     /** Calls are answered one after another. */
     async classify(input: Input, options: ClassifyOptions = {}): Promise<Result> {
-        const { prune = this.info.defaultPrune, signal } = options;
-        const rule = ruleText(prune);
-        const given = this.#given(input);
-        const losses = this.#losses;
-        this.#losses = 0;
-        const { result, backend } = await this.#call<"classify">(
-            () => ({ call: "classify", input: this.#send(given), prune: rule, losses }),
-            signal,
-        );
-        this.#state().backend = backend;
-        const why = (layer: number, position: number): Promise<Why> =>
-            this.#call<"why">(() => ({ call: "why", input: this.#send(given), prune: rule, layer, position }));
-        return { ...result, why };
+        const results = await this.#classify([this.#given(input)], options);
+        return results[0] as Result;
+    }
+
+    /**
+     * All inputs in one run; each result is what its input gives alone. `[a, b]` of two texts is a batch of two, `[[a, b]]` one pair.
+     * An input that cannot be classified fails the call, and the error names it by its number, counted from 1. All pictures of a
+     * batch are in memory at once.
+     */
+    async classifyBatch(inputs: readonly Input[], options: ClassifyOptions = {}): Promise<Result[]> {
+        if (!Array.isArray(inputs)) throw new SttabtError("input", "a batch: expected an array of inputs");
+        // Unlike `map`, this does not pass over holes.
+        const given = Array.from(inputs as readonly Input[], (input, index) => this.#given(input, `input ${index + 1}: `));
+        return this.#classify(given, options);
     }
 
     /** Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests. */
@@ -107,6 +108,23 @@ export class Sttabt {
     #state(): Answers["load"] {
         if (!this.#loaded) throw new SttabtError("internal", "no model is loaded");
         return this.#loaded;
+    }
+
+    async #classify(given: WireInput[], { prune = this.info.defaultPrune, signal }: ClassifyOptions): Promise<Result[]> {
+        const rule = ruleText(prune);
+        const losses = this.#losses;
+        this.#losses = 0;
+        const { results, backend } = await this.#call<"classify">(
+            () => ({ call: "classify", inputs: this.#send(given), prune: rule, losses }),
+            signal,
+        );
+        this.#state().backend = backend;
+        return results.map((result, index) => {
+            const one = given.slice(index, index + 1);
+            const why = (layer: number, position: number): Promise<Why> =>
+                this.#call<"why">(() => ({ call: "why", inputs: this.#send(one), prune: ruleText(result.prune), layer, position }));
+            return { ...result, why };
+        });
     }
 
     /** `call` makes the message if it is sent at all: what the worker has is known by what was sent. */
@@ -148,17 +166,19 @@ export class Sttabt {
         this.#pending.clear();
     }
 
-    /** The input as it is now; what the caller does to its buffer later changes nothing. */
-    #given(input: Input): WireInput {
+    /** The input as it is now; what the caller does to its buffer later changes nothing. `where` begins an error. */
+    #given(input: Input, where = ""): WireInput {
         if (typeof input === "string") return { text: input, textPair: null };
         if (Array.isArray(input)) {
             const [text, textPair] = input;
             if (input.length !== 2 || typeof text !== "string" || typeof textPair !== "string") {
-                throw new SttabtError("input", "a pair of texts: expected two strings");
+                throw new SttabtError("input", `${where}a pair of texts: expected two strings`);
             }
             return { text, textPair };
         }
-        return { imageId: this.#imageId(input), image: wireImage(input) };
+        const image = wireImage(input);
+        if (!image) throw new SttabtError("input", `${where}expected a text, a pair of texts, a Blob, bytes or ImageData`);
+        return { imageId: this.#imageId(input), name: where + (input instanceof File ? input.name : "the image"), image };
     }
 
     /** A Blob never changes, and is decoded once for all calls with it. */
@@ -169,28 +189,34 @@ export class Sttabt {
         return id;
     }
 
-    /** The message's input: an image comes along only if the worker has another one. */
-    #send(given: WireInput): WireInput {
-        if ("text" in given) return given;
-        const isThere = given.imageId === this.#sentImage;
-        this.#sentImage = given.imageId;
-        return isThere ? { imageId: given.imageId, image: null } : given;
+    /** The message's inputs: an image comes along only if the worker lacks it. The worker keeps as `keep` does there. */
+    #send(given: WireInput[]): WireInput[] {
+        const known = new Set(this.#sentImages);
+        const inputs = given.map((input) => {
+            if ("text" in input) return input;
+            const isThere = known.has(input.imageId);
+            known.add(input.imageId);
+            return isThere ? { ...input, image: null } : input;
+        });
+        if (known.size > this.#sentImages.size) {
+            this.#sentImages = new Set(given.flatMap((input) => ("text" in input ? [] : [input.imageId])));
+        }
+        return inputs;
     }
 }
 
-function wireImage(input: ImageInput): WireImage {
+function wireImage(input: ImageInput): WireImage | null {
     if (input instanceof ImageData) {
         return { width: input.width, height: input.height, rgba: new Uint8Array(input.data) };
     }
-    if (input instanceof Blob) return { blob: input, name: input instanceof File ? input.name : "the image" };
-    if (input instanceof ArrayBuffer || input instanceof Uint8Array) {
-        return { blob: new Blob([input as BlobPart]), name: "the image" };
-    }
-    throw new SttabtError("input", "expected a text, a pair of texts, a Blob, bytes or ImageData");
+    if (input instanceof Blob) return input;
+    if (input instanceof ArrayBuffer || input instanceof Uint8Array) return new Blob([input as BlobPart]);
+    return null;
 }
 
 /** As the command takes it: the core's parser says what is wrong with it. */
 function ruleText(prune: Prune): string {
+    if (prune.rule === "auto") return prune.of ? `auto:${ruleText(prune.of)}` : "auto";
     return "ratio" in prune ? `${prune.rule}:${[prune.ratio].flat().join(",")}` : prune.rule;
 }
 

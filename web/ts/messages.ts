@@ -3,12 +3,15 @@
 import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, Result, Why } from "./types.js";
 
 /** An image file, or RGBA pixels. */
-export type WireImage =
-    | { blob: Blob; name: string }
-    | { width: number; height: number; rgba: Uint8Array };
+export type WireImage = Blob | { width: number; height: number; rgba: Uint8Array };
 
-/** A text or a pair; or an image, which comes along unless the worker has it already. */
-export type WireInput = { text: string; textPair: string | null } | { imageId: number; image: WireImage | null };
+/** A text or a pair. */
+export type WireText = { text: string; textPair: string | null };
+
+/** An image, which comes along unless the worker has it already; `name` is for errors. */
+export type WireImageInput = { imageId: number; name: string; image: WireImage | null };
+
+export type WireInput = WireText | WireImageInput;
 
 export type WireResult = Omit<Result, "why">;
 
@@ -21,18 +24,18 @@ export type Call =
       }
     | {
           call: "classify";
-          input: WireInput;
+          inputs: WireInput[];
           prune: string;
           /** How often to lose the GPU first, as a driver reset would: for tests. */
           losses: number;
       }
-    | { call: "why"; input: WireInput; prune: string; layer: number; position: number };
+    | { call: "why"; inputs: WireInput[]; prune: string; layer: number; position: number };
 
 export type ToWorker = { id: number } & (Call | { call: "cancel" });
 
 export interface Answers {
     load: { info: ModelInfo; backend: BackendInfo };
-    classify: { result: WireResult; backend: BackendInfo };
+    classify: { results: WireResult[]; backend: BackendInfo };
     why: Why;
 }
 

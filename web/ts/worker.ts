@@ -1,13 +1,13 @@
 // The worker: one model, one call at a time. It owns the WebAssembly; the page sends messages and never computes.
 
 import { loadFiles, loadUrl } from "./files.js";
-import type { Answers, Call, FromWorker, ToWorker, WireImage, WireInput, WireResult } from "./messages.js";
+import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireResult, WireText } from "./messages.js";
 import { SttabtError, type BackendInfo, type ErrorKind, type ModelInfo, type Progress, type Why } from "./types.js";
-import init, { CancelFlag, Classifier, Image, ModelBytes } from "./wasm/sttabt_web.js";
+import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
-/** The last image that came; decoded when a call first needs it. */
-let image: { id: number; given: WireImage; decoded: Image | null } | null = null;
+/** The images of the last call that brought one, by their ids; decoded when a call first needs them. */
+const images = new Map<number, { given: WireImage; decoded: Image | null }>();
 let running: { id: number; cancel: CancelFlag } | null = null;
 const cancelled = new Set<number>();
 let last: Promise<void> = Promise.resolve();
@@ -37,10 +37,9 @@ self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
 async function answer({ id, ...call }: { id: number } & Call): Promise<void> {
     try {
         // Kept for later calls even if this one is cancelled: the page sends an image once.
-        if ("input" in call) keep(call.input);
+        if ("inputs" in call) keep(call.inputs);
         // A queue of outdated calls must not be computed: their cancellations may be waiting behind this one.
-        await nextTask();
-        if (cancelled.has(id)) throw new SttabtError("aborted", "aborted");
+        await checkpoint(id);
         post({ id, answer: await run(id, call) });
     } catch (error) {
         post({ id, error: wire(error) });
@@ -50,28 +49,41 @@ async function answer({ id, ...call }: { id: number } & Call): Promise<void> {
     running = null;
 }
 
+/** Lets messages in, and ends a call that one of them cancelled. */
+async function checkpoint(id: number): Promise<void> {
+    await nextTask();
+    if (cancelled.has(id)) throw new SttabtError("aborted", "aborted");
+}
+
 async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     if (call.call === "load") return load(call);
-    if (!classifier) throw new SttabtError("internal", "no model is loaded");
-    const prune = call.prune;
-    if (call.call === "why") {
-        const { layer, position } = call;
-        const why = isText(call.input)
-            ? await classifier.why_text(call.input.text, call.input.textPair ?? undefined, prune, layer, position)
-            : await classifier.why_image(await decoded(call.input), call.input.imageId, prune, layer, position);
-        return JSON.parse(why) as Why;
+    const model = classifier;
+    if (!model) throw new SttabtError("internal", "no model is loaded");
+    const { prune } = call;
+    const cancel = new CancelFlag();
+    running = { id, cancel };
+    const given: (WireText | Image)[] = [];
+    for (const input of call.inputs) given.push(isText(input) ? input : await decoded(id, input));
+    // Made when nothing can fail any more, and freed by the call that takes it.
+    const inputs = new Inputs();
+    for (const one of given) {
+        if (one instanceof Image) inputs.push_image(one);
+        else inputs.push_text(one.text, one.textPair ?? undefined);
     }
-    if (call.losses > 0) classifier.lose_device(call.losses);
-    running = { id, cancel: new CancelFlag() };
-    const picture = isText(call.input) ? null : await decoded(call.input);
+    if (call.call === "why") {
+        const key = JSON.stringify([prune, ...call.inputs.map((input) => (isText(input) ? input : input.imageId))]);
+        return JSON.parse(await model.why(inputs, prune, key, call.layer, call.position)) as Why;
+    }
+    if (call.losses > 0) model.lose_device(call.losses);
     const start = performance.now();
-    const result = isText(call.input)
-        ? await classifier.classify_text(call.input.text, call.input.textPair ?? undefined, prune, running.cancel)
-        : await classifier.classify_image(picture as Image, prune, running.cancel);
+    const results = JSON.parse(await model.classify(inputs, prune, cancel)) as WireResult[];
     const ms = performance.now() - start;
     return {
-        result: { ...(JSON.parse(result) as WireResult), ms, resized: picture && resized(classifier, picture) },
-        backend: JSON.parse(classifier.backend()) as BackendInfo,
+        results: results.map((result, index) => {
+            const picture = given[index];
+            return { ...result, ms, resized: picture instanceof Image ? resized(model, picture) : null };
+        }),
+        backend: JSON.parse(model.backend()) as BackendInfo,
     };
 }
 
@@ -94,32 +106,40 @@ async function load({ url, files, backend }: Extract<Call, { call: "load" }>): P
     };
 }
 
-function isText(input: WireInput): input is Extract<WireInput, { text: string }> {
+function isText(input: WireInput): input is WireText {
     return "text" in input;
 }
 
-/** Keeps the image that came with a call, in place of the one before. */
-function keep(input: WireInput): void {
-    if (isText(input) || !input.image) return;
-    image?.decoded?.free();
-    image = { id: input.imageId, given: input.image, decoded: null };
+/** If a call brought an image, keeps it and the call's others in place of those before. */
+function keep(inputs: WireInput[]): void {
+    const needed = inputs.filter((input) => "imageId" in input);
+    if (needed.every(({ image }) => image === null)) return;
+    const ids = new Set(needed.map(({ imageId }) => imageId));
+    for (const [id, { decoded }] of images) {
+        if (ids.has(id)) continue;
+        decoded?.free();
+        images.delete(id);
+    }
+    for (const { imageId, image } of needed) if (image) images.set(imageId, { given: image, decoded: null });
 }
 
 /** The picture of a call, by the core's own decoders. */
-async function decoded({ imageId }: Extract<WireInput, { imageId: number }>): Promise<Image> {
-    if (image?.id !== imageId) throw new SttabtError("internal", "an image that did not come");
-    image.decoded ??= await decode(image.given);
+async function decoded(id: number, { imageId, name }: WireImageInput): Promise<Image> {
+    const image = images.get(imageId);
+    if (!image) throw new SttabtError("internal", "an image that did not come");
+    if (!image.decoded) {
+        await checkpoint(id);
+        image.decoded = await decode(name, image.given);
+    }
     return image.decoded;
 }
 
-async function decode(given: WireImage): Promise<Image> {
-    if ("blob" in given) {
-        const bytes = await given.blob.arrayBuffer().catch((error: unknown) => {
-            throw new SttabtError("input", `${given.name} cannot be read, or is a folder: ${text(error)}`);
-        });
-        return Image.decode(given.name, new Uint8Array(bytes));
-    }
-    return Image.from_rgba(given.width, given.height, given.rgba);
+async function decode(name: string, given: WireImage): Promise<Image> {
+    if (!(given instanceof Blob)) return Image.from_rgba(given.width, given.height, given.rgba);
+    const bytes = await given.arrayBuffer().catch((error: unknown) => {
+        throw new SttabtError("input", `${name} cannot be read, or is a folder: ${text(error)}`);
+    });
+    return Image.decode(name, new Uint8Array(bytes));
 }
 
 /** What the model sees of a picture. */
