@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::f64::consts::PI;
 
+use fearless_simd::{Level, Simd, dispatch};
+
 use super::{Filter, Picture};
 
 /// Bits after the point; 8 are for the value and 2 for the sign and for filters that overshoot.
@@ -20,33 +22,51 @@ struct Taps {
 
 pub(super) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
     let Some(kernel) = Kernel::of(filter) else { return nearest(picture, width, height) };
+    // The loops are plain ones, compiled for each instruction set.
+    let level = Level::new();
     let mut rgb = Cow::Borrowed(&picture.rgb);
     if width != picture.width {
-        rgb = Cow::Owned(resize_rows(&rgb, picture.width, &kernel.taps(picture.width, width)));
+        let taps = kernel.taps(picture.width, width);
+        rgb = Cow::Owned(dispatch!(level, simd => simd.vectorize(
+            #[inline(always)]
+            || resize_rows(&rgb, picture.width, &taps),
+        )));
     }
     if height != picture.height {
-        rgb = Cow::Owned(resize_columns(&rgb, 3 * width, &kernel.taps(picture.height, height)));
+        let taps = kernel.taps(picture.height, height);
+        rgb = Cow::Owned(dispatch!(level, simd => simd.vectorize(
+            #[inline(always)]
+            || resize_columns(&rgb, 3 * width, &taps),
+        )));
     }
     let rgb = rgb.into_owned();
     Picture { width, height, rgb }
 }
 
+#[inline(always)]
 fn resize_rows(rgb: &[u8], from: usize, taps: &[Taps]) -> Vec<u8> {
     let mut resized = Vec::with_capacity(rgb.len() / from * taps.len());
+    // Four values a pixel, for vectors.
+    let mut pixels = vec![[0; 4]; from];
     for row in rgb.chunks_exact(3 * from) {
+        for (pixel, rgb) in pixels.iter_mut().zip(row.as_chunks::<3>().0) {
+            *pixel = [rgb[0].into(), rgb[1].into(), rgb[2].into(), 0];
+        }
         for Taps { first, weights } in taps {
-            let mut sums = [HALF; 3];
-            for (pixel, weight) in row[3 * first..].as_chunks::<3>().0.iter().zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(value) * weight;
+            let mut sums = [HALF; 4];
+            for (pixel, weight) in pixels[*first..].iter().zip(weights) {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += value * weight;
                 }
             }
-            resized.extend(sums.map(clipped));
+            let [red, green, blue, _] = sums.map(clipped);
+            resized.extend([red, green, blue]);
         }
     }
     resized
 }
 
+#[inline(always)]
 fn resize_columns(rgb: &[u8], row_size: usize, taps: &[Taps]) -> Vec<u8> {
     let mut resized = Vec::with_capacity(row_size * taps.len());
     let mut sums = vec![0; row_size];
@@ -62,6 +82,7 @@ fn resize_columns(rgb: &[u8], row_size: usize, taps: &[Taps]) -> Vec<u8> {
     resized
 }
 
+#[inline(always)]
 fn clipped(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
