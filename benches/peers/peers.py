@@ -86,21 +86,22 @@ def texts(vocabulary, batch, tokens):
     return [" ".join(word(sample, place) for place in range(tokens - 2)) for sample in range(batch)]
 
 
-def pixels(model, file):
-    """What Hugging Face's image processor gives for a picture of the model's own size, resized and cropped."""
+def without_resizing(model, folder):
+    """The model in a folder of its own, which takes pictures as they are: theirs begins with pixels, so ours is to resize none."""
+    folder = pathlib.Path(folder) / pathlib.Path(model).resolve().name
+    folder.mkdir()
+    for file in pathlib.Path(model).resolve().iterdir():
+        if file.name != "preprocessor_config.json":
+            (folder / file.name).symlink_to(file)
     config = json.loads((pathlib.Path(model) / "preprocessor_config.json").read_text())
-    image = Image.open(file).convert("RGB")
-    if config.get("do_resize", True):
-        size = config["size"]
-        if "shortest_edge" in size:
-            scale = size["shortest_edge"] / min(image.size)
-            size = {"width": int(image.width * scale), "height": int(image.height * scale)}
-        image = image.resize((size["width"], size["height"]), config["resample"])
-    if config.get("do_center_crop"):
-        width, height = config["crop_size"]["width"], config["crop_size"]["height"]
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))
-    values = np.asarray(image, dtype=np.float32) * config["rescale_factor"]
+    config |= {"do_resize": False, "do_center_crop": False}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    return folder, config
+
+
+def pixels(config, image):
+    """What Hugging Face's image processor gives for a picture of the model's own size."""
+    values = image.astype(np.float32) * config["rescale_factor"]
     values = (values - np.array(config["image_mean"])) / np.array(config["image_std"])
     return values.transpose(2, 0, 1).astype(np.float32)
 
@@ -188,7 +189,6 @@ def main():
         values = torch.zeros(1, 8, dtype=torch.int64) if is_text else torch.zeros(1, 3, size, size)
         with torch.inference_mode():
             return export(network, values, args.onnx)
-    ours = Sttabt(args.model, args.threads)
     report = {
         "environment": {
             "adapter": ["CPU"], "driver": [""], "cpu": platform.processor(), "cores": os.cpu_count(), "threads": args.threads,
@@ -200,6 +200,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         batches = []
         if is_text:
+            ours = Sttabt(args.model, args.threads)
             for tokens in args.tokens:
                 for batch in args.batch:
                     inputs = {"texts": texts(words(args.model), batch, tokens)}
@@ -210,8 +211,12 @@ def main():
         else:
             file = os.path.join(folder, "noise.png")
             size = config["image_size"]
-            Image.fromarray(np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(file)
-            batches = [({"images": [file] * batch}, np.stack([pixels(args.model, file)] * batch)) for batch in args.batch]
+            image = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(image).save(file)
+            model, preprocessor = without_resizing(args.model, folder)
+            ours = Sttabt(model, args.threads)
+            values = pixels(preprocessor, image)
+            batches = [({"images": [file] * batch}, np.stack([values] * batch)) for batch in args.batch]
         onnx = os.path.join(folder, "model.onnx")
         export(network, torch.from_numpy(batches[-1][1]), onnx)
         onnx = session(onnx, args.threads)
