@@ -1,23 +1,27 @@
 // Shared by all kernels.
 
-const IDLE: u32 = 0x0fffffff; // more than there are rows
+const IDLE: u32 = 0x003fffff; // times a workgroup's invocations and an invocation's rows still 32 bits
 
 // The number of a workgroup: more than 65535 of them are folded into two dimensions.
 fn workgroup_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
     return workgroup_id.x + workgroup_id.y * num_workgroups.x;
 }
 
-// The number of an invocation in workgroups of 64, of which the first `num_busy` invocations have something to do.
+// The number of a workgroup among those with something to do, `num_busy`; for the others one beyond.
 //
-// The busy workgroups are spread evenly over all: drivers that give every thread a range of workgroups (llvmpipe) would otherwise leave
-// those threads idle whose range lies beyond the kept rows.
-fn invocation_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, local: u32, num_busy: u32) -> u32 {
+// They are spread evenly over all: drivers that give every thread a range of workgroups (llvmpipe) would otherwise leave those
+// threads idle whose range lies beyond the kept rows.
+fn busy_workgroup(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, num_busy: u32) -> u32 {
     let number = workgroup_number(workgroup_id, num_workgroups);
     let total = num_workgroups.x * num_workgroups.y;
-    let busy = (num_busy + 63u) / 64u;
-    if busy >= total || total > 65535u {
-        return number * 64u + local;
+    if num_busy >= total || total > 65535u {
+        return number;
     }
-    let before = number * busy / total;
-    return select(IDLE, before * 64u + local, (number + 1u) * busy / total > before);
+    let before = number * num_busy / total;
+    return select(IDLE, before, (number + 1u) * num_busy / total > before);
+}
+
+// The number of an invocation in workgroups of 64, if the first `num_busy` invocations have something to do.
+fn invocation_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, local: u32, num_busy: u32) -> u32 {
+    return busy_workgroup(workgroup_id, num_workgroups, (num_busy + 63u) / 64u) * 64u + local;
 }

@@ -1,33 +1,10 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
 //
-// One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same rows.
+// The variant for software adapters. One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same rows.
 // No workgroup memory: wide independent work suits software adapters, and caches serve the rest.
-
-override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh
-override HAS_RESIDUAL: bool = false;
-override WEIGHT_F16: bool = false; // eight f16 to a vec4<u32>, or four f32
 
 const TILE_ROWS: u32 = 8;
 const BLOCK8: u32 = 8; // 64 inputs
-
-struct Params {
-    num_rows_at: u32,
-    in_stride8: u32,
-    num_features4: u32,
-    first_feature: u32,
-    output_stride4: u32,
-    output_column4: u32,
-    residual_stride4: u32,
-    multiply_adds_per_row: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>; // [rows, in_stride]
-@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [out_stride, in_stride], f16 or f32
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // [out_stride]
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // [rows, residual_stride]
-@group(0) @binding(5) var<storage, read> index: array<u32>; // see ChunkLayout
-@group(0) @binding(6) var<storage, read_write> output: array<vec4<f32>>; // [rows, output_stride]
 
 // Eight columns of four rows: a mat4x4's column is a row's.
 struct Rows4 {
@@ -53,10 +30,6 @@ fn weights4(at: vec4<u32>) -> Rows4 {
         mat4x4(f32x4(low.x), f32x4(low.y), f32x4(low.z), f32x4(low.w)),
         mat4x4(f32x4(high.x), f32x4(high.y), f32x4(high.z), f32x4(high.w)),
     );
-}
-
-fn widen(bits: vec2<u32>) -> vec4<f32> {
-    return vec4(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
 
 fn f32x4(at: u32) -> vec4<f32> {
@@ -89,17 +62,6 @@ fn products(at: vec4<u32>, first: Rows4, second: Rows4) -> Products {
     let first3 = low3 * first.low + high3 * first.high;
     let second3 = low3 * second.low + high3 * second.high;
     return Products(mat4x4(first0, first1, first2, first3), mat4x4(second0, second1, second2, second3));
-}
-
-fn activate(x: f32) -> f32 {
-    if ACTIVATION == 1u {
-        return x * normal_cdf(x);
-    }
-    if ACTIVATION == 2u {
-        // Clamped, because some drivers compute tanh by way of exponentials that overflow.
-        return tanh(clamp(x, -15.0, 15.0));
-    }
-    return x;
 }
 
 @compute @workgroup_size(64)
@@ -161,16 +123,4 @@ fn store4(first_row: u32, column4: u32, sums: mat4x4<f32>) {
     store(first_row + 1u, column4, sums[1]);
     store(first_row + 2u, column4, sums[2]);
     store(first_row + 3u, column4, sums[3]);
-}
-
-fn store(row: u32, column4: u32, sum: vec4<f32>) {
-    if row >= index[params.num_rows_at] || column4 >= params.num_features4 {
-        return;
-    }
-    let with_bias = sum + bias[params.first_feature / 4u + column4];
-    var activated = vec4(activate(with_bias.x), activate(with_bias.y), activate(with_bias.z), activate(with_bias.w));
-    if HAS_RESIDUAL {
-        activated += residual[row * params.residual_stride4 + column4];
-    }
-    output[row * params.output_stride4 + params.output_column4 + column4] = activated;
 }

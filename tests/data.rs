@@ -132,7 +132,7 @@ fn the_twin_agrees_on_imagenette_image_by_image() {
 fn imagenette_cases_agree() {
     let folder = data("../fixtures/deit-tiny");
     for kind in BACKENDS {
-        check_cases(&folder, &deit_tiny(), 32, kind, |input| {
+        check_cases(&folder, engine(&deit_tiny(), kind), 32, |input| {
             input["image"].as_str().is_some_and(|image| image.starts_with("imagenette-"))
         });
     }

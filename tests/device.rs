@@ -158,3 +158,29 @@ fn a_buffer_beyond_the_limit_is_refused() {
     let error = backend.create_matrix("maps", rows, 8).expect_err("too large");
     assert!(matches!(error, Error::TooLarge { needed, limit: found, .. } if found == limit && needed == limit + 32));
 }
+
+/// Hardware gets the variant that is faster on it, by its own clock; a measurement leaves a backend as it was.
+#[test]
+fn the_variants_of_the_matrix_product_are_timed() {
+    use sttabt::backend::gpu::{GpuBackend, GpuOptions, MatrixProduct};
+    let open = || {
+        let options = GpuOptions { adapter: None, allow_software: true };
+        pollster::block_on(GpuBackend::new(&options)).expect("an adapter")
+    };
+    for chosen in MatrixProduct::ALL {
+        let mut backend = open();
+        backend.set_matrix_product(chosen);
+        let times = pollster::block_on(backend.time_matrix_products()).expect("times");
+        if backend.adapter().features.iter().any(|feature| feature == "timestamps") {
+            let timed: Vec<MatrixProduct> = times.iter().map(|(product, _)| *product).collect();
+            assert_eq!(timed, MatrixProduct::ALL);
+            assert!(times.iter().all(|(_, ms)| *ms > 0.0), "{times:?}");
+        } else {
+            assert_eq!(times, []);
+        }
+        assert_eq!(backend.matrix_product(), chosen);
+        assert!(!backend.take_stages_ms().iter().any(|(_, ms)| *ms > 0.0), "no stage is timed any more");
+    }
+    let default = open();
+    assert!(!default.adapter().software || default.matrix_product() == MatrixProduct::Wide);
+}

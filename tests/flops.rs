@@ -5,19 +5,26 @@
 mod common;
 
 use common::*;
+use sttabt::backend::gpu::MatrixProduct;
 use sttabt::{BackendKind, Engine, Input, Model, Outputs};
 
 fn check(model: &Model, inputs: &[Input<'_>], rules: &[&str]) {
     let mut engine: Engine = engine(model, BackendKind::Gpu);
     let mut before = 0;
-    for rule in rules {
+    let each_variant = MatrixProduct::ALL.into_iter().flat_map(|product| rules.iter().map(move |rule| (product, rule)));
+    for (product, rule) in each_variant {
+        engine.gpu().expect("a GPU").set_matrix_product(product);
         let prune = rule.parse().expect("rule");
         let results = classify_with(&mut engine, inputs, &prune, &Outputs::default());
         let total: u64 = results.iter().map(|result| result.flops.total()).sum();
         let gpu = engine.gpu().expect("a GPU");
         let after = pollster::block_on(gpu.counted_multiply_adds()).expect("counter");
         assert!(total > 0);
-        assert_eq!(2 * (after - before), total, "{rule}: what the kernels counted, and what the report says");
+        assert_eq!(
+            2 * (after - before),
+            total,
+            "{rule}, {product}: what the kernels counted, and what the report says"
+        );
         before = after;
     }
 }

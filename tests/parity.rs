@@ -5,46 +5,62 @@ mod parity_cases;
 
 use common::*;
 use parity_cases::check_fixture;
+use sttabt::backend::gpu::MatrixProduct;
 use sttabt::{BackendKind, Model, Outputs};
 
 #[test]
 fn tiny_bert_agrees_on_the_cpu() {
-    check_fixture(&fixture("tiny-bert"), &tiny_bert(), 50, BackendKind::Cpu);
+    check_fixture(&fixture("tiny-bert"), engine(&tiny_bert(), BackendKind::Cpu), 50);
 }
 
 #[test]
 fn tiny_bert_agrees_on_the_gpu() {
-    check_fixture(&fixture("tiny-bert"), &tiny_bert(), 50, BackendKind::Gpu);
+    check_fixture(&fixture("tiny-bert"), engine(&tiny_bert(), BackendKind::Gpu), 50);
 }
 
 #[test]
 fn sst2_minilm_agrees_on_the_cpu() {
-    check_fixture(&fixture("sst2-minilm"), &sst2_minilm(), 300, BackendKind::Cpu);
+    check_fixture(&fixture("sst2-minilm"), engine(&sst2_minilm(), BackendKind::Cpu), 300);
 }
 
 #[test]
 fn sst2_minilm_agrees_on_the_gpu() {
-    check_fixture(&fixture("sst2-minilm"), &sst2_minilm(), 300, BackendKind::Gpu);
+    check_fixture(&fixture("sst2-minilm"), engine(&sst2_minilm(), BackendKind::Gpu), 300);
 }
 
 #[test]
 fn tiny_vit_agrees_on_the_cpu() {
-    check_fixture(&fixture("tiny-vit"), &tiny_vit(), 20, BackendKind::Cpu);
+    check_fixture(&fixture("tiny-vit"), engine(&tiny_vit(), BackendKind::Cpu), 20);
 }
 
 #[test]
 fn tiny_vit_agrees_on_the_gpu() {
-    check_fixture(&fixture("tiny-vit"), &tiny_vit(), 20, BackendKind::Gpu);
+    check_fixture(&fixture("tiny-vit"), engine(&tiny_vit(), BackendKind::Gpu), 20);
 }
 
 #[test]
 fn deit_tiny_agrees_on_the_cpu() {
-    check_fixture(&fixture("deit-tiny"), &deit_tiny(), 40, BackendKind::Cpu);
+    check_fixture(&fixture("deit-tiny"), engine(&deit_tiny(), BackendKind::Cpu), 40);
 }
 
 #[test]
 fn deit_tiny_agrees_on_the_gpu() {
-    check_fixture(&fixture("deit-tiny"), &deit_tiny(), 40, BackendKind::Gpu);
+    check_fixture(&fixture("deit-tiny"), engine(&deit_tiny(), BackendKind::Gpu), 40);
+}
+
+/// The variant of the matrix product that software adapters do not get by themselves.
+#[test]
+fn all_agree_with_the_tiled_matrix_product() {
+    for (name, model, min_runs) in [
+        ("tiny-bert", tiny_bert(), 50),
+        ("sst2-minilm", sst2_minilm(), 300),
+        ("tiny-vit", tiny_vit(), 20),
+        ("deit-tiny", deit_tiny(), 40),
+    ] {
+        let mut engine = engine(&model, BackendKind::Gpu);
+        engine.gpu().expect("a GPU").set_matrix_product(MatrixProduct::Tiled);
+        check_fixture(&fixture(name), engine, min_runs);
+    }
 }
 
 /// ApproxNet's attention maps, and the impacts that Rule 1 makes of them.

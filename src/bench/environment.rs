@@ -63,7 +63,10 @@ impl Environment {
 
 #[cfg(feature = "gpu")]
 fn driver(engine: &mut Engine) -> String {
-    engine.gpu().map_or_else(String::new, |gpu| format!("{}, {}", gpu.adapter().backend, gpu.adapter().driver))
+    engine.gpu().map_or_else(String::new, |gpu| {
+        let (adapter, product) = (gpu.adapter(), gpu.matrix_product());
+        format!("{}, {}; {product} matrix product", adapter.backend, adapter.driver)
+    })
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use fearless_simd::Level;
 use sttabt::Result;
 use sttabt::backend::cpu::CpuBackend;
-use sttabt::backend::gpu::{GpuBackend, GpuOptions};
+use sttabt::backend::gpu::{GpuBackend, GpuOptions, MatrixProduct};
 use sttabt::backend::{Backend, MatrixShape, Region};
 use sttabt::tensor::row_stride;
 
@@ -113,50 +113,81 @@ fn levels() -> Vec<Level> {
     std::iter::once(best).chain(lesser.into_iter().flatten()).collect()
 }
 
+/// Where a case runs on the GPU: the variant of the matrix product has a name if the kernel is one.
+async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
+    let mut gpus = vec![("GPU", gpu().await)];
+    if kernel == "linear" {
+        gpus = vec![("GPU, wide", gpu().await), ("GPU, tiled", gpu().await)];
+        for ((_, gpu), matrix_product) in gpus.iter_mut().zip(MatrixProduct::ALL) {
+            gpu.set_matrix_product(matrix_product);
+        }
+    }
+    gpus
+}
+
 /// Holds both backends to the oracle and the GPU to the twin, and every middle sample to its result alone; the CPU at every SIMD
 /// level that it has.
 pub async fn check(cases: &[impl Case]) {
-    let mut gpu = gpu().await;
+    let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
+    let mut gpus = gpus(cases[0].kernel()).await;
     let mut failures = Vec::new();
     let mut worst = [0.0f64; 3];
-    let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
     for case in cases {
         let kernel = case.kernel();
         let twin = case.run(&mut CpuBackend::new()).await;
-        let output = case.run(&mut gpu).await;
-        gpu.release();
-        match (case.expected(), &twin, &output) {
-            (Err(reason), ..) => failures.push(format!("{kernel}, {case:?}: the case has no clear answer: {reason}")),
-            (Ok((values, words)), Ok(twin), Ok(output)) => {
-                let mut compare = |pair: usize, what: &str, got: &Output, values: &[Expected], words: &[u32]| {
-                    for found in [
-                        compare_values(&got.values, values, allowed(tolerance, pair), &mut worst[pair]),
-                        compare_words(&got.words, words),
-                    ] {
-                        failures.extend(found.map(|found| format!("{kernel}, {what}, {case:?}: {found}")));
-                    }
-                };
-                compare(0, "twin", twin, &values, &words);
-                compare(1, "GPU", output, &values, &words);
-                compare(2, "GPU against twin", output, &from_twin(&values, &twin.values), &twin.words);
+        let (values, words) = match case.expected() {
+            Ok(expected) => expected,
+            Err(reason) => {
+                failures.push(format!("{kernel}, {case:?}: the case has no clear answer: {reason}"));
+                continue;
             }
-            (Ok(_), twin, output) => {
-                failures.extend([("twin", twin), ("GPU", output)].iter().filter_map(|(what, outcome)| {
-                    Some(format!("{kernel}, {what}, {case:?}: {}", outcome.as_ref().err()?))
-                }))
+        };
+        let twin = match twin {
+            Ok(twin) => twin,
+            Err(error) => {
+                failures.push(format!("{kernel}, twin, {case:?}: {error}"));
+                continue;
+            }
+        };
+        let mut compare = |pair: usize, what: &str, got: &Output, values: &[Expected], words: &[u32]| {
+            for found in [
+                compare_values(&got.values, values, allowed(tolerance, pair), &mut worst[pair]),
+                compare_words(&got.words, words),
+            ] {
+                failures.extend(found.map(|found| format!("{kernel}, {what}, {case:?}: {found}")));
+            }
+        };
+        compare(0, "twin", &twin, &values, &words);
+        let mut failed = Vec::new();
+        for (name, gpu) in &mut gpus {
+            let output = case.run(gpu).await;
+            gpu.release();
+            match output {
+                Ok(output) => {
+                    compare(1, name, &output, &values, &words);
+                    compare(
+                        2,
+                        &format!("{name} against twin"),
+                        &output,
+                        &from_twin(&values, &twin.values),
+                        &twin.words,
+                    );
+                    failed.extend(
+                        alone(case, gpu, &output).await.map(|found| format!("{kernel}, {name}, {case:?}: {found}")),
+                    );
+                }
+                Err(error) => failed.push(format!("{kernel}, {name}, {case:?}: {error}")),
             }
         }
+        failures.extend(failed);
         for level in levels() {
             let mut cpu = CpuBackend::with_level(level);
             let Ok(output) = case.run(&mut cpu).await else { continue };
-            if let Ok((values, words)) = case.expected() {
-                let found = [
-                    compare_values(&output.values, &values, tolerance.twin, &mut worst[0]),
-                    compare_words(&output.words, &words),
-                ];
-                failures
-                    .extend(found.into_iter().flatten().map(|found| format!("{kernel}, {level:?}, {case:?}: {found}")));
-            }
+            let found = [
+                compare_values(&output.values, &values, tolerance.twin, &mut worst[0]),
+                compare_words(&output.words, &words),
+            ];
+            failures.extend(found.into_iter().flatten().map(|found| format!("{kernel}, {level:?}, {case:?}: {found}")));
             if kernel == "linear" {
                 let mut compact = CpuBackend::with_level(level);
                 compact.set_compact_weights(true);
@@ -165,36 +196,33 @@ pub async fn check(cases: &[impl Case]) {
                     _ => failures.push(format!("{kernel}, {level:?}, {case:?}: another result with compact weights")),
                 }
             }
-            if case.lengths().len() >= 3 {
-                match case.alone(1).run(&mut cpu).await {
-                    Ok(single) if bits(&case.alone(1).part(&single, 0)) == bits(&case.part(&output, 1)) => {}
-                    Ok(_) => failures.push(format!("{kernel}, {level:?}, {case:?}: sample 1 has another result alone")),
-                    Err(error) => failures.push(format!("{kernel}, {level:?}, {case:?}: sample 1 alone: {error}")),
-                }
-            }
-        }
-        if case.lengths().len() < 3 {
-            continue;
-        }
-        if let Ok(output) = &output {
-            let alone = case.alone(1);
-            match alone.run(&mut gpu).await {
-                Ok(single) if bits(&alone.part(&single, 0)) == bits(&case.part(output, 1)) => {}
-                Ok(_) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 has another result alone")),
-                Err(error) => failures.push(format!("{kernel}, GPU, {case:?}: sample 1 alone: {error}")),
-            }
+            let found = alone(case, &mut cpu, &output).await;
+            failures.extend(found.map(|found| format!("{kernel}, {level:?}, {case:?}: {found}")));
         }
     }
     say!(
         "{}: {} cases on {}; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
         tolerance.kernel,
         cases.len(),
-        gpu.adapter().name,
+        gpus[0].1.adapter().name,
         worst[0],
         worst[1],
         worst[2]
     );
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What is wrong if the middle one of at least three samples has another result alone.
+async fn alone<B: Backend>(case: &impl Case, backend: &mut B, output: &Output) -> Option<String> {
+    if case.lengths().len() < 3 {
+        return None;
+    }
+    let alone = case.alone(1);
+    match alone.run(backend).await {
+        Ok(single) if bits(&alone.part(&single, 0)) == bits(&case.part(output, 1)) => None,
+        Ok(_) => Some("sample 1 has another result alone".to_owned()),
+        Err(error) => Some(format!("sample 1 alone: {error}")),
+    }
 }
 
 fn allowed(tolerance: &Tolerance, pair: usize) -> f64 {

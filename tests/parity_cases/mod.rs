@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sttabt::{BackendKind, Engine, Input, Model, Outputs, Prune};
+use sttabt::{Engine, Input, Outputs, Prune};
 
 use crate::common::*;
 
@@ -57,21 +57,14 @@ fn disagreement(engine: &mut Engine, fixture: &str, input: Input<'_>, case: &Val
     None
 }
 
-/// Every run of every case in `cases.json` of a folder, on one backend.
-pub fn check_fixture(folder: &Path, model: &Model, min_runs: usize, kind: BackendKind) {
-    check_cases(folder, model, min_runs, kind, |_| true);
+/// Every run of every case in `cases.json` of a folder.
+pub fn check_fixture(folder: &Path, engine: Engine, min_runs: usize) {
+    check_cases(folder, engine, min_runs, |_| true);
 }
 
 /// Every run of some cases, chosen by their input.
-pub fn check_cases(
-    folder: &Path,
-    model: &Model,
-    min_runs: usize,
-    kind: BackendKind,
-    is_chosen: impl Fn(&Value) -> bool,
-) {
+pub fn check_cases(folder: &Path, mut engine: Engine, min_runs: usize, is_chosen: impl Fn(&Value) -> bool) {
     let name = folder.file_name().and_then(|name| name.to_str()).expect("a folder");
-    let mut engine = engine(model, kind);
     println!("{name} on {:?}", engine.backend());
     let mut failures = Vec::new();
     let mut num_runs = 0;

@@ -47,8 +47,11 @@ pub(super) use params;
 
 /// Defines `SHADER` from the shared helper files and the kernel's own.
 macro_rules! shader {
-    ($name:literal, [$($helper:literal),*], [$($access:ident),*]) => {
-        pub const SHADER: $crate::backend::gpu::kernel::Shader = $crate::backend::gpu::kernel::Shader {
+    ($name:literal, $helpers:tt, $accesses:tt) => {
+        $crate::backend::gpu::kernel::shader!(SHADER = $name, $helpers, $accesses);
+    };
+    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*]) => {
+        pub const $shader: $crate::backend::gpu::kernel::Shader = $crate::backend::gpu::kernel::Shader {
             name: $name,
             source: concat!(
                 include_str!("../../../shaders/common.wgsl"),

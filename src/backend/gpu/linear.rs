@@ -1,5 +1,7 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
+use std::fmt;
+
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
@@ -9,6 +11,8 @@ use crate::error::Result;
 
 /// Rows of the tile that an invocation owns, as in the shader.
 const TILE_ROWS: usize = 8;
+/// Rows and features of a workgroup's tile, as in the tiled shader.
+const TILE: usize = 64;
 
 params! {
     struct Params {
@@ -23,7 +27,31 @@ params! {
     }
 }
 
-shader!("linear", ["erf"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
+
+/// How a matrix product is cut into workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixProduct {
+    /// Wide independent tiles without workgroup memory: for adapters that are software.
+    Wide,
+    /// Tiles in workgroup memory, and blocks of them in registers: for hardware.
+    Tiled,
+}
+
+impl MatrixProduct {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Wide, Self::Tiled];
+}
+
+impl fmt::Display for MatrixProduct {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wide => "wide",
+            Self::Tiled => "tiled",
+        })
+    }
+}
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -66,8 +94,14 @@ pub fn dispatch(
         Activation::Gelu => 1.0,
         Activation::Tanh => 2.0,
     };
+    let (shader, num_workgroups) = match recorder.matrix_product {
+        MatrixProduct::Wide => {
+            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(64))
+        }
+        MatrixProduct::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
+    };
     recorder.dispatch(Dispatch {
-        shader: &SHADER,
+        shader,
         constants: &[
             ("ACTIVATION", activation),
             ("HAS_RESIDUAL", f64::from(call.residual.is_some())),
@@ -83,7 +117,7 @@ pub fn dispatch(
             &index.buffer,
             &output.buffer,
         ],
-        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(64),
+        num_workgroups,
         multiply_adds: call.rows.bound as u64 * multiply_adds_per_row as u64,
     });
     Ok(())

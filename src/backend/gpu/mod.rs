@@ -15,6 +15,7 @@ mod gather_rows;
 mod kernel;
 mod layer_norm;
 mod linear;
+mod matrix_product;
 mod pack_rows;
 mod queue;
 mod row_counter;
@@ -33,10 +34,11 @@ pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
+pub use linear::MatrixProduct;
 use queue::Recorder;
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
-pub const SHADERS: [&Shader; 9] = [
+pub const SHADERS: [&Shader; 10] = [
     &attention::SHADER,
     &attention_maps::SHADER,
     &attention_stats::SHADER,
@@ -45,6 +47,7 @@ pub const SHADERS: [&Shader; 9] = [
     &gather_rows::SHADER,
     &layer_norm::SHADER,
     &linear::SHADER,
+    &linear::TILED,
     &pack_rows::SHADER,
 ];
 
@@ -81,12 +84,31 @@ impl GpuBackend {
         let open = OpenDevice::new(options).await?;
         // About 0.3 s: software adapters compute 1 to 5 G multiply-adds a second here; the slowest hardware some 50.
         let max_submit_multiply_adds = if open.adapter.software { 500_000_000 } else { 15_000_000_000 };
-        Ok(Self { recorder: Recorder::new(open, max_submit_multiply_adds) })
+        let is_software = open.adapter.software;
+        let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds) };
+        if !is_software {
+            // Software adapters have caches in place of workgroup memory.
+            let times = backend.time_matrix_products().await?;
+            let fastest = times.iter().min_by(|one, other| one.1.total_cmp(&other.1));
+            backend.recorder.matrix_product = fastest.map_or(MatrixProduct::Tiled, |(fastest, _)| *fastest);
+        }
+        Ok(backend)
     }
 
     /// The adapter that it runs on.
     pub fn adapter(&self) -> &AdapterDescription {
         &self.recorder.open.adapter
+    }
+
+    /// The variant of the matrix product that it uses.
+    pub fn matrix_product(&self) -> MatrixProduct {
+        self.recorder.matrix_product
+    }
+
+    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the faster one,
+    /// which is measured when the device is opened.
+    pub fn set_matrix_product(&mut self, matrix_product: MatrixProduct) {
+        self.recorder.matrix_product = matrix_product;
     }
 
     /// What it has done so far.

@@ -4,6 +4,7 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
+use super::linear::MatrixProduct;
 use super::row_counter::RowCounter;
 use super::timing::StageTiming;
 use crate::backend::Stage;
@@ -44,6 +45,8 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
+    /// The variant of the matrix product.
+    pub matrix_product: MatrixProduct,
     /// What is bound where a kernel writes nothing.
     pub unused: GpuBuffer,
     /// What dispatches belong to from now on.
@@ -89,6 +92,7 @@ impl Recorder {
         Self {
             open,
             counters: Counters::default(),
+            matrix_product: MatrixProduct::Wide,
             unused,
             stage: Stage::Host,
             timing: None,

@@ -68,7 +68,8 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
         match pollster::block_on(GpuBackend::new(&GpuOptions { adapter, allow_software })) {
             Ok(mut backend) => {
                 let adapter = backend.adapter().clone();
-                let driver = format!("{}, {}", adapter.backend, adapter.driver);
+                let product = backend.matrix_product();
+                let driver = format!("{}, {}; {product} matrix product", adapter.backend, adapter.driver);
                 return measure(&mut backend, "gpu", Device { adapter: adapter.name, driver }, args, &stop);
             }
             Err(error @ sttabt::Error::NoAdapter { .. }) if is_auto && args.device.adapter.is_none() => {
@@ -92,7 +93,7 @@ fn measure<B: Backend>(
     args: &KernelsArgs,
     stop: &Stop,
 ) -> Result<()> {
-    let title = if name == "cpu" { name.to_owned() } else { format!("{name} ({})", device.adapter) };
+    let title = if name == "cpu" { name.to_owned() } else { format!("{name} ({}, {})", device.adapter, device.driver) };
     let mut report = Report {
         environment: Environment::new(vec![device]),
         ceiling: Ceiling::default(),

@@ -1,0 +1,73 @@
+//! Which variant of the matrix product this adapter runs fastest: a short measurement, some milliseconds on hardware.
+
+use half::f16;
+
+use super::{GpuBackend, MatrixProduct};
+use crate::backend::{ALL, Activation, Backend, ChunkLayout, Linear, Region, Rows, Stage};
+use crate::error::Result;
+use crate::tensor::{PackedLinear, PackedValues};
+
+/// As of a batch of sentences in a small model.
+const NUM_ROWS: usize = 512;
+const IN_FEATURES: usize = 384;
+const OUT_FEATURES: usize = 384;
+/// Browsers round their timestamps to 100 µs.
+const REPEATS: usize = 8;
+
+impl GpuBackend {
+    /// Milliseconds of each variant on this adapter, by its own clock; nothing where it has none.
+    ///
+    /// # Errors
+    /// As of [`Backend::read`].
+    pub async fn time_matrix_products(&mut self) -> Result<Vec<(MatrixProduct, f64)>> {
+        if !self.set_stage_timing(true) {
+            return Ok(Vec::new());
+        }
+        let chosen = self.matrix_product();
+        let (layout, words) = ChunkLayout::host_words(&[NUM_ROWS], 1, &[]);
+        let mut index = self.create_index(layout.num_words())?;
+        let input = self.create_matrix("matrix product, input", NUM_ROWS, IN_FEATURES)?;
+        let mut output = self.create_matrix("matrix product, output", NUM_ROWS, OUT_FEATURES)?;
+        let linear = PackedLinear {
+            in_features: IN_FEATURES,
+            in_stride: IN_FEATURES,
+            out_features: OUT_FEATURES,
+            out_stride: OUT_FEATURES,
+            weight: PackedValues::F16(vec![f16::ONE.to_bits(); IN_FEATURES * OUT_FEATURES]),
+            bias: vec![0.0; OUT_FEATURES],
+        };
+        let linear = self.create_linear("matrix product, weight", &linear)?;
+        let mut times = Vec::new();
+        // The first round makes the pipelines.
+        for _ in 0..2 {
+            self.begin_chunk(&mut index, layout, &words)?;
+            for (place, product) in MatrixProduct::ALL.into_iter().enumerate() {
+                self.recorder.matrix_product = product;
+                self.begin_stage(Stage::Layer(place));
+                for _ in 0..REPEATS {
+                    let call = Linear {
+                        input: &input,
+                        linear: &linear,
+                        features: 0..OUT_FEATURES,
+                        activation: Activation::Identity,
+                        residual: None,
+                        rows: Rows { level: ALL, bound: NUM_ROWS },
+                        output_column: 0,
+                    };
+                    self.linear(call, &index, &mut output)?;
+                }
+            }
+            let outcome = self.read(&[Region::Matrix(&output, 1)]).await;
+            self.recorder.matrix_product = chosen;
+            outcome?;
+            times = self.take_stages_ms();
+        }
+        self.set_stage_timing(false);
+        self.release();
+        let product = |(stage, ms): &(Stage, f64)| match stage {
+            Stage::Layer(place) => Some((*MatrixProduct::ALL.get(*place)?, *ms)),
+            _ => None,
+        };
+        Ok(times.iter().filter_map(product).collect())
+    }
+}
