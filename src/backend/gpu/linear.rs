@@ -11,6 +11,8 @@ use crate::error::Result;
 
 /// Rows of the tile that an invocation owns, as in the shader.
 const TILE_ROWS: usize = 8;
+/// Invocations of a workgroup, as in the wide shader.
+const WIDTH: usize = 32;
 /// Rows and features of a workgroup's tile, as in the tiled shader.
 const TILE: usize = 64;
 
@@ -96,7 +98,7 @@ pub fn dispatch(
     };
     let (shader, num_workgroups) = match recorder.matrix_product {
         MatrixProduct::Wide => {
-            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(64))
+            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WIDTH))
         }
         MatrixProduct::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
     };
