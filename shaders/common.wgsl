@@ -1,6 +1,6 @@
 // Shared by all kernels.
 
-const IDLE: u32 = 0x003fffff; // times a workgroup's invocations and an invocation's rows still 32 bits
+const IDLE: u32 = 0x003fffff; // times 64 invocations times 8 rows is less than 2^32
 
 // The number of a workgroup: more than 65535 of them are folded into two dimensions.
 fn workgroup_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
@@ -14,6 +14,7 @@ fn workgroup_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
 fn busy_workgroup(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, num_busy: u32) -> u32 {
     let number = workgroup_number(workgroup_id, num_workgroups);
     let total = num_workgroups.x * num_workgroups.y;
+    // Products below are to stay within 32 bits.
     if num_busy >= total || total > 65535u {
         return number;
     }

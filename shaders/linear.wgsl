@@ -1,9 +1,9 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
 //
-// The variant for software adapters. One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same rows.
-// No workgroup memory: wide independent work suits software adapters, and caches serve the rest.
+// The wide variant. One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same
+// rows. No workgroup memory: independent work suits software adapters, and caches serve the rest.
 
-const WIDTH: u32 = 32; // few, so that a short text's workgroups can be shared out evenly
+const WORKGROUP_SIZE: u32 = 32; // few, so that a short text's workgroups can be shared out evenly
 const TILE_ROWS: u32 = 8;
 const BLOCK8: u32 = 8; // 64 inputs
 
@@ -65,7 +65,7 @@ fn products(at: vec4<u32>, first: Rows4, second: Rows4) -> Products {
     return Products(mat4x4(first0, first1, first2, first3), mat4x4(second0, second1, second2, second3));
 }
 
-@compute @workgroup_size(WIDTH)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
@@ -74,7 +74,8 @@ fn main(
     let num_rows = index[params.num_rows_at];
     let num_columns8 = (params.num_features4 + 1u) / 2u;
     let num_tiles = (num_rows + TILE_ROWS - 1u) / TILE_ROWS * num_columns8;
-    let id = busy_workgroup(workgroup_id, num_workgroups, (num_tiles + WIDTH - 1u) / WIDTH) * WIDTH + local;
+    let num_busy = (num_tiles + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+    let id = busy_workgroup(workgroup_id, num_workgroups, num_busy) * WORKGROUP_SIZE + local;
     let column8 = id % num_columns8;
     let first_row = id / num_columns8 * TILE_ROWS;
     if first_row >= num_rows {

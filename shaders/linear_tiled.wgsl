@@ -1,6 +1,6 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
 //
-// The variant for hardware. One workgroup owns a tile of 64 rows × 64 features, and holds 16 inputs of them at a time in workgroup
+// The tiled variant, for hardware. One workgroup owns a tile of 64 rows × 64 features, and holds 16 inputs of them at a time in workgroup
 // memory; of its 8 × 8 invocations each owns 8 rows × 8 features, in registers. Neighbours own neighbouring rows and columns, so that
 // they read neighbouring words.
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::edit::*;
-use common::{BACKENDS, EACH_RULE, classify, distance, engine, fixture, load, tiny_bert, under_each_rule};
+use common::{BACKENDS, EACH_RULE, classify, distance, engine, fixture, load, model_files, tiny_bert, under_each_rule};
 use safetensors::Dtype;
 use serde_json::json;
 use sttabt::{BackendKind, Bytes, Classification, Engine, Input, Model, ModelFiles, Picture, Prune, Task};
@@ -205,6 +205,48 @@ fn bytes_at_an_odd_address() {
         for kind in BACKENDS {
             assert_eq!(results(&shifted, kind), results(&variant(name, prepare), kind), "{name} on {kind:?}");
         }
+    }
+}
+
+/// The file with its tensors the other way round: no writer sorts so.
+fn reversed(weights: &[u8]) -> Vec<u8> {
+    let (length, rest) = weights.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize);
+    let mut header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).expect("a header");
+    header.remove("__metadata__");
+    let offsets = |tensor: &serde_json::Value| -> [usize; 2] {
+        serde_json::from_value(tensor["data_offsets"].clone()).expect("offsets")
+    };
+    let mut tensors: Vec<&mut serde_json::Value> = header.values_mut().collect();
+    tensors.sort_by_key(|tensor| std::cmp::Reverse(offsets(tensor)));
+    let mut bytes = Vec::new();
+    for tensor in tensors {
+        let [begin, end] = offsets(tensor);
+        let start = bytes.len();
+        bytes.extend(&data[begin..end]);
+        tensor["data_offsets"] = json!([start, bytes.len()]);
+    }
+    let header = serde_json::to_vec(&header).expect("JSON");
+    [&(header.len() as u64).to_le_bytes()[..], &header, &bytes].concat()
+}
+
+/// Embeddings that stand last, some of which are packed and some read at every run, are not cut off.
+#[test]
+fn a_compact_engine_takes_files_in_any_order() {
+    let picture = Picture::from_rgb(48, 48, vec![77; 48 * 48 * 3]).expect("pixels");
+    for (name, input) in [("tiny-bert", INPUTS[0]), ("tiny-vit", Input::Image(&picture))] {
+        let mut files = model_files(&fixture(name));
+        files.weights = Bytes::Owned(reversed(files.weights.as_ref()));
+        if let Some(approx) = &mut files.approx {
+            approx.weights = Bytes::Owned(reversed(approx.weights.as_ref()));
+        }
+        let mut model = Model::from_bytes(files).expect("a model");
+        let mut compact =
+            pollster::block_on(Engine::new_compact(&mut model, &BackendKind::Cpu.into())).expect("an engine");
+        let prune = Prune::top_k(0.5).expect("a ratio");
+        let expected = classify(&mut engine(&load(&fixture(name)), BackendKind::Cpu), &[input], &prune);
+        assert_eq!(classify(&mut compact, &[input], &prune), expected, "{name}");
+        assert_ne!(model.weights_dtype(), "unknown");
     }
 }
 

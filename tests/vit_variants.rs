@@ -5,7 +5,7 @@ mod common;
 use common::edit::*;
 use common::*;
 use serde_json::json;
-use sttabt::{BackendKind, Bytes, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor};
+use sttabt::{BackendKind, Bytes, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor, Prune};
 
 fn pictures() -> Vec<Picture> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -188,7 +188,17 @@ fn too_many_tokens_to_prune() {
                 )
             );
         }
-        classify(&mut engine, &inputs, &"dense".parse().expect("rule")).remove(0)
+        let dense = classify(&mut engine, &inputs, &Prune::Dense).remove(0);
+        // `auto` need not be told.
+        let clock = std::cell::Cell::new(0.0);
+        let now_ms = || clock.replace(clock.get() + 1.0);
+        let rule = Prune::top_k(0.5).expect("a ratio");
+        let policy = pollster::block_on(engine.measure_policy(&rule, &now_ms)).expect("a policy");
+        let outcome = pollster::block_on(engine.classify_by(&policy, &inputs, &Outputs::default()));
+        let (decision, results) = outcome.expect("results");
+        assert_eq!((decision.prune, decision.pruned_ms), (Prune::Dense, f64::INFINITY));
+        assert_eq!(results[0], dense);
+        dense
     });
     assert_eq!(num_tokens(&on_cpu), 1297);
     assert!(distance(&on_cpu.logits, &on_gpu.logits, 0.0) < 1e-4);

@@ -49,14 +49,8 @@ pub enum Plan {
 }
 
 impl Plan {
-    fn new(engine: &mut Engine, mode: Option<&PruneMode>) -> Result<Self> {
-        let rule = match mode {
-            Some(PruneMode::Rule(rule)) => return Ok(Self::Rule(rule.clone())),
-            None => return default_rule(engine.model()).map(Self::Rule),
-            Some(PruneMode::Auto(Some(rule))) => rule.clone(),
-            Some(PruneMode::Auto(None)) => default_rule(engine.model())?,
-        };
-        if rule == Prune::Dense {
+    fn new(engine: &mut Engine, rule: Prune, is_auto: bool) -> Result<Self> {
+        if !is_auto || rule == Prune::Dense {
             return Ok(Self::Rule(rule));
         }
         let start = Instant::now();
@@ -78,12 +72,13 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     if let Some(path) = &args.save {
         figure::check(path, inputs.len(), model.config())?;
     }
-    if args.prune.is_none() {
-        // Before the device is opened, which can take long.
-        default_rule(&model)?;
-    }
+    let is_auto = matches!(args.prune, Some(PruneMode::Auto(_)));
+    let rule = match &args.prune {
+        Some(PruneMode::Rule(rule) | PruneMode::Auto(Some(rule))) => rule.clone(),
+        Some(PruneMode::Auto(None)) | None => default_rule(&model)?,
+    };
     let mut engine = open_engine(&model, &args.device)?;
-    let plan = Plan::new(&mut engine, args.prune.as_ref())?;
+    let plan = Plan::new(&mut engine, rule, is_auto)?;
     let run = match &inputs {
         Inputs::Texts(texts) => classify_texts(&mut engine, texts, &plan)?,
         Inputs::Images(files) => classify_images(&mut engine, files, &plan, args.save.is_some())?,
@@ -182,11 +177,12 @@ fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run
     if let Plan::Auto(policy) = plan {
         let sum = |ms: fn(&Decision) -> f64| run.decisions.iter().map(ms).sum::<f64>();
         let (dense_ms, pruned_ms) = (sum(|decision| decision.dense_ms), sum(|decision| decision.pruned_ms));
-        writeln!(
-            out,
-            "auto: from what this device took, {dense_ms:.1} ms were expected for dense and {pruned_ms:.1} ms for {}",
-            policy.prune()
-        )?;
+        write!(out, "auto: from what this device took, {dense_ms:.1} ms were expected for dense and ")?;
+        if pruned_ms.is_finite() {
+            writeln!(out, "{pruned_ms:.1} ms for {}", policy.prune())?;
+        } else {
+            writeln!(out, "{} takes no input of so many tokens", policy.prune())?;
+        }
     }
     out.flush()?;
     Ok(())

@@ -22,6 +22,7 @@ pub struct Report<'a> {
 struct ReportDecision {
     prune: String,
     dense_ms: f64,
+    /// `null` where an input has more tokens than rules take.
     pruned_ms: f64,
 }
 

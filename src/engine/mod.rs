@@ -42,14 +42,15 @@ impl Engine {
     /// `Auto` takes a hardware GPU if there is one, otherwise the CPU, and [`BackendInfo::note`] says why.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with the list of those found, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Gpu`].
+    /// [`Error::NoAdapter`] with the list of those found, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Gpu`];
+    /// [`Error::File`] for a model that [`Engine::new_compact`] has freed.
     pub async fn new(model: &Model, options: &BackendOptions) -> Result<Self> {
         Self::open(&mut model.clone(), options, false).await
     }
 
     /// The same, with as little memory as can be: on the CPU, f16 weights stay f16
-    /// ([`CpuBackend::set_compact_weights`]), and the model's own bytes are freed as they are packed, if `model` is the only
-    /// handle to them. No other engine can be made of it then.
+    /// ([`CpuBackend::set_compact_weights`]), and [`Bytes::Owned`](crate::Bytes::Owned) of the model are freed as they are packed,
+    /// if `model` is the only handle to them. No other engine can be made of it then, nor after an error.
     ///
     /// # Errors
     /// As of [`Engine::new`].
@@ -111,7 +112,11 @@ impl Engine {
         }
         let mut backend = CpuBackend::new();
         backend.set_compact_weights(is_compact);
-        let session = Session::new_freeing(backend, model, options.max_buffer_bytes)?;
+        let session = if is_compact {
+            Session::new_freeing(backend, model, options.max_buffer_bytes)?
+        } else {
+            Session::new_now(backend, model, options.max_buffer_bytes)?
+        };
         let info = BackendInfo {
             backend: "cpu",
             adapter: "CPU".to_owned(),

@@ -5,6 +5,7 @@ use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::Result;
 use crate::models::{Input, InputConfig, TextTokens, Tokens};
 use crate::pruning::{Cost, Decision, Policy, Prune};
+use crate::tensor::row_stride;
 
 /// Tokens of the small and of the large run of a text model, as far as it takes them.
 const TOKENS: [usize; 2] = [16, 128];
@@ -21,8 +22,11 @@ impl Engine {
     /// As of [`Engine::classify`].
     pub async fn measure_policy(&mut self, prune: &Prune, now_ms: &dyn Fn() -> f64) -> Result<Policy> {
         let mut costs = [[Cost { dense_flops: 0, ms: f64::INFINITY }; 2]; 2];
+        // Where the rule cannot run, it never pays.
+        let can_prune = self.made_up(1).iter().all(|tokens| tokens.len() <= MAX_PRUNED_TOKENS);
+        let rules = [&Prune::Dense, prune].into_iter().take(if can_prune { 2 } else { 1 });
         for round in 0..=ROUNDS {
-            for (rule, costs) in [&Prune::Dense, prune].into_iter().zip(&mut costs) {
+            for (rule, costs) in rules.clone().zip(&mut costs) {
                 for (size, cost) in costs.iter_mut().enumerate() {
                     let tokens = self.made_up(size);
                     let start = now_ms();
@@ -39,7 +43,8 @@ impl Engine {
         Ok(Policy::new(prune.clone(), dense, pruned))
     }
 
-    /// As [`Engine::classify`], with the rule that the policy chooses for the batch.
+    /// As [`Engine::classify`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch and
+    /// not in another.
     ///
     /// # Errors
     /// As of [`Engine::classify`].
@@ -53,13 +58,13 @@ impl Engine {
         let size = self.model.config().encoder_size();
         let mut decision = policy.decide(tokens.iter().map(|tokens| size.dense(tokens.len())).sum());
         if tokens.iter().any(|tokens| tokens.len() > MAX_PRUNED_TOKENS) {
-            decision.prune = Prune::Dense;
+            (decision.prune, decision.pruned_ms) = (Prune::Dense, f64::INFINITY);
         }
         let results = self.classify_tokens(tokens, &decision.prune, outputs).await?;
         Ok((decision, results))
     }
 
-    /// Numbers that no kernel can take a short cut with.
+    /// Inputs of the small (0) or the large (1) run, of numbers that no kernel can take a short cut with.
     fn made_up(&self, size: usize) -> Vec<Tokens> {
         match &self.model.config().input {
             InputConfig::Text(text) => {
@@ -74,9 +79,9 @@ impl Engine {
             }
             InputConfig::Image(image) => {
                 let num_tokens = image.num_tokens();
-                let stride = crate::tensor::row_stride(image.patch_values());
+                let stride = row_stride(image.patch_values());
                 let mut rows: Vec<f32> =
-                    (0..num_tokens * stride).map(|at| (at * 7919 % 511) as f32 / 255.0 - 1.0).collect();
+                    (0..num_tokens * stride).map(|at| (at % 511 * 7919 % 511) as f32 / 255.0 - 1.0).collect();
                 // `[CLS]` has no patch, and what is beyond a patch is padding.
                 rows[..stride].fill(0.0);
                 rows.chunks_mut(stride).for_each(|row| row[image.patch_values()..].fill(0.0));

@@ -70,26 +70,26 @@ impl Capacity {
 impl<B: Backend> Session<B> {
     /// Uploads the networks, and waits until the device has taken them.
     #[cfg(any(feature = "gpu", test))]
-    pub async fn new(mut backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
-        let main = Encoder::new(&mut backend, model.main())?;
-        let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
-        let mut session = Self::with(backend, main, approx, model, max_buffer_bytes)?;
+    pub async fn new(backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
+        let mut session = Self::new_now(backend, model, max_buffer_bytes)?;
         session.backend.read(&[]).await?;
         Ok(session)
     }
 
-    /// For a device that cannot be lost: packs the networks, and frees meanwhile what is packed if nobody else shares the model.
+    /// Uploads the networks.
+    pub fn new_now(mut backend: B, model: &Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
+        let main = Encoder::new(&mut backend, model.main())?;
+        let approx = model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?;
+        Self::with(backend, main, approx, model, max_buffer_bytes)
+    }
+
+    /// The same, and frees meanwhile what is packed, if nobody else shares the model: for a device that cannot be lost.
     pub fn new_freeing(mut backend: B, model: &mut Model, max_buffer_bytes: Option<u64>) -> Result<Self> {
-        let (main, approx) = match model.networks_mut() {
-            Some((main, approx)) => (
-                Encoder::new_freeing(&mut backend, main)?,
-                approx.map(|approx| Encoder::new_freeing(&mut backend, approx)).transpose()?,
-            ),
-            None => (
-                Encoder::new(&mut backend, model.main())?,
-                model.approx().map(|approx| Encoder::new(&mut backend, approx)).transpose()?,
-            ),
+        let Some((main, approx)) = model.networks_mut() else {
+            return Self::new_now(backend, model, max_buffer_bytes);
         };
+        let main = Encoder::new_freeing(&mut backend, main)?;
+        let approx = approx.map(|approx| Encoder::new_freeing(&mut backend, approx)).transpose()?;
         Self::with(backend, main, approx, model, max_buffer_bytes)
     }
 

@@ -6,6 +6,7 @@ mod encoder;
 mod fields;
 mod input;
 mod layer;
+mod network;
 mod picture;
 mod preprocessor;
 mod tensors;
@@ -19,19 +20,17 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pruning::Prune;
-use crate::tensor::Tensor;
 
 pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
 pub(crate) use encoder::{HeadRows, MapTarget};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
+pub(crate) use network::Network;
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
-use tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
 use tokenizer::Tokenizer;
 pub(crate) use upload::Encoder;
 pub use weights::Bytes;
-use weights::Weights;
 pub(crate) use workspace::Workspace;
 
 /// The bytes of a model folder as it is downloaded; the core opens no files.
@@ -58,101 +57,6 @@ pub struct ApproxFiles {
     pub config: Vec<u8>,
     /// `approx/model.safetensors`
     pub weights: Bytes,
-}
-
-/// A network's sizes and tensors.
-pub(crate) struct Network {
-    pub config: Config,
-    weights: Weights,
-}
-
-impl Network {
-    fn new(folder: &str, config: &[u8], weights: Bytes) -> Result<Self> {
-        let config = Config::from_json(&format!("{folder}config.json"), config)?;
-        let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
-        let network = Self { config, weights };
-        network.embeddings()?;
-        for layer in 0..network.config.num_hidden_layers {
-            network.layer(layer)?;
-        }
-        network.head()?;
-        network.weights.check_finite()?;
-        Ok(network)
-    }
-
-    /// Tensors, their shapes checked.
-    pub fn embeddings(&self) -> Result<EmbeddingTensors<'_>> {
-        match &self.config.input {
-            InputConfig::Text(text) => bert::embeddings(&self.config, text, &self.weights),
-            InputConfig::Image(image) => vit::embeddings(&self.config, image, &self.weights),
-        }
-    }
-
-    pub fn layer(&self, layer: usize) -> Result<LayerTensors<'_>> {
-        match self.config.architecture {
-            Architecture::Bert => bert::layer(&self.config, &self.weights, layer),
-            Architecture::Vit => vit::layer(&self.config, &self.weights, layer),
-        }
-    }
-
-    pub fn head(&self) -> Result<HeadTensors<'_>> {
-        match self.config.architecture {
-            Architecture::Bert => bert::head(&self.config, &self.weights),
-            Architecture::Vit => vit::head(&self.config, &self.weights),
-        }
-    }
-
-    /// How many of the file's bytes are needed when what follows the layers is packed, and all layers from `l` on: for every l,
-    /// those up to the last one of the host's embeddings and the layers before.
-    pub fn needed_bytes(&self) -> Result<Vec<usize>> {
-        let end = |tensor: &Tensor<'_>| self.weights.end_of(tensor);
-        let mut needed = self.embeddings()?.on_host().into_iter().map(end).max().unwrap_or(0);
-        let mut all = vec![needed];
-        for layer in 1..self.config.num_hidden_layers {
-            needed = needed.max(self.layer(layer - 1)?.all().map(end).max().unwrap_or(0));
-            all.push(needed);
-        }
-        Ok(all)
-    }
-
-    /// Frees the file's bytes from this one on.
-    pub fn truncate(&mut self, num_bytes: usize) {
-        self.weights.truncate(num_bytes);
-    }
-
-    /// The learned thresholds `p_logit`, one per layer; `None` when the file has none.
-    fn p_logits(&self) -> Result<Option<Vec<f32>>> {
-        let prefix = match self.config.architecture {
-            Architecture::Bert => bert::PREFIX,
-            Architecture::Vit => vit::PREFIX,
-        };
-        Names { weights: &self.weights, prefix }.p_logits(self.config.num_hidden_layers)
-    }
-
-    /// The embedding rows of many inputs, one after another, `[Σ T, row_stride(hidden_size)]`.
-    pub fn embed(&self, inputs: &[Tokens]) -> Result<Vec<f32>> {
-        let embeddings = self.embeddings()?;
-        let hidden_size = self.config.hidden_size;
-        let mut rows = Vec::new();
-        for input in inputs {
-            match (&embeddings, input) {
-                (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => bert::embed(
-                    (words, positions, token_types),
-                    hidden_size,
-                    &text.input_ids,
-                    &text.token_type_ids,
-                    &mut rows,
-                ),
-                (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { num_tokens, .. }) => {
-                    vit::embed((cls, positions, &projection.1), hidden_size, *num_tokens, &mut rows);
-                }
-                // `Model::prepare` gives a model what it reads.
-                (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
-                | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
-            }
-        }
-        Ok(rows)
-    }
 }
 
 /// What turns an input into tokens.
@@ -285,17 +189,17 @@ impl Model {
 
     /// Number of weights, ApproxNet not counted.
     pub fn num_parameters(&self) -> u64 {
-        self.0.main.weights.num_values()
+        self.0.main.num_values()
     }
 
     /// Number of weights of ApproxNet.
     pub fn approx_num_parameters(&self) -> Option<u64> {
-        self.0.approx.as_ref().map(|approx| approx.weights.num_values())
+        self.0.approx.as_ref().map(|approx| approx.num_values())
     }
 
     /// The number format of the weights: `f32`, `f16` or `bf16`.
     pub fn weights_dtype(&self) -> &'static str {
-        self.0.main.embeddings().map_or("unknown", |embeddings| embeddings.on_host()[0].dtype.name())
+        self.0.main.embeddings().map_or("unknown", |embeddings| embeddings.all()[0].dtype.name())
     }
 
     /// Both networks, if no other handle shares them.

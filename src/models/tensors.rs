@@ -56,11 +56,10 @@ pub enum EmbeddingTensors<'a> {
 }
 
 impl<'a> EmbeddingTensors<'a> {
-    /// Those that are read at every run, on the host.
-    pub fn on_host(&self) -> [&Tensor<'a>; 3] {
+    pub fn all(&self) -> Vec<&Tensor<'a>> {
         match self {
-            Self::Text { words, positions, token_types, .. } => [words, positions, token_types],
-            Self::Image { cls, positions, projection } => [cls, positions, &projection.1],
+            Self::Text { words, positions, token_types, norm } => vec![words, positions, token_types, &norm.0, &norm.1],
+            Self::Image { cls, positions, projection } => vec![cls, positions, &projection.0, &projection.1],
         }
     }
 }

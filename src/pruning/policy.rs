@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::Prune;
+use super::rule::EXPECTED;
 use crate::error::{Error, Result};
 
 /// What a caller asks for: a rule, or `auto`, `auto:RULE`.
@@ -25,7 +26,7 @@ impl FromStr for PruneMode {
         };
         mode.map_err(|error| match error {
             // What is wrong with a known rule has nothing to do with `auto`.
-            Error::Rule { reason, .. } if reason.starts_with("expected") => {
+            Error::Rule { reason, .. } if reason == EXPECTED => {
                 Error::Rule { rule: text.to_owned(), reason: format!("{reason}; or auto, auto:RULE") }
             }
             other => other,
@@ -52,7 +53,8 @@ impl Line {
     /// Through a small and a large run. A large run that was no slower, which is noise, costs as much as the small one.
     fn new([small, large]: [Cost; 2]) -> Self {
         let flops = large.dense_flops.saturating_sub(small.dense_flops);
-        let ms_per_flop = if flops == 0 { 0.0 } else { ((large.ms - small.ms) / flops as f64).max(0.0) };
+        let ms_per_flop =
+            if flops == 0 || small.ms.is_infinite() { 0.0 } else { ((large.ms - small.ms) / flops as f64).max(0.0) };
         Self { fixed_ms: small.ms - ms_per_flop * small.dense_flops as f64, ms_per_flop }
     }
 
@@ -78,7 +80,7 @@ pub struct Decision {
     pub prune: Prune,
     /// Predicted milliseconds of the batch with the dense model.
     pub dense_ms: f64,
-    /// Predicted milliseconds of the batch with the rule.
+    /// Predicted milliseconds of the batch with the rule; infinite where an input has more tokens than rules take.
     pub pruned_ms: f64,
 }
 

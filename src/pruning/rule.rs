@@ -88,7 +88,9 @@ pub enum Prune {
     Forward(Ratios),
 }
 
-const EXPECTED: &str = "expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)";
+/// What is said to a name that is no rule's.
+pub(super) const EXPECTED: &str =
+    "expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)";
 
 impl Prune {
     /// Rule 1 with one ratio for every layer; `None` unless 0 < `ratio` ≤ 1.

@@ -9,9 +9,9 @@ use sttabt::tensor::{DType, PackedLayerNorm, Tensor, row_stride};
 use crate::data::{Chunk, Level, Random};
 use crate::harness::{Case, Expected, Output, check, index, matrix, poisoned, read_matrix};
 
-/// No row; one row; a prime; around one and four workgroups; and ragged batches.
+/// No row; one row; a prime; around one and four workgroups; ragged batches, one with many workgroups.
 pub const BATCHES: &[&[usize]] =
-    &[&[], &[1], &[7], &[63], &[64], &[65], &[197], &[255], &[256], &[257], &[5, 1, 12, 4], &[3, 65, 7]];
+    &[&[], &[1], &[7], &[63], &[64], &[65], &[197], &[255], &[256], &[257], &[5, 1, 12, 4], &[3, 65, 7], &[257, 5, 64]];
 pub const NUM_LAYERS: usize = 3;
 /// Rows of an output after those that any level can have.
 const SPARE_ROWS: usize = 2;

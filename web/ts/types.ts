@@ -11,7 +11,8 @@ export type Rule =
 
 /**
  * A rule; or `auto`, the rule `of` (else the model's `defaultPrune`) where it is faster than dense on this device. The first
- * call with it measures that, on made-up inputs, in the time of some 30 sentences or images.
+ * call with it, or with another rule than the call before, measures that on made-up inputs, in the time of some 30 sentences or
+ * images. The choice is made for a call: an input may be pruned in one batch and not in another.
  */
 export type Prune = Rule | { rule: "auto"; of?: Rule };
 
@@ -120,8 +121,8 @@ export interface Flops {
 export interface Result {
     /** What was run; of `auto` what that took. */
     prune: Rule;
-    /** Of `auto`: the time of the whole call that it expected, without pruning and with it. */
-    expected: { denseMs: number; prunedMs: number } | null;
+    /** Of `auto`: the time of the whole call that it expected, without pruning and with it (null if a text is too long for that). */
+    expected: { denseMs: number; prunedMs: number | null } | null;
     /** Wordpieces, `[CLS]` first; empty for an image. */
     tokens: string[];
     inputIds: number[];

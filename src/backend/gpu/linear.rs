@@ -12,7 +12,7 @@ use crate::error::Result;
 /// Rows of the tile that an invocation owns, as in the shader.
 const TILE_ROWS: usize = 8;
 /// Invocations of a workgroup, as in the wide shader.
-const WIDTH: usize = 32;
+const WORKGROUP_SIZE: usize = 32;
 /// Rows and features of a workgroup's tile, as in the tiled shader.
 const TILE: usize = 64;
 
@@ -98,7 +98,7 @@ pub fn dispatch(
     };
     let (shader, num_workgroups) = match recorder.matrix_product {
         MatrixProduct::Wide => {
-            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WIDTH))
+            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WORKGROUP_SIZE))
         }
         MatrixProduct::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
     };

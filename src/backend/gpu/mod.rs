@@ -27,7 +27,7 @@ use super::{
     Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows, Stage,
     check,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
 
 pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
@@ -35,6 +35,7 @@ use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
 pub use linear::MatrixProduct;
+use matrix_product::fastest;
 use queue::Recorder;
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
@@ -79,20 +80,22 @@ impl GpuBackend {
     /// Opens a device on the adapter that `options` describe.
     ///
     /// # Errors
-    /// [`crate::Error::NoAdapter`] with the list of those found; [`crate::Error::Gpu`] when the adapter gives no device.
+    /// [`Error::NoAdapter`] with the list of those found; [`Error::Gpu`] when the adapter gives no device, [`Error::DeviceLost`]
+    /// when that is lost at once.
     pub async fn new(options: &GpuOptions) -> Result<Self> {
         let open = OpenDevice::new(options).await?;
         // About 0.3 s: software adapters compute 1 to 5 G multiply-adds a second here; the slowest hardware some 50.
         let max_submit_multiply_adds = if open.adapter.software { 500_000_000 } else { 15_000_000_000 };
         let is_software = open.adapter.software;
         let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds) };
+        // Software adapters have caches in place of workgroup memory.
         if !is_software {
-            // Software adapters have caches in place of workgroup memory.
-            let times = backend.time_matrix_products().await?;
-            let fastest = times.iter().min_by(|one, other| one.1.total_cmp(&other.1));
-            // A clock that sees no time tells nothing.
-            let fastest = fastest.filter(|(_, ms)| *ms > 0.0);
-            backend.recorder.matrix_product = fastest.map_or(MatrixProduct::Tiled, |(fastest, _)| *fastest);
+            backend.recorder.matrix_product = match backend.time_matrix_products().await {
+                Ok(times) => fastest(&times),
+                Err(error @ Error::DeviceLost { .. }) => return Err(error),
+                // What cannot be measured may not run either.
+                Err(_) => MatrixProduct::Wide,
+            };
         }
         Ok(backend)
     }
