@@ -42,6 +42,11 @@ if (argv[1] && realpathSync(argv[1]) === fileURLToPath(import.meta.url)) {
         exit(2);
     }
     const path = join(argv[2], "manifest.json");
-    await writeFile(path, `${JSON.stringify(await manifest(argv[2]), null, 2)}\n`);
+    try {
+        await writeFile(path, `${JSON.stringify(await manifest(argv[2]), null, 2)}\n`);
+    } catch (error) {
+        console.error(`error: ${error.message}`);
+        exit(1);
+    }
     console.log(path);
 }

@@ -247,9 +247,11 @@ export class Panel {
             () => "Copied",
             () => "The address bar has the link",
         );
-        const isCut = state.tab === "text" && state.text.length > MAX_LINK_TEXT;
+        let lacks = "";
+        if (state.tab === "images") lacks = ", without the picture";
+        else if (state.text.length > MAX_LINK_TEXT) lacks = `, with the first ${MAX_LINK_TEXT} characters of the text`;
         const before = button.textContent;
-        button.textContent = isCut ? `${said}, with the first ${MAX_LINK_TEXT} characters of the text` : said;
-        setTimeout(() => (button.textContent = before), isCut ? 4000 : 1500);
+        button.textContent = said + lacks;
+        setTimeout(() => (button.textContent = before), lacks ? 4000 : 1500);
     }
 }

@@ -142,7 +142,11 @@ function tokenText(result: Result, position: number): string {
 
 /** As the first letter says; `[CLS]` is none of the text. */
 function direction(result: Result): "ltr" | "rtl" {
-    const letter = /\p{L}/u.exec(result.tokens.slice(1, -1).join(" "))?.[0] ?? "a";
+    return directionOf(result.tokens.slice(1, -1).join(" "));
+}
+
+function directionOf(text: string): "ltr" | "rtl" {
+    const letter = /\p{L}/u.exec(text)?.[0] ?? "a";
     return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? "rtl" : "ltr";
 }
 
@@ -154,5 +158,7 @@ function words(result: Result, cells: HTMLButtonElement[]): HTMLElement[] {
         if (result.tokens[position]?.startsWith("##") && last) last.push(cell);
         else groups.push([cell]);
     });
-    return groups.map((group) => h("span", { class: "word", role: "presentation" }, group));
+    // Each in its own direction: a text may mix them.
+    const text = (group: HTMLButtonElement[]) => group.map(({ textContent }) => textContent).join("");
+    return groups.map((group) => h("span", { class: "word", role: "presentation", dir: directionOf(text(group)) }, group));
 }

@@ -251,8 +251,17 @@ test("auto takes what it expects to be faster, and answers as that rule", () =>
             const own = await model.classifyBatch(texts, { prune: { rule: "auto" } });
             const wrong = await model.classify("fine", { prune: { rule: "auto", of: { rule: "topk", ratio: 2 } } }).catch((error) => error.message);
             const { defaultPrune } = model.info;
+            const again = await model.classify(texts[0], { prune: { rule: "auto", of } });
+            const misuses = [];
+            for (const prune of ["topk:0.5", {}, null, { rule: "auto", ratio: 0.3 }]) {
+                misuses.push(await model.classify("fine", { prune }).catch(({ kind, message }) => `${kind}: ${message}`));
+            }
+            const plainResult = await model.classify("a fine film", { prune: of });
+            for (const [layer, position] of [[1.5, 1], [0, -1], ["0", 1]]) {
+                misuses.push(await plainResult.why(layer, position).catch(({ kind, message }) => `${kind}: ${message}`));
+            }
             model.dispose();
-            return { runs, own: own.map(({ prune, expected }) => ({ prune, expected })), defaultPrune, wrong };
+            return { again: JSON.stringify([again.expected, runs[0].expected]), misuses, runs, own: own.map(({ prune, expected }) => ({ prune, expected })), defaultPrune, wrong };
         });
         const check = ({ prune, expected }, rule) => {
             assert.ok(expected.denseMs >= 0 && expected.prunedMs >= 0, JSON.stringify(expected));
@@ -268,6 +277,10 @@ test("auto takes what it expects to be faster, and answers as that rule", () =>
         assert.equal(found.runs[1].prune.rule, "topk");
         found.own.forEach((result) => check(result, found.defaultPrune));
         assert.match(found.wrong, /ratio 2 is out of range/);
+        const [again, first] = JSON.parse(found.again);
+        assert.deepEqual(again, first, "measured once for a rule, whatever came between");
+        for (const said of found.misuses.slice(0, 4)) assert.match(said, /^input: prune is .*, expected a rule as in /);
+        for (const said of found.misuses.slice(4)) assert.match(said, /^input: why: layer .*, expected whole numbers from 0/);
     }));
 
 test("no page had an error, and no request left the origin", () => assert.deepEqual(problems, []));

@@ -28,8 +28,8 @@ pub struct Classifier {
     on_note: Function,
     /// The last call of `why`: what it asked for, and the run with its attention maps.
     explained: Option<(String, Classification)>,
-    /// What `auto` has measured on this device, and for which rule.
-    policy: Option<Policy>,
+    /// What `auto` has measured on this device, for each rule that it was asked for.
+    policies: Vec<Policy>,
     /// Runs that a test will have fail.
     losses_due: u32,
 }
@@ -65,7 +65,7 @@ impl Classifier {
             _ => return Err(js_error("input", &format!("backend `{backend}`: expected auto, gpu or cpu"))),
         };
         let engine = open_engine(&mut model, kind, &next_task, &on_note).await?;
-        Ok(Self { engine, kind, next_task, on_note, explained: None, policy: None, losses_due: 0 })
+        Ok(Self { engine, kind, next_task, on_note, explained: None, policies: Vec::new(), losses_due: 0 })
     }
 
     /// `ModelInfo` as JSON.
@@ -154,7 +154,7 @@ impl Classifier {
                 }
             }
             let outcome = {
-                let mut run = pin!(run_mode(&mut self.engine, &mut self.policy, &inputs, &mode, outputs));
+                let mut run = pin!(run_mode(&mut self.engine, &mut self.policies, &inputs, &mode, outputs));
                 // Dropped when cancelled: the engine starts afresh with the next call.
                 poll_fn(
                     |context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) },
@@ -171,7 +171,7 @@ impl Classifier {
                         return Err(js_error("device", &message));
                     }
                     note(&self.on_note, &format!("{error}; computing again on a new device"));
-                    self.policy = None;
+                    self.policies.clear();
                     let mut model = self.engine.model().clone();
                     self.engine = open_engine(&mut model, self.kind, &self.next_task, &self.on_note).await?;
                 }
@@ -184,7 +184,7 @@ impl Classifier {
 /// One run under a rule, or under the policy, which is measured when it is first needed.
 async fn run_mode(
     engine: &mut Engine,
-    policy: &mut Option<Policy>,
+    policies: &mut Vec<Policy>,
     inputs: &[Input<'_>],
     mode: &PruneMode,
     outputs: &Outputs,
@@ -196,11 +196,15 @@ async fn run_mode(
     if rule == Prune::Dense || matches!(mode, PruneMode::Rule(_)) {
         return Ok((engine.classify(inputs, &rule, outputs).await?, None));
     }
-    let policy = match policy.take().filter(|policy| *policy.prune() == rule) {
-        Some(known) => policy.insert(known),
-        None => policy.insert(engine.measure_policy(&rule, &now_ms).await?),
+    let known = policies.iter().position(|policy| *policy.prune() == rule);
+    let place = match known {
+        Some(place) => place,
+        None => {
+            policies.push(engine.measure_policy(&rule, &now_ms).await?);
+            policies.len() - 1
+        }
     };
-    let (decision, results) = engine.classify_by(policy, inputs, outputs).await?;
+    let (decision, results) = engine.classify_by(&policies[place], inputs, outputs).await?;
     Ok((results, Some(decision)))
 }
 

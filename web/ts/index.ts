@@ -121,8 +121,13 @@ export class Sttabt {
         this.#state().backend = backend;
         return results.map((result, index) => {
             const one = given.slice(index, index + 1);
-            const why = (layer: number, position: number): Promise<Why> =>
-                this.#call<"why">(() => ({ call: "why", inputs: this.#send(one), prune: ruleText(result.prune), layer, position }));
+            const why = async (layer: number, position: number): Promise<Why> => {
+                if (![layer, position].every((number) => Number.isInteger(number) && number >= 0)) {
+                    const found = `layer ${layer} and position ${position}`;
+                    throw new SttabtError("input", `why: ${found}, expected whole numbers from 0`);
+                }
+                return this.#call<"why">(() => ({ call: "why", inputs: this.#send(one), prune: ruleText(result.prune), layer, position }));
+            };
             return { ...result, why };
         });
     }
@@ -214,8 +219,12 @@ function wireImage(input: ImageInput): WireImage | null {
     return null;
 }
 
-/** As the command takes it: the core's parser says what is wrong with it. */
+/** As the command takes it: the core's parser says what is wrong with a rule. */
 function ruleText(prune: Prune): string {
+    if (typeof prune?.rule !== "string" || (prune.rule === "auto" && "ratio" in prune)) {
+        const example = '{ rule: "topk", ratio: 0.5 } or { rule: "auto", of: { rule: "topk", ratio: 0.5 } }';
+        throw new SttabtError("input", `prune is ${JSON.stringify(prune)}, expected a rule as in ${example}`);
+    }
     if (prune.rule === "auto") return prune.of ? `auto:${ruleText(prune.of)}` : "auto";
     return "ratio" in prune ? `${prune.rule}:${[prune.ratio].flat().join(",")}` : prune.rule;
 }

@@ -11,8 +11,7 @@ export type Rule =
 
 /**
  * A rule; or `auto`, the rule `of` (else the model's `defaultPrune`) where it is faster than dense on this device. The first
- * call with it, or with another rule than the call before, measures that on made-up inputs, in the time of some 30 sentences or
- * images. The choice is made for a call: an input may be pruned in one batch and not in another.
+ * call with it for a rule measures that on made-up inputs, in the time of some 30 sentences or images. The choice is made for a call: an input may be pruned in one batch and not in another.
  */
 export type Prune = Rule | { rule: "auto"; of?: Rule };
 
@@ -143,7 +142,7 @@ export interface Result {
     /** Whether the text lost its end to the model's position limit. */
     truncated: boolean;
     flops: Flops;
-    /** Time of the computation in the worker, milliseconds; of a batch's result that of the whole batch. */
+    /** Time of the computation in the worker, milliseconds; of a batch's result that of the whole batch. A call that measures for `auto` takes that long more. */
     ms: number;
     /** The pixels that the model saw of an image. */
     resized: ImageData | null;
