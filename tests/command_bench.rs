@@ -11,32 +11,6 @@ use command::*;
 use common::edit::check_rows;
 use serde_json::{Value, json};
 
-fn bench(args: &[&str]) -> Command {
-    let command = sttabt([]);
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_sttabt-bench"));
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => bench.env(name, value),
-            None => bench.env_remove(name),
-        };
-    }
-    bench.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
-    bench
-}
-
-/// A run on tiny-bert and the CPU.
-fn tiny_bench(args: &[&str]) -> Command {
-    bench(&[&["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"], args].concat())
-}
-
-fn json_of(path: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
 #[test]
 fn json_has_its_shape_and_its_numbers_agree() {
     let out = file(&scratch("bench_json"), "out.json", "");
@@ -134,67 +108,6 @@ fn images_are_timed_with_and_without_labels() {
     let photos = json_of(&out);
     assert_eq!(photos["runs"][0]["rounds"], 1);
     assert_eq!(photos["runs"][0]["tokens"], noise["runs"][0]["tokens"]);
-}
-
-/// A report with one run of these times.
-fn times(name: &str, ms: [f64; 3], rounds: u32) -> Value {
-    json!({
-        "environment": { "adapter": ["CPU"], "cpu": "a", "threads": 2 },
-        "runs": [{
-            "model": name, "backend": "cpu", "prune": "dense", "batch": 1, "tokens": 8, "rounds": rounds,
-            "ms": { "min": ms[0], "median": ms[1], "p90": ms[2] },
-        }],
-    })
-}
-
-#[test]
-fn compare_tells_a_regression_from_noise() {
-    let folder = scratch("bench_compare");
-    let old = times("m", [9.8, 10.0, 10.4], 20);
-    let rows: [(&str, Value, &str); 8] = [
-        ("the same", old.clone(), "0"),
-        ("within the spread", times("m", [9.9, 10.3, 10.5], 20), "0"),
-        ("faster", times("m", [4.9, 5.0, 5.2], 20), "0 faster"),
-        ("slower", times("m", [11.9, 12.0, 12.2], 20), "1 SLOWER"),
-        ("slower, but all over the place", times("m", [9.0, 12.0, 16.0], 20), "0"),
-        ("a few rounds say little", times("m", [11.9, 12.0, 12.2], 2), "0"),
-        ("much slower in a few rounds", times("m", [19.9, 20.0, 20.2], 2), "1 SLOWER"),
-        ("another model", times("n", [9.8, 10.0, 10.4], 20), "1 error: the files have no run in common"),
-    ];
-    let old = file(&folder, "old.json", old.to_string());
-    check_rows(rows.iter().map(|(what, new, expected)| {
-        let new = file(&folder, "new.json", new.to_string());
-        let ended = run(bench(&["compare", &old, &new]));
-        let verdict = ["faster", "SLOWER"].into_iter().find(|verdict| ended.stdout.contains(verdict));
-        let error = ended.stderr.lines().find(|line| line.contains("no run"));
-        let said = verdict.or(error).map_or_else(String::new, |said| format!(" {said}"));
-        ((*what).to_owned(), format!("{}{said}", ended.code), (*expected).to_owned())
-    }));
-}
-
-/// Two real runs: the second is held against the first, and against the first with its times halved.
-#[test]
-fn compare_reads_what_run_writes() {
-    let folder = scratch("bench_compare_runs");
-    let old = file(&folder, "old.json", "");
-    run(tiny_bench(&["--batch", "1", "--tokens", "12", "--rounds", "6", "--json", &old])).quiet();
-    let ended = run(bench(&["compare", &old, &old])).quiet();
-    assert!(ended.contains("1.000"), "{ended}");
-    let mut halved = json_of(&old);
-    for run in halved["runs"].as_array_mut().expect("runs") {
-        // Without spread, so that only the times differ.
-        let ms = number(&run["ms"]["median"]);
-        run["ms"] = json!({ "min": ms / 8.0, "median": ms / 8.0, "p90": ms / 8.0 });
-    }
-    let mut steady = json_of(&old);
-    for run in steady["runs"].as_array_mut().expect("runs") {
-        let ms = number(&run["ms"]["median"]);
-        run["ms"] = json!({ "min": ms, "median": ms, "p90": ms });
-    }
-    let (halved, steady) =
-        (file(&folder, "halved.json", halved.to_string()), file(&folder, "steady.json", steady.to_string()));
-    let ended = run(bench(&["compare", &halved, &steady]));
-    assert_eq!((ended.code, ended.stderr.as_str()), (1, "error: 3 of 3 became slower than noise explains\n"));
 }
 
 #[test]

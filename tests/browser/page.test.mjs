@@ -255,56 +255,6 @@ test("nothing is wider than a phone", () =>
         { width: 360, height: 740 },
     ));
 
-test("the link holds the state, and one that cannot be read says so", async () => {
-    await withPage("#tab=text&text=a+gripping+film&rule=topk:0.25&with=dense", async (page) => {
-        const found = await result(page);
-        assert.deepEqual([found.prune, found.tokens.length], [{ rule: "topk", ratio: 0.25 }, 5]);
-        await setValue(page, "#sentence", "fine & good");
-        await page.waitForFunction(() => location.hash.includes("fine"), TIMEOUT);
-        const hash = await page.evaluate(() => location.hash);
-        assert.equal(new URLSearchParams(hash.slice(1)).get("text"), "fine & good");
-        assert.equal(new URLSearchParams(hash.slice(1)).get("with"), "dense");
-    });
-    await withPage("?backend=abacus#tab=film&rule=topk:NaN&with=best&layer=-1", async (page) => {
-        const found = await (await errorText(page, "could not be read")).jsonValue();
-        for (const part of [/tab “film”/, /rule “topk:NaN”: the ratio must be above 0/, /with “best”/, /layer “-1”/, /backend “abacus”/]) {
-            assert.match(found, part);
-        }
-        assert.equal((await result(page)).prune.ratio, 0.5, "the page goes on");
-    });
-    for (const ratio of ["Infinity", "0", "-1", "1.01", "", "0x"]) {
-        await withPage(`#rule=topk:${ratio}`, async (page) => {
-            await errorText(page, "could not be read");
-            assert.equal((await result(page)).prune.ratio, 0.5);
-        });
-    }
-});
-
-test("picture and result are saved", () =>
-    withPage("#tab=text&rule=topk:0.3", async (page) => {
-        const shown = await result(page);
-        await page.evaluate(() => {
-            window.saved = [];
-            const before = URL.createObjectURL;
-            URL.createObjectURL = (blob) => (window.saved.push(blob), before.call(URL, blob));
-            window.names = [];
-            HTMLAnchorElement.prototype.click = function () {
-                window.names.push(this.download);
-            };
-            for (const button of document.querySelectorAll("#text button")) if (/^Save/.test(button.textContent)) button.click();
-        });
-        await page.waitForFunction(() => window.saved.length === 2, TIMEOUT);
-        const files = await page.evaluate(async () => {
-            const [json, png] = window.saved.toSorted((one, other) => one.type.localeCompare(other.type));
-            const bitmap = await createImageBitmap(png);
-            return { json: JSON.parse(await json.text()), type: png.type, size: [bitmap.width, bitmap.height] };
-        });
-        assert.deepEqual((await page.evaluate(() => window.names)).toSorted(), ["sttabt.json", "sttabt.png"]);
-        assert.deepEqual(files.json, shown);
-        assert.equal(files.type, "image/png");
-        assert.ok(files.size[0] > 400 && files.size[1] > 200, `${files.size}`);
-    }));
-
 /** Drops files on the page as a visitor's mouse would. */
 const drop = (page, files) =>
     page.evaluate((files) => {

@@ -170,3 +170,41 @@ pub fn file(folder: &std::path::Path, name: &str, bytes: impl AsRef<[u8]>) -> St
     std::fs::write(&file, bytes).expect("a file");
     path(&file)
 }
+
+/// `sttabt-bench` without this machine's settings.
+pub fn bench(args: &[&str]) -> Command {
+    let command = sttabt([]);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_sttabt-bench"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bench.env(name, value),
+            None => bench.env_remove(name),
+        };
+    }
+    bench.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    bench
+}
+
+/// A run on tiny-bert and the CPU.
+pub fn tiny_bench(args: &[&str]) -> Command {
+    bench(&[&["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-bert"], args].concat())
+}
+
+pub fn json_of(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+pub fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// A report with one run of these times.
+pub fn times(name: &str, ms: [f64; 3], rounds: u32) -> Value {
+    json!({
+        "environment": { "adapter": ["CPU"], "cpu": "a", "threads": 2 },
+        "runs": [{
+            "model": name, "backend": "cpu", "prune": "dense", "batch": 1, "tokens": 8, "rounds": rounds,
+            "ms": { "min": ms[0], "median": ms[1], "p90": ms[2] },
+        }],
+    })
+}

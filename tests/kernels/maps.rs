@@ -1,4 +1,4 @@
-//! attention_maps: the maps. What it gives as context is a case of attention.
+//! attention_maps: the maps, alone and beside a context. What the context holds is a case of attention.
 
 use sttabt::Result;
 use sttabt::backend::{AttentionMap, Backend, MapKind};
@@ -18,6 +18,8 @@ struct MapCase {
     kind: MapKind,
     /// The layer that it writes.
     layer: usize,
+    /// Whether attention runs too, which finds the statistics of probabilities.
+    with_context: bool,
 }
 
 impl MapCase {
@@ -62,14 +64,17 @@ impl Case for MapCase {
         let (heads, stride) = (self.heads, self.heads.stride());
         let index = index(backend, &chunk, &chunk.words())?;
         let mut qkv = Qkv::new(&chunk, self.level, heads, self.size).padded(&[0, 1, 2]);
-        // The last map of a pass has no values beside its keys.
-        qkv.chunks_exact_mut(3 * stride).for_each(|row| row[2 * stride..].fill(f32::NAN));
+        if !self.with_context {
+            // The last map of a pass has no values beside its keys.
+            qkv.chunks_exact_mut(3 * stride).for_each(|row| row[2 * stride..].fill(f32::NAN));
+        }
         let qkv = level_matrix(backend, &chunk, self.level, 3 * stride, &qkv)?;
         let rows = rows(&chunk, self.level);
         let call = AttentionMap { qkv: &qkv, heads, kind: self.kind, rows, layer: self.layer };
         let mut stats = poisoned(backend, output_rows(&chunk, self.level), 2 * heads.num_heads)?;
         let mut maps = poisoned(backend, 1, NUM_LAYERS * chunk.layout.num_map_values)?;
-        backend.attention_maps(call, &index, &mut stats, &mut maps, None)?;
+        let mut context = poisoned(backend, output_rows(&chunk, self.level), stride)?;
+        backend.attention_maps(call, &index, &mut stats, &mut maps, self.with_context.then_some(&mut context))?;
         read_matrix(backend, &maps).await
     }
 
@@ -110,7 +115,15 @@ impl Case for MapCase {
 }
 
 fn map_cases(kind: MapKind) -> Vec<MapCase> {
-    let case = MapCase { lengths: vec![3, 65, 7], level: Level::Kept(1), heads: HEADS[2], size: 1.5, kind, layer: 1 };
+    let case = MapCase {
+        lengths: vec![3, 65, 7],
+        level: Level::Kept(1),
+        heads: HEADS[2],
+        size: 1.5,
+        kind,
+        layer: 1,
+        with_context: false,
+    };
     let mut cases = Vec::new();
     for lengths in BATCHES {
         for (level, layer) in [(Level::All, 0), (Level::Kept(1), NUM_LAYERS - 1)] {
@@ -123,6 +136,8 @@ fn map_cases(kind: MapKind) -> Vec<MapCase> {
     for num_heads in 1..=12 {
         cases.push(MapCase { lengths: vec![2, 9, 5], heads: Heads { num_heads, head_size: 7 }, ..case.clone() });
     }
+    let beside: Vec<MapCase> = cases.iter().map(|case| MapCase { with_context: true, ..case.clone() }).collect();
+    cases.extend(beside);
     cases
 }
 

@@ -6,6 +6,7 @@ import { SttabtError, type BackendInfo, type ErrorKind, type ModelInfo, type Pro
 import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
+let info: ModelInfo | null = null;
 /** The images of the last call that brought one, by their ids; decoded when a call first needs them. */
 const images = new Map<number, { given: WireImage; decoded: Image | null }>();
 let running: { id: number; cancel: CancelFlag } | null = null;
@@ -100,8 +101,9 @@ async function load({ url, files, backend }: Extract<Call, { call: "load" }>): P
         throw new SttabtError("insecure", "WebGPU needs a secure context (https or localhost), and this page is none");
     }
     classifier = await Classifier.open(bytes, backend, nextTask, onNote);
+    info = JSON.parse(classifier.info()) as ModelInfo;
     return {
-        info: JSON.parse(classifier.info()) as ModelInfo,
+        info,
         backend: JSON.parse(classifier.backend()) as BackendInfo,
     };
 }
@@ -144,8 +146,7 @@ async function decode(name: string, given: WireImage): Promise<Image> {
 
 /** What the model sees of a picture. */
 function resized(classifier: Classifier, picture: Image): ImageData {
-    const { imageSize } = JSON.parse(classifier.info()) as ModelInfo;
-    return new ImageData(new Uint8ClampedArray(classifier.resized(picture)), imageSize?.[1] ?? 0);
+    return new ImageData(new Uint8ClampedArray(classifier.resized(picture)), info?.imageSize?.[1] ?? 0);
 }
 
 function wire(error: unknown): { kind: ErrorKind; message: string } {

@@ -1,10 +1,9 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
-use std::fmt;
-
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
+use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
@@ -31,29 +30,6 @@ params! {
 
 shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
 shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
-
-/// How a matrix product is cut into workgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatrixProduct {
-    /// Wide independent tiles without workgroup memory: for adapters that are software.
-    Wide,
-    /// Tiles in workgroup memory, and blocks of them in registers: for hardware.
-    Tiled,
-}
-
-impl MatrixProduct {
-    /// All there are.
-    pub const ALL: [Self; 2] = [Self::Wide, Self::Tiled];
-}
-
-impl fmt::Display for MatrixProduct {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Wide => "wide",
-            Self::Tiled => "tiled",
-        })
-    }
-}
 
 pub fn dispatch(
     recorder: &mut Recorder,

@@ -1,11 +1,36 @@
-//! Which variant of the matrix product this adapter runs fastest: a short measurement, some milliseconds on hardware.
+//! The variants of the matrix product, and which one this adapter runs fastest: a short measurement, some milliseconds on hardware.
+
+use std::fmt;
 
 use half::f16;
 
-use super::{GpuBackend, MatrixProduct};
+use super::GpuBackend;
 use crate::backend::{ALL, Activation, Backend, ChunkLayout, Linear, Region, Rows, Stage};
 use crate::error::Result;
 use crate::tensor::{PackedLinear, PackedValues};
+
+/// How a matrix product is cut into workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixProduct {
+    /// Wide independent tiles without workgroup memory: for adapters that are software.
+    Wide,
+    /// Tiles in workgroup memory, and blocks of them in registers: for hardware.
+    Tiled,
+}
+
+impl MatrixProduct {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Wide, Self::Tiled];
+}
+
+impl fmt::Display for MatrixProduct {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wide => "wide",
+            Self::Tiled => "tiled",
+        })
+    }
+}
 
 /// As of a batch of sentences in a small model.
 const NUM_ROWS: usize = 512;

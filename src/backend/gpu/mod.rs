@@ -34,7 +34,7 @@ pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
-pub use linear::MatrixProduct;
+pub use matrix_product::MatrixProduct;
 use matrix_product::fastest;
 use queue::Recorder;
 

@@ -4,7 +4,7 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
-use super::linear::MatrixProduct;
+use super::matrix_product::MatrixProduct;
 use super::row_counter::RowCounter;
 use super::timing::StageTiming;
 use crate::backend::Stage;
