@@ -36,7 +36,7 @@ function installed() {
 }
 
 if (installed() !== `wasm-bindgen ${version}`) {
-    const what = ["wasm-bindgen-cli", "--version", version, "--no-default-features", "--locked"];
+    const what = ["wasm-bindgen-cli", "--version", version, "--no-default-features"];
     run("cargo", ["install", "--quiet", ...what, "--root", tools]);
 }
 const target = "wasm32-unknown-unknown";
