@@ -215,8 +215,8 @@ pub trait Backend: Sized {
     fn begin_stage(&mut self, stage: Stage);
     /// Writes words of the index buffer, from word `at`.
     fn write_index(&mut self, index: &mut Self::Index, at: usize, words: &[u32]) -> Result<()>;
-    /// Writes the first `values.len() / stride` rows of a matrix, padding included.
-    fn write_matrix(&mut self, matrix: &mut Self::Matrix, values: &[f32]) -> Result<()>;
+    /// Writes `values.len() / stride` rows of a matrix from `first_row` on, padding included.
+    fn write_matrix(&mut self, matrix: &mut Self::Matrix, first_row: usize, values: &[f32]) -> Result<()>;
 
     /// output\[r, ..\] = input\[source_row\[level\]\[r\], columns\]: packs the rows of a level out of its parent's.
     fn gather_rows(

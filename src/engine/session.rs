@@ -104,7 +104,7 @@ impl<B: Backend> Session<B> {
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
         let mut logits = threshold_logits(model);
         logits.resize(thresholds.stride(), 0.0);
-        backend.write_matrix(&mut thresholds, &logits)?;
+        backend.write_matrix(&mut thresholds, 0, &logits)?;
         let limits = ChunkLimits {
             max_binding_bytes: backend.max_binding_bytes().min(max_buffer_bytes.unwrap_or(u64::MAX)),
             max_multiply_adds: backend.max_chunk_multiply_adds(),
@@ -202,7 +202,7 @@ impl<B: Backend> Session<B> {
         let Scratch { index, main: workspace, approx: approx_workspace, maps, token_scores, .. } = scratch;
         let constants = &model.config().prune;
         backend.begin_chunk(index, layout, words)?;
-        backend.write_matrix(&mut workspace.embeddings, &model.main().embed(tokens)?)?;
+        backend.write_matrix(&mut workspace.embeddings, 0, &model.main().embed(tokens)?)?;
         workspace.write_patches(backend, tokens)?;
         let top_k = BackTrackingRule::TopK { impact_weight: constants.topk_impact_weight };
         let rule = match prune {
@@ -226,7 +226,7 @@ impl<B: Backend> Session<B> {
                 let (Some(approx), Some(network), Some(workspace)) = (approx, model.approx(), approx_workspace) else {
                     return Err(needs(prune, "an ApproxNet"));
                 };
-                backend.write_matrix(&mut workspace.embeddings, &network.embed(tokens)?)?;
+                backend.write_matrix(&mut workspace.embeddings, 0, &network.embed(tokens)?)?;
                 workspace.write_patches(backend, tokens)?;
                 let (kind, rule) = match prune {
                     Prune::Concrete => (

@@ -59,7 +59,7 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
     let workspace = &mut scratch.main;
     for matrix in workspace.layer_buffers_mut() {
         let poison = vec![f32::NAN; matrix.num_rows() * matrix.stride()];
-        session.backend.write_matrix(matrix, &poison).unwrap();
+        session.backend.write_matrix(matrix, 0, &poison).unwrap();
     }
     let results = session.classify(model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
     let num_kept = |layer: usize| results.iter().map(|result| result.kept[layer].len()).sum::<usize>();

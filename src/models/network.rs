@@ -6,7 +6,7 @@ use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
 use super::weights::{Bytes, Weights};
 use super::{bert, vit};
 use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, row_stride};
 
 /// A network's sizes and tensors.
 pub(crate) struct Network {
@@ -97,7 +97,13 @@ impl Network {
                     &mut rows,
                 ),
                 (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { num_tokens, .. }) => {
-                    vit::embed((cls, positions, &projection.1), hidden_size, *num_tokens, &mut rows);
+                    // All images have the same.
+                    if rows.is_empty() {
+                        rows.reserve(inputs.len() * num_tokens * row_stride(hidden_size));
+                        vit::embed((cls, positions, &projection.1), hidden_size, *num_tokens, &mut rows);
+                    } else {
+                        rows.extend_from_within(..num_tokens * row_stride(hidden_size));
+                    }
                 }
                 // `Model::prepare` gives a model what it reads.
                 (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })

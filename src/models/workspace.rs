@@ -39,13 +39,14 @@ impl<B: Backend> Workspace<B> {
     /// Writes the patches of images, one after another; texts have none.
     pub fn write_patches(&mut self, backend: &mut B, tokens: &[Tokens]) -> Result<()> {
         let Some([patches, _]) = &mut self.patches else { return Ok(()) };
-        let mut rows = Vec::new();
+        let mut first_row = 0;
         for tokens in tokens {
-            if let Tokens::Patches { rows: patches, .. } = tokens {
-                rows.extend_from_slice(patches);
+            if let Tokens::Patches { rows, num_tokens } = tokens {
+                backend.write_matrix(patches, first_row, rows)?;
+                first_row += num_tokens;
             }
         }
-        backend.write_matrix(patches, &rows)
+        Ok(())
     }
 }
 

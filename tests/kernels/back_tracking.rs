@@ -112,9 +112,9 @@ impl Case for BackTrackingCase {
         let values: Vec<f32> =
             (0..num_layers).flat_map(|layer| samples.iter().flat_map(move |maps| maps[layer].clone())).collect();
         let mut maps = backend.create_matrix("maps", 1, values.len())?;
-        backend.write_matrix(&mut maps, &values)?;
+        backend.write_matrix(&mut maps, 0, &values)?;
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
-        backend.write_matrix(&mut thresholds, &self.thresholds)?;
+        backend.write_matrix(&mut thresholds, 0, &self.thresholds)?;
         let mut scores = poisoned(backend, num_layers + SPARE, chunk.layout.num_tokens + SPARE)?;
         let call = BackTracking { rule: self.rule, maps: &maps, thresholds: &thresholds };
         backend.back_tracking(call, &mut index, &mut scores)?;

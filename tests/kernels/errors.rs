@@ -120,9 +120,9 @@ impl<'a, B: Backend> Fixture<'a, B> {
         self.backend.read(&regions).await.map(|_| ())
     }
 
-    fn write(mut self, values: usize, words: usize) -> Result<()> {
+    fn write(mut self, first_row: usize, values: usize, words: usize) -> Result<()> {
         let mut matrix = self.matrix(4, 8)?;
-        self.backend.write_matrix(&mut matrix, &vec![0.0; values])?;
+        self.backend.write_matrix(&mut matrix, first_row, &vec![0.0; values])?;
         self.backend.write_index(&mut self.index, 1, &vec![0; words])
     }
 }
@@ -182,8 +182,10 @@ async fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)
         };
         outcomes.push((outcome, message));
     }
-    call!(10, write(33, 0), "write_matrix: `values` is 33, expected 32");
-    call!(10, write(32, 146), "write_index: `words` is 147, expected 146");
+    call!(10, write(0, 33, 0), "write_matrix: `values` is 33, expected 32");
+    call!(10, write(3, 9, 0), "write_matrix: `values` is 9, expected 8");
+    call!(10, write(5, 1, 0), "write_matrix: `values` is 1, expected 0");
+    call!(10, write(0, 32, 146), "write_index: `words` is 147, expected 146");
     outcomes
 }
 

@@ -60,14 +60,14 @@ pub fn matrix<B: Backend>(backend: &mut B, width: usize, values: &[f32], spare_r
         padded[row * stride..][..width].copy_from_slice(values);
     }
     let mut matrix = backend.create_matrix("input", num_rows + spare_rows, width)?;
-    backend.write_matrix(&mut matrix, &padded)?;
+    backend.write_matrix(&mut matrix, 0, &padded)?;
     Ok(matrix)
 }
 
 /// A matrix of poison.
 pub fn poisoned<B: Backend>(backend: &mut B, num_rows: usize, width: usize) -> Result<B::Matrix> {
     let mut matrix = backend.create_matrix("output", num_rows, width)?;
-    backend.write_matrix(&mut matrix, &vec![f32::from_bits(POISON); num_rows * row_stride(width)])?;
+    backend.write_matrix(&mut matrix, 0, &vec![f32::from_bits(POISON); num_rows * row_stride(width)])?;
     Ok(matrix)
 }
 

@@ -49,7 +49,7 @@ impl Case for ForwardCase {
         let mut maps = poisoned(backend, 1, NUM_LAYERS * num_values)?;
         let mut values = vec![f32::NAN; self.layer * num_values];
         values.extend((0..self.lengths.len()).flat_map(|sample| self.map(&chunk, sample)));
-        backend.write_matrix(&mut maps, &values)?;
+        backend.write_matrix(&mut maps, 0, &values)?;
         let mut scores = poisoned(backend, NUM_LAYERS + SPARE, chunk.layout.num_tokens + SPARE)?;
         backend.forward_top_k(&maps, self.layer, &mut index, &mut scores)?;
         read_both(backend, &scores, &index, words.len()).await

@@ -2,7 +2,7 @@
 
 use fearless_simd::{Level, Simd, dispatch};
 
-use super::math::sum;
+use super::math::{sum, sum_of_squares};
 use super::threads::for_each_block;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
@@ -23,26 +23,24 @@ pub fn layer_norm(
     let num_rows = index.num_rows(rows.level);
     let max_rows = output.num_rows.min(input.num_rows);
     check(num_rows <= max_rows, "layer_norm", "rows", num_rows, max_rows)?;
-    let stride = output.stride();
     for_each_block(output, num_rows, |first_row, values| {
-        for (row, values) in values.chunks_exact_mut(stride).enumerate() {
-            dispatch!(level, simd => normalise(simd, input.row(first_row + row), layer_norm, values));
-        }
+        dispatch!(level, simd => block(simd, input, layer_norm, first_row, values));
     });
     Ok(())
 }
 
+/// The rows from `first_row` that `output` holds.
 #[inline(always)]
-fn normalise<S: Simd>(simd: S, input: &[f32], layer_norm: &PackedLayerNorm, output: &mut [f32]) {
+fn block<S: Simd>(simd: S, input: &CpuMatrix, layer_norm: &PackedLayerNorm, first_row: usize, output: &mut [f32]) {
     let PackedLayerNorm { width, weight, bias, eps } = layer_norm;
-    let mean = (sum(simd, &input[..*width]) / *width as f64) as f32;
-    // First the squares, then the result in the same place.
-    for (square, input) in output.iter_mut().zip(input) {
-        *square = (input - mean) * (input - mean);
-    }
-    let deviation = (sum(simd, &output[..*width]) / *width as f64 + f64::from(*eps)).sqrt() as f32;
-    // Padding has weight and bias 0, so it stays 0.
-    for (output, (input, (weight, bias))) in output.iter_mut().zip(input.iter().zip(weight.iter().zip(bias))) {
-        *output = (input - mean) / deviation * weight + bias;
+    for (row, output) in output.chunks_exact_mut(input.stride()).enumerate() {
+        let input = input.row(first_row + row);
+        let mean = (sum(simd, &input[..*width]) / *width as f64) as f32;
+        let variance = sum_of_squares(simd, &input[..*width], mean) / *width as f64;
+        let factor = (variance + f64::from(*eps)).sqrt().recip() as f32;
+        // Padding has weight and bias 0, so it stays 0.
+        for (output, (input, (weight, bias))) in output.iter_mut().zip(input.iter().zip(weight.iter().zip(bias))) {
+            *output = (input - mean) * factor * weight + bias;
+        }
     }
 }

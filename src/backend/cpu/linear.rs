@@ -1,23 +1,31 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::normal_cdf;
 use super::panels::Panels;
-use super::product::{MAX_PANEL_WIDTH, MAX_TILE_ROWS, product, tile_rows};
-use super::threads::{for_each, num_tasks};
+use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, product};
+use super::threads::{for_each, num_tasks, num_threads};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
 use crate::tensor::PackedLinear;
 
-/// Rows of a task: their inputs stay in the cache while panels of the weight pass by.
-const MAX_TASK_ROWS: usize = 8 * MAX_TILE_ROWS;
+/// Values of a task's inputs: they stay in the second cache while panels of the weight pass by.
+const MAX_TASK_VALUES: usize = 64 * 1024;
+/// Rows of a task where they are many: with fewer the weight is read more often, with more threads wait longer for the last task.
+const TASK_ROWS: RangeInclusive<usize> = 8 * MAX_TILE_ROWS..=16 * MAX_TILE_ROWS;
 /// The same where each task widens the panels that it uses: more rows share that.
-const MAX_TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
+const TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
+/// Blocks of rows per thread from which on they get larger instead of more.
+const BLOCKS_PER_THREAD: usize = 6;
+/// Rows whose sums are finished together: divisible by the rows of every tile.
+const BLOCK_ROWS: usize = 24;
+/// Panels that are computed together: a row's outputs are written in runs then.
+const GROUP_PANELS: usize = 4;
 
 /// Weight and bias of a linear layer, as the product wants them.
 #[derive(Debug, Clone)]
@@ -37,12 +45,18 @@ impl CpuLinear {
     }
 }
 
-/// A part of the output.
+/// A part of the output: a block of rows, or some of their features.
 struct Task<'a> {
     first_row: usize,
     features: Range<usize>,
-    /// These features of the rows from the first one.
-    rows: Vec<&'a mut [f32]>,
+    output: TaskOutput<'a>,
+}
+
+enum TaskOutput<'a> {
+    /// Whole rows of the output, with all features that are asked for.
+    Rows(&'a mut [f32]),
+    /// The task's features of every row.
+    Parts(Vec<&'a mut [f32]>),
 }
 
 pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
@@ -59,7 +73,14 @@ pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, out
         check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
         check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
     }
-    for_each(tasks(call, num_rows, output), |task| dispatch!(level, simd => compute(simd, call, task)));
+    let stride = output.stride();
+    for_each(tasks(call, num_rows, output), |task| {
+        let rows = match task.output {
+            TaskOutput::Rows(values) => values.chunks_mut(stride).map(|row| &mut row[columns.clone()]).collect(),
+            TaskOutput::Parts(rows) => rows,
+        };
+        dispatch!(level, simd => compute(simd, call, task.first_row, task.features, rows));
+    });
     Ok(())
 }
 
@@ -67,73 +88,88 @@ pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, out
 fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut CpuMatrix) -> Vec<Task<'a>> {
     let Range { start, end } = call.features;
     let width = call.linear.weight.width();
-    let max_task_rows = if call.linear.weight.is_f16() { MAX_TASK_ROWS_OF_F16 } else { MAX_TASK_ROWS };
-    let num_blocks = num_rows.div_ceil(max_task_rows);
-    let rows_per_block = num_rows.div_ceil(num_blocks.max(1)).max(1).next_multiple_of(MAX_TILE_ROWS);
-    let num_parts = num_tasks().div_ceil(num_blocks.max(1));
+    let task_rows = if call.linear.weight.is_f16() {
+        TASK_ROWS_OF_F16
+    } else {
+        let max_rows = (MAX_TASK_VALUES / call.linear.weight.depth().max(1)).min(*TASK_ROWS.end());
+        (num_rows / (BLOCKS_PER_THREAD * num_threads())).min(max_rows).max(*TASK_ROWS.start())
+    };
+    let num_blocks = match num_rows.div_ceil(task_rows).max(1) {
+        few if few < num_threads() => few,
+        many => many.next_multiple_of(num_threads()),
+    };
+    let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
+    let num_parts = num_tasks().div_ceil(num_blocks);
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
     let stride = output.stride();
     let mut tasks = Vec::new();
     for (block, values) in output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate() {
-        let first_task = tasks.len();
+        let first_row = block * rows_per_block;
+        if num_parts == 1 {
+            tasks.push(Task { first_row, features: start..end, output: TaskOutput::Rows(values) });
+            continue;
+        }
+        let mut parts = Vec::new();
         let mut at = start;
         while at < end {
             // Parts end where panels do.
             let next = (at + features_per_part).next_multiple_of(width).min(end);
-            tasks.push(Task { first_row: block * rows_per_block, features: at..next, rows: Vec::new() });
+            parts.push((at..next, Vec::with_capacity(rows_per_block)));
             at = next;
         }
         for row in values.chunks_mut(stride) {
             let mut rest = &mut row[call.output_column..];
-            for task in &mut tasks[first_task..] {
-                let (part, after) = rest.split_at_mut(task.features.len());
-                task.rows.push(part);
+            for (features, rows) in &mut parts {
+                let (part, after) = rest.split_at_mut(features.len());
+                rows.push(part);
                 rest = after;
             }
         }
+        let tasks_of_parts =
+            parts.into_iter().map(|(features, rows)| Task { first_row, features, output: TaskOutput::Parts(rows) });
+        tasks.extend(tasks_of_parts);
     }
     tasks
 }
 
 #[inline(always)]
-fn compute<S: Simd>(simd: S, call: &Linear<'_, CpuBackend>, mut task: Task<'_>) {
+fn compute<S: Simd>(
+    simd: S,
+    call: &Linear<'_, CpuBackend>,
+    first_row: usize,
+    features: Range<usize>,
+    mut outputs: Vec<&mut [f32]>,
+) {
     let CpuLinear { weight, bias, .. } = call.linear;
-    let (features, width) = (task.features, weight.width());
-    let mut scratch = Vec::new();
-    let inputs: Vec<&[f32]> =
-        (task.first_row..task.first_row + task.rows.len()).map(|row| call.input.row(row)).collect();
-    for panel in features.start / width..features.end.div_ceil(width) {
-        let weight = weight.panel(simd, panel, &mut scratch);
-        let bias = &bias[panel * width..][..width];
-        // The panel's features that are asked for.
-        let asked = features.start.max(panel * width)..features.end.min((panel + 1) * width);
-        let in_panel = asked.start - panel * width..asked.end - panel * width;
-        let mut sums = [0.0; MAX_TILE_ROWS * MAX_PANEL_WIDTH];
-        let tiles = inputs.chunks(tile_rows::<S>()).zip(task.rows.chunks_mut(tile_rows::<S>()));
-        for (tile, (inputs, rows)) in tiles.enumerate() {
-            let first_row = task.first_row + tile * tile_rows::<S>();
-            product(simd, inputs, weight, width, &mut sums, width);
-            for (row, (sums, output)) in sums.chunks_exact(width).zip(rows).enumerate() {
-                let output = &mut output[asked.start - features.start..][..asked.len()];
-                let residual = call
-                    .residual
-                    .map(|residual| &residual.row(first_row + row)[asked.start - call.features.start..][..asked.len()]);
-                if asked.len() == width {
-                    finish(simd, call.activation, sums, bias, residual, output);
-                } else {
-                    let (mut padded, mut padded_residual) = ([0.0; MAX_PANEL_WIDTH], [0.0; MAX_PANEL_WIDTH]);
-                    if let Some(residual) = residual {
-                        padded_residual[in_panel.clone()].copy_from_slice(residual);
-                    }
-                    finish(simd, call.activation, sums, bias, Some(&padded_residual), &mut padded);
-                    output.copy_from_slice(&padded[in_panel.clone()]);
-                }
+    let width = weight.width();
+    let (mut widened, mut sums) = (Vec::new(), [0.0; BLOCK_ROWS * GROUP_PANELS * MAX_PANEL_WIDTH]);
+    let rows = first_row..first_row + outputs.len();
+    let inputs: Vec<&[f32]> = rows.clone().map(|row| call.input.row(row)).collect();
+    let first_residual = features.start - call.features.start;
+    let residuals: Option<Vec<&[f32]>> =
+        call.residual.map(|residual| rows.map(|row| &residual.row(row)[first_residual..]).collect());
+    let end = features.end.div_ceil(width);
+    for first in (features.start / width..end).step_by(GROUP_PANELS) {
+        let panels = first..end.min(first + GROUP_PANELS);
+        let (start, stride) = (first * width, panels.len() * width);
+        let weight = weight.panels(simd, panels, &mut widened);
+        // The features of these panels that are asked for, and where they are in a row of the sums and of the output.
+        let asked = features.start.max(start)..features.end.min(start + stride);
+        let in_sums = asked.start - start..asked.end - start;
+        let in_rows = asked.start - features.start..asked.end - features.start;
+        for (block, (inputs, outputs)) in inputs.chunks(BLOCK_ROWS).zip(outputs.chunks_mut(BLOCK_ROWS)).enumerate() {
+            product(simd, inputs, weight, width, &mut sums, stride);
+            for (row, (sums, output)) in sums.chunks_exact(stride).zip(outputs).enumerate() {
+                let residual =
+                    residuals.as_ref().map(|residuals| &residuals[block * BLOCK_ROWS + row][in_rows.clone()]);
+                let output = &mut output[in_rows.clone()];
+                finish(simd, call.activation, &sums[in_sums.clone()], &bias[asked.clone()], residual, output);
             }
         }
     }
 }
 
-/// output = activation(sums + bias) + residual, for a whole panel.
+/// output = activation(sums + bias) + residual
 #[inline(always)]
 fn finish<S: Simd>(
     simd: S,
@@ -144,16 +180,38 @@ fn finish<S: Simd>(
     output: &mut [f32],
 ) {
     let lanes = S::f32s::LEN;
-    for (vector, (sums, bias)) in sums.chunks_exact(lanes).zip(bias.chunks_exact(lanes)).enumerate() {
-        let sum = S::f32s::from_slice(simd, sums) + S::f32s::from_slice(simd, bias);
-        let mut value = match activation {
-            Activation::Identity => sum,
-            Activation::Gelu => sum * normal_cdf(simd, sum),
-            Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()),
-        };
-        if let Some(residual) = residual {
-            value += S::f32s::from_slice(simd, &residual[vector * lanes..][..lanes]);
+    let whole = output.len() - output.len() % lanes;
+    let vectors = sums.chunks_exact(lanes).zip(bias.chunks_exact(lanes)).zip(output.chunks_exact_mut(lanes));
+    if let Some(residual) = residual {
+        for (((sums, bias), output), residual) in vectors.zip(residual.chunks_exact(lanes)) {
+            (activated(simd, activation, sums, bias) + S::f32s::from_slice(simd, residual)).store_slice(output);
         }
-        value.store_slice(&mut output[vector * lanes..][..lanes]);
+    } else {
+        for ((sums, bias), output) in vectors {
+            activated(simd, activation, sums, bias).store_slice(output);
+        }
+    }
+    if whole < output.len() {
+        let count = output.len() - whole;
+        let mut padded = [[0.0; MAX_LANES]; 2];
+        padded[0][..count].copy_from_slice(&sums[whole..]);
+        padded[1][..count].copy_from_slice(&bias[whole..]);
+        let value = activated(simd, activation, &padded[0][..lanes], &padded[1][..lanes]);
+        value.store_slice(&mut padded[0][..lanes]);
+        output[whole..].copy_from_slice(&padded[0][..count]);
+        for (output, residual) in output[whole..].iter_mut().zip(residual.unwrap_or_default().iter().skip(whole)) {
+            *output += residual;
+        }
+    }
+}
+
+/// activation(sums + bias), one vector.
+#[inline(always)]
+fn activated<S: Simd>(simd: S, activation: Activation, sums: &[f32], bias: &[f32]) -> S::f32s {
+    let sum = S::f32s::from_slice(simd, sums) + S::f32s::from_slice(simd, bias);
+    match activation {
+        Activation::Identity => sum,
+        Activation::Gelu => sum * normal_cdf(simd, sum),
+        Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()),
     }
 }

@@ -200,9 +200,11 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn write_matrix(&mut self, matrix: &mut CpuMatrix, values: &[f32]) -> Result<()> {
-        check(values.len() <= matrix.values.len(), "write_matrix", "values", values.len(), matrix.values.len())?;
-        matrix.values[..values.len()].copy_from_slice(values);
+    fn write_matrix(&mut self, matrix: &mut CpuMatrix, first_row: usize, values: &[f32]) -> Result<()> {
+        let capacity = matrix.num_rows.saturating_sub(first_row) * matrix.stride();
+        check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
+        let first_value = first_row * matrix.stride();
+        matrix.values[first_value..first_value + values.len()].copy_from_slice(values);
         Ok(())
     }
 

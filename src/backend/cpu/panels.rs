@@ -4,6 +4,7 @@
 //! rows, but a tenth of that with the few rows of a short text.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd};
@@ -67,17 +68,18 @@ impl Panels {
         self.depth
     }
 
-    /// One panel, `[depth, width]`; in `scratch` if it has to be widened.
+    /// Some panels, `[panels, depth, width]`; in `scratch` if they have to be widened.
     #[inline(always)]
-    pub fn panel<'a, S: Simd>(&'a self, simd: S, panel: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+    pub fn panels<'a, S: Simd>(&'a self, simd: S, panels: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         let len = self.depth * self.width;
+        let (start, end) = (panels.start * len, panels.end * len);
         match &self.values {
-            Values::F32(values) => &values[panel * len..][..len],
+            Values::F32(values) => &values[start..end],
             Values::F16(pairs) => {
-                scratch.resize(len, 0.0);
+                scratch.resize(end - start, 0.0);
                 simd.vectorize(
                     #[inline(always)]
-                    || widen(simd, &pairs[panel * len / 2..][..len / 2], scratch),
+                    || widen(simd, &pairs[start / 2..end / 2], scratch),
                 );
                 scratch
             }
@@ -145,7 +147,7 @@ mod tests {
         let level = Level::new();
         let panels = Panels::new(level, &linear, true);
         let mut scratch = Vec::new();
-        let values = dispatch!(level, simd => panels.panel(simd, 0, &mut scratch).to_vec());
+        let values = dispatch!(level, simd => panels.panels(simd, 0..1, &mut scratch).to_vec());
         (panels, values)
     }
 

@@ -8,12 +8,17 @@ use fearless_simd::{Level, Simd, dispatch};
 
 /// Most rows of a tile.
 pub const MAX_TILE_ROWS: usize = 6;
+const MIN_TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel.
 const PANEL_VECTORS: usize = 2;
 /// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
 const BLOCK_DEPTH: usize = 64;
+/// Steps over k in one turn of the loop.
+const UNROLL: usize = 4;
 /// Columns of a panel on the widest CPU.
-pub const MAX_PANEL_WIDTH: usize = PANEL_VECTORS * 16;
+pub const MAX_PANEL_WIDTH: usize = PANEL_VECTORS * MAX_LANES;
+/// Values of the widest vector.
+pub const MAX_LANES: usize = 16;
 
 /// Columns of a panel on this CPU.
 pub fn panel_width(level: Level) -> usize {
@@ -27,7 +32,7 @@ pub fn panel_width(level: Level) -> usize {
 /// Rows of a tile. Two vectors of columns each make 12 vectors of sums, and the register files of x86-64 and WebAssembly's engines
 /// have 16; instruction sets of 128 bits mostly multiply and add in two steps, which takes registers too.
 pub const fn tile_rows<S: Simd>() -> usize {
-    if S::f32s::LEN <= 4 { 4 } else { MAX_TILE_ROWS }
+    if S::f32s::LEN <= 4 { MIN_TILE_ROWS } else { MAX_TILE_ROWS }
 }
 
 /// Rows of a tile on this CPU.
@@ -74,33 +79,57 @@ pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize
     }
 }
 
-/// The product of up to [`MAX_TILE_ROWS`] rows with one panel, or half a panel. Row r of the result starts at `sums[r · stride]`.
+/// The product of rows with panels of `width` columns (or half panels, which are half as wide), as deep as the rows are long.
+/// Row r of the result starts at `sums[r · stride]`.
 #[inline(always)]
-pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panel: &[f32], panel_width: usize, sums: &mut [f32], stride: usize) {
+pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panels: &[f32], width: usize, sums: &mut [f32], stride: usize) {
     // A function of its own for every number of rows: a constant number of sums, which then stay in registers.
-    macro_rules! tile {
-        ($count:literal, $vectors:expr) => {
+    macro_rules! tiles {
+        ($rows:expr, $sums:expr, $count:expr, $vectors:expr) => {
             simd.vectorize(
                 #[inline(always)]
-                || tile::<S, $count, { $vectors }>(simd, rows, panel, sums, stride),
+                || tiles::<S, { $count }, { $vectors }>(simd, $rows, panels, $sums, stride),
             )
         };
     }
-    let is_half = panel_width == S::f32s::LEN;
-    match (rows.len(), is_half) {
-        (1, false) => tile!(1, PANEL_VECTORS),
-        (2, false) => tile!(2, PANEL_VECTORS),
-        (3, false) => tile!(3, PANEL_VECTORS),
-        (4, false) => tile!(4, PANEL_VECTORS),
-        (5, false) => tile!(5, PANEL_VECTORS),
-        (6, false) => tile!(6, PANEL_VECTORS),
-        (1, true) => tile!(1, 1),
-        (2, true) => tile!(2, 1),
-        (3, true) => tile!(3, 1),
-        (4, true) => tile!(4, 1),
-        (5, true) => tile!(5, 1),
-        (6, true) => tile!(6, 1),
+    let is_half = width == S::f32s::LEN;
+    let (whole, last) = rows.split_at(rows.len() - rows.len() % tile_rows::<S>());
+    match (tile_rows::<S>(), is_half) {
+        _ if whole.is_empty() => {}
+        (MAX_TILE_ROWS, false) => tiles!(whole, sums, MAX_TILE_ROWS, PANEL_VECTORS),
+        (MAX_TILE_ROWS, true) => tiles!(whole, sums, MAX_TILE_ROWS, 1),
+        (_, false) => tiles!(whole, sums, MIN_TILE_ROWS, PANEL_VECTORS),
+        (_, true) => tiles!(whole, sums, MIN_TILE_ROWS, 1),
+    }
+    let sums = &mut sums[whole.len() * stride..];
+    match (last.len(), is_half) {
+        (1, false) => tiles!(last, sums, 1, PANEL_VECTORS),
+        (2, false) => tiles!(last, sums, 2, PANEL_VECTORS),
+        (3, false) => tiles!(last, sums, 3, PANEL_VECTORS),
+        (4, false) => tiles!(last, sums, 4, PANEL_VECTORS),
+        (5, false) => tiles!(last, sums, 5, PANEL_VECTORS),
+        (1, true) => tiles!(last, sums, 1, 1),
+        (2, true) => tiles!(last, sums, 2, 1),
+        (3, true) => tiles!(last, sums, 3, 1),
+        (4, true) => tiles!(last, sums, 4, 1),
+        (5, true) => tiles!(last, sums, 5, 1),
         _ => {}
+    }
+}
+
+#[inline(always)]
+fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: &[&[f32]],
+    panels: &[f32],
+    sums: &mut [f32],
+    stride: usize,
+) {
+    let width = VECTORS * S::f32s::LEN;
+    for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
+        for (panel, values) in panels.chunks_exact((rows[0].len() * width).max(1)).enumerate() {
+            tile::<S, ROWS, VECTORS>(simd, rows, values, &mut sums[panel * width..], stride);
+        }
     }
 }
 
@@ -116,32 +145,49 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     let width = VECTORS * lanes;
     for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
         let depth = panel.len() / width;
-        let mut block_rows = [[].as_slice(); ROWS];
-        for (block_row, row) in block_rows.iter_mut().zip(rows) {
-            *block_row = &row[block * BLOCK_DEPTH..][..depth];
-        }
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][block * BLOCK_DEPTH..][..depth]);
         let mut tile = [[S::f32s::splat(simd, 0.0); VECTORS]; ROWS];
-        for (k, columns) in panel.chunks_exact(width).enumerate() {
-            let mut vectors = [S::f32s::splat(simd, 0.0); VECTORS];
-            for (vector, columns) in vectors.iter_mut().zip(columns.chunks_exact(lanes)) {
-                *vector = S::f32s::from_slice(simd, columns);
+        // Lengths that the compiler sees to be equal need no checks in the loop.
+        let steps = panel.chunks_exact(UNROLL * width);
+        let last = depth - depth % UNROLL;
+        let unrolled: [&[[f32; UNROLL]]; ROWS] = std::array::from_fn(|row| &rows[row].as_chunks().0[..depth / UNROLL]);
+        for (step, panel) in (0..depth / UNROLL).zip(steps.clone()) {
+            for (k, columns) in (0..UNROLL).zip(panel.chunks_exact(width)) {
+                multiply_add(simd, std::array::from_fn(|row| unrolled[row][step][k]), columns, &mut tile);
             }
-            for (sums, row) in tile.iter_mut().zip(&block_rows) {
-                let value = S::f32s::splat(simd, row[k]);
-                for (sum, column) in sums.iter_mut().zip(vectors) {
-                    *sum = value.mul_add(column, *sum);
-                }
-            }
+        }
+        for (k, columns) in (last..depth).zip(steps.remainder().chunks_exact(width)) {
+            multiply_add(simd, std::array::from_fn(|row| rows[row][k]), columns, &mut tile);
         }
         for (row, tile) in tile.iter().enumerate() {
-            for (vector, sum) in tile.iter().enumerate() {
-                let sums = &mut sums[row * stride + vector * lanes..][..lanes];
+            let sums = &mut sums[row * stride..][..width];
+            for (sum, sums) in tile.iter().zip(sums.chunks_exact_mut(lanes)) {
                 if block == 0 {
                     sum.store_slice(sums);
                 } else {
                     (*sum + S::f32s::from_slice(simd, sums)).store_slice(sums);
                 }
             }
+        }
+    }
+}
+
+/// tile[r, c] += values[r] · columns[c]
+#[inline(always)]
+fn multiply_add<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    values: [f32; ROWS],
+    columns: &[f32],
+    tile: &mut [[S::f32s; VECTORS]; ROWS],
+) {
+    let mut vectors = [S::f32s::splat(simd, 0.0); VECTORS];
+    for (vector, columns) in vectors.iter_mut().zip(columns.chunks_exact(S::f32s::LEN)) {
+        *vector = S::f32s::from_slice(simd, columns);
+    }
+    for (sums, value) in tile.iter_mut().zip(values) {
+        let value = S::f32s::splat(simd, value);
+        for (sum, column) in sums.iter_mut().zip(vectors) {
+            *sum = value.mul_add(column, *sum);
         }
     }
 }

@@ -102,9 +102,7 @@ impl<'a> PackedHeads<'a> {
     pub fn scores<S: Simd>(&self, simd: S, sample: usize, head: usize, queries: &[&[f32]], scores: &mut [f32]) {
         let (stride, size) = (self.scores_stride(sample), self.heads.head_stride());
         let keys = &self.samples[sample].keys[head * stride * size..][..stride * size];
-        for (panel, keys) in keys.chunks_exact(size * self.panel_width).enumerate() {
-            product(simd, queries, keys, self.panel_width, &mut scores[panel * self.panel_width..], stride);
-        }
+        product(simd, queries, keys, self.panel_width, scores, stride);
         let num_keys = self.num_keys(sample);
         if num_keys < stride {
             scores.chunks_exact_mut(stride).for_each(|scores| scores[num_keys..].fill(f32::NEG_INFINITY));
@@ -130,10 +128,7 @@ impl<'a> PackedHeads<'a> {
         for (row, weights) in rows.iter_mut().zip(weights.chunks_exact(self.scores_stride(sample))) {
             *row = &weights[..num_keys];
         }
-        for (panel, values) in values.chunks_exact(num_keys * self.value_width).enumerate() {
-            let sums = &mut scratch[panel * self.value_width..];
-            product(simd, &rows[..weight_sums.len()], values, self.value_width, sums, stride);
-        }
+        product(simd, &rows[..weight_sums.len()], values, self.value_width, scratch, stride);
         let sums = scratch.chunks_exact(stride).zip(weight_sums);
         for (output, (sums, weight_sum)) in output.chunks_exact_mut(self.heads.stride()).zip(sums) {
             let factor = weight_sum.recip();

@@ -9,18 +9,22 @@ use super::product::MAX_TILE_ROWS;
 use crate::backend::MatrixShape;
 
 /// Tasks per thread, so that a thread that was held up leaves some of its share to the others.
-#[cfg(feature = "threads")]
 const TASKS_PER_THREAD: usize = 4;
+
+/// Threads that take tasks.
+pub fn num_threads() -> usize {
+    #[cfg(feature = "threads")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "threads"))]
+    return 1;
+}
 
 /// Into how many tasks a kernel should cut its work, if it is large.
 pub fn num_tasks() -> usize {
-    #[cfg(feature = "threads")]
-    return match rayon::current_num_threads() {
+    match num_threads() {
         1 => 1,
         threads => threads * TASKS_PER_THREAD,
-    };
-    #[cfg(not(feature = "threads"))]
-    return 1;
+    }
 }
 
 /// Computes every task, on all threads. Each is computed alone, so the result does not depend on their number.

@@ -215,10 +215,11 @@ impl Backend for GpuBackend {
         Ok(())
     }
 
-    fn write_matrix(&mut self, matrix: &mut GpuMatrix, values: &[f32]) -> Result<()> {
-        let capacity = matrix.num_rows * matrix.stride();
+    fn write_matrix(&mut self, matrix: &mut GpuMatrix, first_row: usize, values: &[f32]) -> Result<()> {
+        let capacity = matrix.num_rows.saturating_sub(first_row) * matrix.stride();
         check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
-        self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, 0, bytemuck::cast_slice(values));
+        let offset = (first_row * matrix.stride() * size_of::<f32>()) as u64;
+        self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, offset, bytemuck::cast_slice(values));
         Ok(())
     }
 

@@ -177,7 +177,7 @@ fn matrix<B: Backend>(backend: &mut B, num_rows: usize, width: usize) -> sttabt:
     let stride = row_stride(width);
     let mut padded = values(num_rows * stride);
     padded.chunks_mut(stride).for_each(|row| row[width..].fill(0.0));
-    backend.write_matrix(&mut matrix, &padded)?;
+    backend.write_matrix(&mut matrix, 0, &padded)?;
     Ok(matrix)
 }
 
