@@ -184,7 +184,7 @@ async fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)
     }
     call!(10, write(0, 33, 0), "write_matrix: `values` is 33, expected 32");
     call!(10, write(3, 9, 0), "write_matrix: `values` is 9, expected 8");
-    call!(10, write(5, 1, 0), "write_matrix: `values` is 1, expected 0");
+    call!(10, write(5, 0, 0), "write_matrix: `first_row` is 5, expected 4");
     call!(10, write(0, 32, 146), "write_index: `words` is 147, expected 146");
     outcomes
 }

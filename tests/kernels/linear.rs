@@ -222,5 +222,12 @@ fn linear_cases() -> Vec<LinearCase> {
             cases.push(LinearCase { num_parts: 3, level: Level::Kept(0), output_column, output_width, ..case });
         }
     }
+    // From inside a panel over several groups of them, for few rows and for many.
+    for lengths in [[3, 65, 7], [257, 5, 64]] {
+        for f16 in [false, true] {
+            let case = LinearCase { f16, features: Some(20..204), residual: true, ..LinearCase::new(&lengths, 24, 72) };
+            cases.push(LinearCase { num_parts: 3, output_column: 4, output_width: 192, ..case });
+        }
+    }
     cases
 }

@@ -7,23 +7,24 @@ use fearless_simd::{Level, Simd, dispatch};
 
 use super::math::normal_cdf;
 use super::panels::Panels;
-use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, product};
+use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, MIN_TILE_ROWS, product};
 use super::threads::{for_each, num_tasks, num_threads};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
 use crate::tensor::PackedLinear;
 
-/// Values of a task's inputs: they stay in the second cache while panels of the weight pass by.
+/// Values of a task's inputs, if the fewest rows have no more: they stay in the second cache while panels of the weight pass by.
 const MAX_TASK_VALUES: usize = 64 * 1024;
-/// Rows of a task where they are many: with fewer the weight is read more often, with more threads wait longer for the last task.
+/// Rows of a task where they are many. With fewer, the weight is read more often; with more, threads wait longer for the last task.
 const TASK_ROWS: RangeInclusive<usize> = 8 * MAX_TILE_ROWS..=16 * MAX_TILE_ROWS;
-/// The same where each task widens the panels that it uses: more rows share that.
-const TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
+/// The most rows where each task widens the panels that it uses: more rows share that.
+const MAX_TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
 /// Blocks of rows per thread from which on they get larger instead of more.
 const BLOCKS_PER_THREAD: usize = 6;
-/// Rows whose sums are finished together: divisible by the rows of every tile.
+/// Rows whose sums are finished together.
 const BLOCK_ROWS: usize = 24;
+const _: () = assert!(BLOCK_ROWS.is_multiple_of(MIN_TILE_ROWS) && BLOCK_ROWS.is_multiple_of(MAX_TILE_ROWS));
 /// Panels that are computed together: a row's outputs are written in runs then.
 const GROUP_PANELS: usize = 4;
 
@@ -89,7 +90,7 @@ fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut Cpu
     let Range { start, end } = call.features;
     let width = call.linear.weight.width();
     let task_rows = if call.linear.weight.is_f16() {
-        TASK_ROWS_OF_F16
+        MAX_TASK_ROWS_OF_F16
     } else {
         let max_rows = (MAX_TASK_VALUES / call.linear.weight.depth().max(1)).min(*TASK_ROWS.end());
         (num_rows / (BLOCKS_PER_THREAD * num_threads())).min(max_rows).max(*TASK_ROWS.start())
@@ -148,10 +149,10 @@ fn compute<S: Simd>(
     let first_residual = features.start - call.features.start;
     let residuals: Option<Vec<&[f32]>> =
         call.residual.map(|residual| rows.map(|row| &residual.row(row)[first_residual..]).collect());
-    let end = features.end.div_ceil(width);
-    for first in (features.start / width..end).step_by(GROUP_PANELS) {
-        let panels = first..end.min(first + GROUP_PANELS);
-        let (start, stride) = (first * width, panels.len() * width);
+    let end_panel = features.end.div_ceil(width);
+    for first_panel in (features.start / width..end_panel).step_by(GROUP_PANELS) {
+        let panels = first_panel..end_panel.min(first_panel + GROUP_PANELS);
+        let (start, stride) = (first_panel * width, panels.len() * width);
         let weight = weight.panels(simd, panels, &mut widened);
         // The features of these panels that are asked for, and where they are in a row of the sums and of the output.
         let asked = features.start.max(start)..features.end.min(start + stride);
@@ -193,12 +194,12 @@ fn finish<S: Simd>(
     }
     if whole < output.len() {
         let count = output.len() - whole;
-        let mut padded = [[0.0; MAX_LANES]; 2];
-        padded[0][..count].copy_from_slice(&sums[whole..]);
-        padded[1][..count].copy_from_slice(&bias[whole..]);
-        let value = activated(simd, activation, &padded[0][..lanes], &padded[1][..lanes]);
-        value.store_slice(&mut padded[0][..lanes]);
-        output[whole..].copy_from_slice(&padded[0][..count]);
+        let (mut last_sums, mut last_bias) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        last_sums[..count].copy_from_slice(&sums[whole..]);
+        last_bias[..count].copy_from_slice(&bias[whole..]);
+        let mut last_outputs = [0.0; MAX_LANES];
+        activated(simd, activation, &last_sums[..lanes], &last_bias[..lanes]).store_slice(&mut last_outputs[..lanes]);
+        output[whole..].copy_from_slice(&last_outputs[..count]);
         for (output, residual) in output[whole..].iter_mut().zip(residual.unwrap_or_default().iter().skip(whole)) {
             *output += residual;
         }

@@ -1,4 +1,5 @@
-//! The matrix product that the kernels share: sums[r, c] = Σ_k rows[r][k] · panel[k, c], for a tile of few rows and a panel of columns.
+//! The matrix product that the kernels share: sums[r, c] = Σ_k rows[r][k] · panel[k, c], in tiles of a few rows
+//! by one panel of columns.
 //!
 //! The tile's sums stay in registers for all of k. Every sum adds in order of k, whatever rows stand beside its own: that is what
 //! makes a result independent of its neighbours, bit for bit.
@@ -8,7 +9,8 @@ use fearless_simd::{Level, Simd, dispatch};
 
 /// Most rows of a tile.
 pub const MAX_TILE_ROWS: usize = 6;
-const MIN_TILE_ROWS: usize = 4;
+/// Rows of a tile on CPUs of 128 bits.
+pub const MIN_TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel.
 const PANEL_VECTORS: usize = 2;
 /// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
@@ -79,8 +81,8 @@ pub fn pack_rows<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, width: usize
     }
 }
 
-/// The product of rows with panels of `width` columns (or half panels, which are half as wide), as deep as the rows are long.
-/// Row r of the result starts at `sums[r · stride]`.
+/// The product of rows with panels, or half panels, of `width` columns each, as deep as the rows are long. Row r of panel p
+/// starts at `sums[r · stride + p · width]`.
 #[inline(always)]
 pub fn product<S: Simd>(simd: S, rows: &[&[f32]], panels: &[f32], width: usize, sums: &mut [f32], stride: usize) {
     // A function of its own for every number of rows: a constant number of sums, which then stay in registers.
@@ -126,8 +128,10 @@ fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(
     stride: usize,
 ) {
     let width = VECTORS * S::f32s::LEN;
-    for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
-        for (panel, values) in panels.chunks_exact((rows[0].len() * width).max(1)).enumerate() {
+    let depth = rows.first().map_or(0, |row| row.len());
+    // A panel stays in the first cache while the tiles pass by.
+    for (panel, values) in panels.chunks_exact((depth * width).max(1)).enumerate() {
+        for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
             tile::<S, ROWS, VECTORS>(simd, rows, values, &mut sums[panel * width..], stride);
         }
     }

@@ -36,7 +36,7 @@ pub fn for_each<T: Send>(tasks: Vec<T>, compute: impl Fn(T) + Sync) {
     /// About 100 µs: a caller that found no task left looks so long for the last ones' end before it goes to sleep.
     const MAX_LOOKS: usize = 20_000;
 
-    let num_helpers = (rayon::current_num_threads() - 1).min(tasks.len().saturating_sub(1));
+    let num_helpers = (num_threads() - 1).min(tasks.len().saturating_sub(1));
     if num_helpers == 0 {
         return tasks.into_iter().for_each(compute);
     }

@@ -216,7 +216,8 @@ impl Backend for GpuBackend {
     }
 
     fn write_matrix(&mut self, matrix: &mut GpuMatrix, first_row: usize, values: &[f32]) -> Result<()> {
-        let capacity = matrix.num_rows.saturating_sub(first_row) * matrix.stride();
+        check(first_row <= matrix.num_rows, "write_matrix", "first_row", first_row, matrix.num_rows)?;
+        let capacity = (matrix.num_rows - first_row) * matrix.stride();
         check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
         let offset = (first_row * matrix.stride() * size_of::<f32>()) as u64;
         self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, offset, bytemuck::cast_slice(values));
