@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use common::*;
-use parity_cases::check_cases;
+use parity_cases::{Calls, check_cases};
 use serde_json::Value;
 use sttabt::{Input, Model, Picture};
 
@@ -132,7 +132,7 @@ fn the_twin_agrees_on_imagenette_image_by_image() {
 fn imagenette_cases_agree() {
     let folder = data("../fixtures/deit-tiny");
     for kind in BACKENDS {
-        check_cases(&folder, engine(&deit_tiny(), kind), 32, |input| {
+        check_cases(&folder, engine(&deit_tiny(), kind), 32, Calls::Single, |_, input| {
             input["image"].as_str().is_some_and(|image| image.starts_with("imagenette-"))
         });
     }

@@ -115,12 +115,20 @@ fn levels() -> Vec<Level> {
 
 /// Where a case runs on the GPU: the variant of the matrix product has a name if the kernel is one.
 async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
-    let mut gpus = vec![("GPU", gpu().await)];
-    if kernel == "linear" {
-        gpus = vec![("GPU, wide", gpu().await), ("GPU, tiled", gpu().await)];
-        for ((_, gpu), matrix_product) in gpus.iter_mut().zip(MatrixProduct::ALL) {
-            gpu.set_matrix_product(matrix_product);
+    let first = gpu().await;
+    if kernel != "linear" {
+        return vec![("GPU", first)];
+    }
+    let mut gpus = Vec::new();
+    for (name, product) in ["GPU, wide", "GPU, tiled", "GPU, subgroups"].into_iter().zip(MatrixProduct::ALL) {
+        if !product.runs_on(first.adapter()) {
+            let size = first.adapter().min_subgroup_size;
+            say!("{name}: NOT RUN (the adapter's subgroups have {size} invocations, it needs 8)");
+            continue;
         }
+        let mut gpu = gpu().await;
+        gpu.set_matrix_product(product);
+        gpus.push((name, gpu));
     }
     gpus
 }

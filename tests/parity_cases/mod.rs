@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sttabt::{Engine, Input, Outputs, Prune};
+use sttabt::{Classification, Engine, Input, Outputs, Prune};
 
 use crate::common::*;
 
@@ -18,11 +18,9 @@ fn tolerance(fixture: &str, prune: &Prune) -> (f32, f32) {
     }
 }
 
-/// One run of one case; `None` when it agrees.
-fn disagreement(engine: &mut Engine, fixture: &str, input: Input<'_>, case: &Value, run: &Value) -> Option<String> {
+/// One run of one case; `None` when its result agrees.
+fn disagreement(result: &Classification, fixture: &str, case: &Value, run: &Value) -> Option<String> {
     let prune = prune(run);
-    let outputs = Outputs { token_scores: true, attention_maps: false };
-    let result = classify_with(engine, &[input], &prune, &outputs).remove(0);
     let expected_ids: Vec<u32> = case["input"]["input_ids"]
         .as_array()
         .into_iter()
@@ -57,27 +55,57 @@ fn disagreement(engine: &mut Engine, fixture: &str, input: Input<'_>, case: &Val
     None
 }
 
-/// Every run of every case in `cases.json` of a folder.
-pub fn check_fixture(folder: &Path, engine: Engine, min_runs: usize) {
-    check_cases(folder, engine, min_runs, |_| true);
+/// Which runs are one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// Each its own.
+    Single,
+    /// All of a rule, which is faster on an adapter that likes full tiles.
+    Batches,
 }
 
-/// Every run of some cases, chosen by their input.
-pub fn check_cases(folder: &Path, mut engine: Engine, min_runs: usize, is_chosen: impl Fn(&Value) -> bool) {
+/// Every run of every case in `cases.json` of a folder.
+pub fn check_fixture(folder: &Path, engine: Engine, min_runs: usize, calls: Calls) {
+    check_cases(folder, engine, min_runs, calls, |_, _| true);
+}
+
+/// Every run of some cases, chosen by their place and their input.
+pub fn check_cases(
+    folder: &Path,
+    mut engine: Engine,
+    min_runs: usize,
+    calls: Calls,
+    is_chosen: impl Fn(usize, &Value) -> bool,
+) {
     let name = folder.file_name().and_then(|name| name.to_str()).expect("a folder");
     println!("{name} on {:?}", engine.backend());
+    let cases = cases(folder);
+    let mut runs = Vec::new();
+    for (index, case) in cases.iter().enumerate().filter(|(index, case)| is_chosen(*index, &case["input"])) {
+        runs.extend(case["runs"].as_array().expect("runs").iter().map(|run| (index, case, run)));
+    }
+    assert!(runs.len() >= min_runs, "only {} runs", runs.len());
+    let rule = |run: &Value| prune(run).to_string();
+    if calls == Calls::Batches {
+        runs.sort_by_key(|(_, _, run)| rule(run));
+    }
     let mut failures = Vec::new();
-    let mut num_runs = 0;
-    for (index, case) in cases(folder).iter().enumerate().filter(|(_, case)| is_chosen(&case["input"])) {
-        let input = CaseInput::new(folder, case);
-        for run in case["runs"].as_array().expect("runs") {
-            num_runs += 1;
-            failures.extend(
-                disagreement(&mut engine, name, input.get(), case, run)
-                    .map(|failure| format!("case {index}, {failure}")),
-            );
+    for runs in runs.chunk_by(|(_, _, one), (_, _, next)| calls == Calls::Batches && rule(one) == rule(next)) {
+        let inputs: Vec<CaseInput> = runs.iter().map(|(_, case, _)| CaseInput::new(folder, case)).collect();
+        let inputs: Vec<Input<'_>> = inputs.iter().map(CaseInput::get).collect();
+        let outputs = Outputs { token_scores: true, attention_maps: false };
+        let results = classify_with(&mut engine, &inputs, &prune(runs[0].2), &outputs);
+        assert_eq!(results.len(), runs.len());
+        for ((index, case, run), result) in runs.iter().zip(&results) {
+            let failure = disagreement(result, name, case, run);
+            failures.extend(failure.map(|failure| format!("case {index}, {failure}")));
         }
     }
-    assert!(num_runs >= min_runs, "only {num_runs} runs");
-    assert!(failures.is_empty(), "{} of {num_runs} runs of {name} differ:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} runs of {name} differ:\n{}",
+        failures.len(),
+        runs.len(),
+        failures.join("\n")
+    );
 }

@@ -30,6 +30,8 @@ pub struct AdapterDescription {
     pub max_binding_bytes: u64,
     /// Memory that a workgroup can share.
     pub max_workgroup_bytes: u32,
+    /// Invocations of a subgroup, at least; 0 where there are no subgroups.
+    pub min_subgroup_size: u32,
     /// Optional features that could speed kernels up: `f16`, `subgroups`, `timestamps`.
     pub features: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl AdapterDescription {
             software: is_software(&info),
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            min_subgroup_size: if features.contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 },
             features: optional
                 .iter()
                 .filter(|(_, flag)| features.contains(*flag))
@@ -129,8 +132,8 @@ impl OpenDevice {
             max_buffer_size: offered.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        // Having it costs nothing; see `GpuBackend::set_stage_timing`.
-        let required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        // Having them costs nothing; see `GpuBackend::set_stage_timing` and `MatrixProduct`.
+        let required_features = adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
         let descriptor =
             wgpu::DeviceDescriptor { label: Some("sttabt"), required_features, required_limits, ..Default::default() };
         let (device, queue) = adapter

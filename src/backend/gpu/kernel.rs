@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::buffers::GpuBuffer;
+use crate::platform::ENABLE_SUBGROUPS;
 
 /// How a kernel uses a storage buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Shader {
     pub params_bytes: usize,
     /// Name and offset of every field of `Params`.
     pub params_fields: &'static [(&'static str, usize)],
+    /// Whether the device must have subgroups.
+    pub needs_subgroups: bool,
 }
 
 /// Defines `Params` once, as bytes for the device and as a list of names and offsets for the tests.
@@ -50,7 +53,10 @@ macro_rules! shader {
     ($name:literal, $helpers:tt, $accesses:tt) => {
         $crate::backend::gpu::kernel::shader!(SHADER = $name, $helpers, $accesses);
     };
-    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*]) => {
+    ($shader:ident = $name:literal, $helpers:tt, $accesses:tt) => {
+        $crate::backend::gpu::kernel::shader!($shader = $name, $helpers, $accesses, needs_subgroups: false);
+    };
+    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*], needs_subgroups: $needs:literal) => {
         pub const $shader: $crate::backend::gpu::kernel::Shader = $crate::backend::gpu::kernel::Shader {
             name: $name,
             source: concat!(
@@ -61,6 +67,7 @@ macro_rules! shader {
             bindings: &[$($crate::backend::gpu::kernel::Access::$access),*],
             params_bytes: std::mem::size_of::<Params>(),
             params_fields: Params::FIELDS,
+            needs_subgroups: $needs,
         };
     };
 }
@@ -168,7 +175,8 @@ impl Kernels {
         shader: &'static Shader,
     ) -> &KernelLayout {
         self.layouts.entry(shader.name).or_insert_with(|| {
-            let source = format!("{}{COUNT_ROWS}", shader.source);
+            let enabled = if shader.needs_subgroups { ENABLE_SUBGROUPS } else { "" };
+            let source = format!("{enabled}{}{COUNT_ROWS}", shader.source);
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),

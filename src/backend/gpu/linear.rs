@@ -12,7 +12,7 @@ use crate::error::Result;
 const TILE_ROWS: usize = 8;
 /// Invocations of a workgroup, as in the wide shader.
 const WORKGROUP_SIZE: usize = 32;
-/// Rows and features of a workgroup's tile, as in the tiled shader.
+/// Rows and features of a workgroup's tile, as in the shaders with tiles.
 const TILE: usize = 64;
 
 params! {
@@ -29,7 +29,13 @@ params! {
 }
 
 shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
-shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!(TILED = "linear_tiled", ["erf", "linear_parts", "linear_tiles"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!(
+    SUBGROUPS = "linear_subgroups",
+    ["erf", "linear_parts", "linear_tiles"],
+    [Read, Read, Read, Read, Read, ReadWrite],
+    needs_subgroups: true
+);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -72,11 +78,13 @@ pub fn dispatch(
         Activation::Gelu => 1.0,
         Activation::Tanh => 2.0,
     };
+    let num_tiles = call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE);
     let (shader, num_workgroups) = match recorder.matrix_product {
         MatrixProduct::Wide => {
             (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WORKGROUP_SIZE))
         }
-        MatrixProduct::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
+        MatrixProduct::Tiled => (&TILED, num_tiles),
+        MatrixProduct::Subgroups => (&SUBGROUPS, num_tiles),
     };
     recorder.dispatch(Dispatch {
         shader,

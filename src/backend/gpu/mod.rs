@@ -27,7 +27,7 @@ use super::{
     Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows, Stage,
     check,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
 
 pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
@@ -35,11 +35,10 @@ use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
 pub use matrix_product::MatrixProduct;
-use matrix_product::fastest;
 use queue::Recorder;
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
-pub const SHADERS: [&Shader; 10] = [
+pub const SHADERS: [&Shader; 11] = [
     &attention::SHADER,
     &attention_maps::SHADER,
     &attention_stats::SHADER,
@@ -49,6 +48,7 @@ pub const SHADERS: [&Shader; 10] = [
     &layer_norm::SHADER,
     &linear::SHADER,
     &linear::TILED,
+    &linear::SUBGROUPS,
     &pack_rows::SHADER,
 ];
 
@@ -90,12 +90,8 @@ impl GpuBackend {
         let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds) };
         // Software adapters have caches in place of workgroup memory.
         if !is_software {
-            backend.recorder.matrix_product = match backend.time_matrix_products().await {
-                Ok(times) => fastest(&times),
-                Err(error @ Error::DeviceLost { .. }) => return Err(error),
-                // What cannot be measured may not run either.
-                Err(_) => MatrixProduct::Wide,
-            };
+            let fastest = backend.fastest_matrix_product().await?;
+            backend.set_matrix_product(fastest);
         }
         Ok(backend)
     }
@@ -110,8 +106,8 @@ impl GpuBackend {
         self.recorder.matrix_product
     }
 
-    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the faster one,
-    /// which is measured when the device is opened.
+    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the fastest one,
+    /// which is measured when a device is opened on it for the first time. One that the adapter cannot run gives [`Error::Gpu`] later.
     pub fn set_matrix_product(&mut self, matrix_product: MatrixProduct) {
         self.recorder.matrix_product = matrix_product;
     }
