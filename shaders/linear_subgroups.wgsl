@@ -19,7 +19,7 @@ fn main(
     }
     let row = local / 8u;
     let column = local % 8u;
-    // The first of the eight: a subgroup is a range of the workgroup, as everywhere with workgroups of one dimension.
+    // The first of the eight, if a subgroup is a range of the workgroup: WGSL does not promise it, so a measurement checks the results.
     let lanes = lane - lane % 8u;
     var first = Sums();
     var second = Sums();
@@ -54,18 +54,4 @@ fn main(
     }
     store8(tile.first_row + row, tile.first_feature / 4u + column, first);
     store8(tile.first_row + row, tile.first_feature / 4u + column + 8u, second);
-}
-
-// A row times a matrix: its products with the columns.
-fn products(rows: Sums, weights: mat4x4<f32>) -> Sums {
-    return Sums(
-        rows.row0 * weights,
-        rows.row1 * weights,
-        rows.row2 * weights,
-        rows.row3 * weights,
-        rows.row4 * weights,
-        rows.row5 * weights,
-        rows.row6 * weights,
-        rows.row7 * weights,
-    );
 }

@@ -43,20 +43,18 @@ fn main(
 fn block_sums(row: u32, column: u32) -> Sums {
     var sums = Sums();
     for (var depth = 0u; depth < DEPTH4; depth++) {
-        let weights = column_weights(depth, column);
-        let rows = depth * TILE + row;
-        // A row times a matrix: its products with the columns.
-        let products = Sums(
-            rows_tile[rows] * weights,
-            rows_tile[rows + 8u] * weights,
-            rows_tile[rows + 16u] * weights,
-            rows_tile[rows + 24u] * weights,
-            rows_tile[rows + 32u] * weights,
-            rows_tile[rows + 40u] * weights,
-            rows_tile[rows + 48u] * weights,
-            rows_tile[rows + 56u] * weights,
+        let at = depth * TILE + row;
+        let rows = Sums(
+            rows_tile[at],
+            rows_tile[at + 8u],
+            rows_tile[at + 16u],
+            rows_tile[at + 24u],
+            rows_tile[at + 32u],
+            rows_tile[at + 40u],
+            rows_tile[at + 48u],
+            rows_tile[at + 56u],
         );
-        sums = plus(sums, products);
+        sums = plus(sums, products(rows, column_weights(depth, column)));
     }
     return sums;
 }

@@ -22,7 +22,3 @@ pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A future that the GPU backend keeps until it next waits.
 #[cfg(all(feature = "gpu", target_arch = "wasm32"))]
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
-
-/// What stands before a shader with subgroups: browsers ask for it, and naga does not know it yet.
-#[cfg(feature = "gpu")]
-pub const ENABLE_SUBGROUPS: &str = if cfg!(target_arch = "wasm32") { "enable subgroups;\n" } else { "" };

@@ -62,7 +62,9 @@ async fn check(engine: &mut Engine) -> Result<()> {
             let logits = &result.logits;
             result.kept == expected.kept && logits.len() == 2 && logits.iter().zip(&expected.logits).all(near)
         };
-        if let Some(Classification { kept, logits, .. }) = results.iter().find(|result| !is_right(result)) {
+        if results.len() != NUM_TEXTS || !results.iter().all(is_right) {
+            let wrong = results.iter().find(|result| !is_right(result));
+            let (kept, logits) = wrong.map(|result| (&*result.kept, &*result.logits)).unwrap_or_default();
             let message = format!(
                 "the self-test failed on {}: `{}` gave logits {logits:?} and kept {kept:?}, expected {:?} and {:?}",
                 engine.backend().adapter,

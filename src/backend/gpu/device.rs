@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::matrix_product::MatrixProduct;
 use crate::error::{Error, Result};
 
 /// How to choose an adapter.
@@ -30,7 +31,7 @@ pub struct AdapterDescription {
     pub max_binding_bytes: u64,
     /// Memory that a workgroup can share.
     pub max_workgroup_bytes: u32,
-    /// Invocations of a subgroup, at least; 0 where there are no subgroups.
+    /// Invocations of a subgroup, at least; 0 where wgpu offers no subgroups.
     pub min_subgroup_size: u32,
     /// Optional features that could speed kernels up: `f16`, `subgroups`, `timestamps`.
     pub features: Vec<String>,
@@ -132,8 +133,11 @@ impl OpenDevice {
             max_buffer_size: offered.max_buffer_size,
             ..wgpu::Limits::default()
         };
-        // Having them costs nothing; see `GpuBackend::set_stage_timing` and `MatrixProduct`.
-        let required_features = adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        // Having it costs nothing; see `GpuBackend::set_stage_timing`.
+        let mut required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        if MatrixProduct::Subgroups.runs_on(&description) {
+            required_features |= wgpu::Features::SUBGROUP;
+        }
         let descriptor =
             wgpu::DeviceDescriptor { label: Some("sttabt"), required_features, required_limits, ..Default::default() };
         let (device, queue) = adapter

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::buffers::GpuBuffer;
-use crate::platform::ENABLE_SUBGROUPS;
 
 /// How a kernel uses a storage buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +26,6 @@ pub struct Shader {
     pub params_bytes: usize,
     /// Name and offset of every field of `Params`.
     pub params_fields: &'static [(&'static str, usize)],
-    /// Whether the device must have subgroups.
-    pub needs_subgroups: bool,
 }
 
 /// Defines `Params` once, as bytes for the device and as a list of names and offsets for the tests.
@@ -53,10 +50,7 @@ macro_rules! shader {
     ($name:literal, $helpers:tt, $accesses:tt) => {
         $crate::backend::gpu::kernel::shader!(SHADER = $name, $helpers, $accesses);
     };
-    ($shader:ident = $name:literal, $helpers:tt, $accesses:tt) => {
-        $crate::backend::gpu::kernel::shader!($shader = $name, $helpers, $accesses, needs_subgroups: false);
-    };
-    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*], needs_subgroups: $needs:literal) => {
+    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*]) => {
         pub const $shader: $crate::backend::gpu::kernel::Shader = $crate::backend::gpu::kernel::Shader {
             name: $name,
             source: concat!(
@@ -67,7 +61,6 @@ macro_rules! shader {
             bindings: &[$($crate::backend::gpu::kernel::Access::$access),*],
             params_bytes: std::mem::size_of::<Params>(),
             params_fields: Params::FIELDS,
-            needs_subgroups: $needs,
         };
     };
 }
@@ -175,8 +168,7 @@ impl Kernels {
         shader: &'static Shader,
     ) -> &KernelLayout {
         self.layouts.entry(shader.name).or_insert_with(|| {
-            let enabled = if shader.needs_subgroups { ENABLE_SUBGROUPS } else { "" };
-            let source = format!("{enabled}{}{COUNT_ROWS}", shader.source);
+            let source = format!("{}{COUNT_ROWS}", shader.source);
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -29,12 +29,15 @@ params! {
 }
 
 shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
-shader!(TILED = "linear_tiled", ["erf", "linear_parts", "linear_tiles"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!(
+    TILED = "linear_tiled",
+    ["erf", "linear_parts", "linear_tile_parts"],
+    [Read, Read, Read, Read, Read, ReadWrite]
+);
 shader!(
     SUBGROUPS = "linear_subgroups",
-    ["erf", "linear_parts", "linear_tiles"],
-    [Read, Read, Read, Read, Read, ReadWrite],
-    needs_subgroups: true
+    ["erf", "linear_parts", "linear_tile_parts"],
+    [Read, Read, Read, Read, Read, ReadWrite]
 );
 
 pub fn dispatch(

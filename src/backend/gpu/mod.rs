@@ -80,7 +80,7 @@ impl GpuBackend {
     /// Opens a device on the adapter that `options` describe.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with the list of those found; [`Error::Gpu`] when the adapter gives no device, [`Error::DeviceLost`]
+    /// [`crate::Error::NoAdapter`] with the list of those found; [`crate::Error::Gpu`] when the adapter gives no device, [`crate::Error::DeviceLost`]
     /// when that is lost at once.
     pub async fn new(options: &GpuOptions) -> Result<Self> {
         let open = OpenDevice::new(options).await?;
@@ -106,8 +106,8 @@ impl GpuBackend {
         self.recorder.matrix_product
     }
 
-    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the fastest one,
-    /// which is measured when a device is opened on it for the first time. One that the adapter cannot run gives [`Error::Gpu`] later.
+    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the fastest one, as
+    /// of [`GpuBackend::fastest_matrix_product`]. One that does not run on the adapter is an error when results are read.
     pub fn set_matrix_product(&mut self, matrix_product: MatrixProduct) {
         self.recorder.matrix_product = matrix_product;
     }

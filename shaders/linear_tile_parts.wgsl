@@ -75,6 +75,20 @@ fn plus(one: Sums, other: Sums) -> Sums {
     );
 }
 
+// A row times a matrix: its products with the columns.
+fn products(rows: Sums, weights: mat4x4<f32>) -> Sums {
+    return Sums(
+        rows.row0 * weights,
+        rows.row1 * weights,
+        rows.row2 * weights,
+        rows.row3 * weights,
+        rows.row4 * weights,
+        rows.row5 * weights,
+        rows.row6 * weights,
+        rows.row7 * weights,
+    );
+}
+
 fn store8(row: u32, column4: u32, sums: Sums) {
     store(row, column4, sums.row0);
     store(row + 8u, column4, sums.row1);
