@@ -1,20 +1,16 @@
-//! The one file that knows the target: futures are `Send` natively, and cannot be in a browser.
+//! The one file that knows the target: the GPU's futures are `Send` natively, and cannot be in a browser.
 
 use std::pin::Pin;
 
-/// A future that a caller hands to the engine.
-#[cfg(not(target_arch = "wasm32"))]
+/// What a [`Pause`] is awaited for.
 pub type PauseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// A future that a caller hands to the engine.
-#[cfg(target_arch = "wasm32")]
-pub type PauseFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Called between layers, see [`crate::Engine::set_pause`].
-#[cfg(not(target_arch = "wasm32"))]
+///
+/// On the CPU several threads do so at the same time, each for its part of a batch: it must not need what belongs to the caller's
+/// thread, such as a runtime. The caller has control again when all parts pause. In WebAssembly, where there is one
+/// thread, the crate `send_wrapper` makes JavaScript's values `Send`.
 pub type Pause = Box<dyn Fn() -> PauseFuture + Send + Sync>;
-/// Called between layers, see [`crate::Engine::set_pause`].
-#[cfg(target_arch = "wasm32")]
-pub type Pause = Box<dyn Fn() -> PauseFuture>;
 
 /// A future that the GPU backend keeps until it next waits.
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]

@@ -1,6 +1,8 @@
 //! How long each stage of a call takes: by the GPU's own clock, on the CPU by ours between two stages.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use sttabt::backend::Stage;
@@ -49,25 +51,36 @@ fn add(stages_ms: &mut Vec<(Stage, f64)>, stage: Stage, ms: f64) {
     }
 }
 
+/// When each stage began, on the threads that ran chunks.
+type Marks = HashMap<ThreadId, Vec<(Stage, Instant)>>;
+
+/// The mean over the threads that ran chunks. What they do not account for is the host's, waiting for the last of them too.
 fn on_cpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage, f64)>> {
-    let marks = Arc::new(Mutex::new(vec![(Stage::Host, Instant::now())]));
+    let marks: Arc<Mutex<Marks>> = Arc::default();
     let hook_marks = Arc::clone(&marks);
-    let hook = move |stage| hook_marks.lock().unwrap_or_else(PoisonError::into_inner).push((stage, Instant::now()));
+    let hook = move |stage| {
+        let mut marks = hook_marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.entry(thread::current().id()).or_default().push((stage, Instant::now()));
+    };
     if let Some(cpu) = engine.cpu() {
         cpu.set_stage_hook(Some(Box::new(hook)));
     }
     let outcome = classify(engine, batch, rule);
-    let end = Instant::now();
     if let Some(cpu) = engine.cpu() {
         cpu.set_stage_hook(None);
     }
-    outcome?;
+    let (_, ms) = outcome?;
     let marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-    let ends = marks.iter().skip(1).map(|(_, at)| *at).chain([end]);
     let mut stages_ms = Vec::new();
-    for ((stage, start), end) in marks.iter().zip(ends) {
-        add(&mut stages_ms, *stage, (end - *start).as_secs_f64() * 1e3);
+    for of_thread in marks.values() {
+        for ((stage, start), (_, end)) in of_thread.iter().zip(of_thread.iter().skip(1)) {
+            if *stage != Stage::Host {
+                add(&mut stages_ms, *stage, (*end - *start).as_secs_f64() * 1e3 / marks.len() as f64);
+            }
+        }
     }
+    let in_stages: f64 = stages_ms.iter().map(|(_, ms)| ms).sum();
+    add(&mut stages_ms, Stage::Host, (ms - in_stages).max(0.0));
     Ok(stages_ms)
 }
 

@@ -46,14 +46,45 @@ pub fn row_bytes(model: &Model) -> u64 {
     4 * widest as u64
 }
 
-/// Consecutive samples, as long as their sum fits; `lengths` are the samples' tokens.
+/// Chunks per thread of a large batch, so that one that was held up leaves some of its share to the others.
+const CHUNKS_PER_THREAD: usize = 2;
+/// About how many tokens a chunk has, where that gives no more chunks: each chunk reads all weights, which costs more than waiting
+/// at every kernel if it is for few rows.
+const CHUNK_TOKENS: usize = 256;
+
+/// Work of a chunk, in multiply-adds, if `num_threads` compute one each at the same time: an equal part of the batch.
+pub fn share(lengths: &[usize], config: &Config, limits: &ChunkLimits, num_threads: usize) -> u64 {
+    if num_threads == 1 {
+        return u64::MAX;
+    }
+    let size = config.encoder_size();
+    let num_tokens: usize = lengths.iter().sum();
+    let work: u64 = lengths.iter().map(|&length| size.dense(length) / 2).sum();
+    let num_chunks = ((num_tokens + CHUNK_TOKENS / 2) / CHUNK_TOKENS).clamp(1, CHUNKS_PER_THREAD * num_threads) as u64;
+    let (num_threads, num_large) = (num_threads as u64, work.div_ceil(limits.max_multiply_adds));
+    let num_chunks = match num_chunks.max(num_large) {
+        few if few <= num_threads => few,
+        many if num_large < many => many - many % num_threads,
+        many => many.next_multiple_of(num_threads),
+    };
+    work.div_ceil(num_chunks).max(1)
+}
+
+/// Consecutive samples, as long as their sum fits, and their work belongs to the same [`share`]; `lengths` are the samples' tokens.
 ///
 /// # Errors
 /// [`Error::TooLarge`] when one sample alone does not fit a binding.
-pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &ChunkLimits) -> Result<Vec<Range<usize>>> {
+pub fn split(
+    lengths: &[usize],
+    share: u64,
+    config: &Config,
+    with_maps: bool,
+    limits: &ChunkLimits,
+) -> Result<Vec<Range<usize>>> {
     let size = config.encoder_size();
     let mut chunks: Vec<Range<usize>> = Vec::new();
     let (mut rows_bytes, mut maps_bytes, mut multiply_adds) = (0, 0, 0);
+    let (mut done, mut last_part) = (0, 0);
     for (sample, &length) in lengths.iter().enumerate() {
         let rows = limits.row_bytes * length as u64;
         let maps = if with_maps { 4 * config.num_hidden_layers as u64 * length as u64 * length as u64 } else { 0 };
@@ -68,9 +99,13 @@ pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &Chunk
         rows_bytes += rows;
         maps_bytes += maps;
         multiply_adds += work;
+        // A sample is where its middle is.
+        let part = (done + work / 2) / share;
+        done += work;
         let fits = rows_bytes <= limits.max_binding_bytes
             && maps_bytes <= limits.max_binding_bytes
-            && multiply_adds <= limits.max_multiply_adds;
+            && multiply_adds <= limits.max_multiply_adds
+            && part == last_part;
         match chunks.last_mut() {
             Some(chunk) if fits => chunk.end = sample + 1,
             _ => {
@@ -78,6 +113,7 @@ pub fn split(lengths: &[usize], config: &Config, with_maps: bool, limits: &Chunk
                 (rows_bytes, maps_bytes, multiply_adds) = (rows, maps, work);
             }
         }
+        last_part = part;
     }
     Ok(chunks)
 }

@@ -7,6 +7,7 @@ mod request;
 mod self_test;
 mod session;
 mod why;
+mod worker;
 
 use crate::backend::cpu::{CpuBackend, for_each};
 #[cfg(feature = "gpu")]
@@ -19,6 +20,7 @@ use crate::pruning::Prune;
 pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
 pub use self_test::self_test;
 use session::Session;
+use worker::Job;
 
 /// A model on a device.
 ///
@@ -127,8 +129,9 @@ impl Engine {
 
     /// Classifies a ragged batch: any number of inputs of any lengths, packed without padding.
     ///
-    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch too large for the device
-    /// is split into chunks.
+    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch is split
+    /// into chunks, if it is too large for the device, and on the CPU for its threads. Engines on the CPU share the threads of the
+    /// process: a run may wait for another's batch.
     ///
     /// # Errors
     /// [`Error::Input`] names an input that cannot be classified, [`Error::RuleNeeds`] what the model lacks for the rule,
@@ -158,10 +161,11 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
+        let job = Job { model: &self.model, prune, outputs, pause: &self.pause };
         match &mut self.session {
-            Device::Cpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
+            Device::Cpu(session) => session.classify_on_all_threads(job, tokens).await,
             #[cfg(feature = "gpu")]
-            Device::Gpu(session) => session.classify(&self.model, tokens, prune, outputs, &self.pause).await,
+            Device::Gpu(session) => session.classify(job, tokens).await,
         }
     }
 

@@ -1,9 +1,16 @@
-//! Scratch memory: rows beyond the kept ones are never written.
+//! Scratch memory, of which rows beyond the kept ones are never written, and the split of a batch.
 
 use super::*;
 use crate::backend::cpu::CpuBackend;
+use crate::backend::{ChunkLayout, Region};
 use crate::engine::request::Outputs;
+use crate::engine::worker::Capacity;
 use crate::models::{Bytes, Input, ModelFiles, Picture};
+use crate::platform::Pause;
+
+#[cfg(feature = "threads")]
+#[path = "parallel_tests.rs"]
+mod parallel;
 
 /// What a model of the fixtures reads: three texts of different lengths, or three pictures.
 enum Samples {
@@ -46,6 +53,8 @@ fn model(name: &str) -> Model {
 async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples), prune: &str) {
     let prune: Prune = prune.parse().unwrap();
     let pause: Pause = Box::new(|| Box::pin(async {}));
+    let outputs = Outputs::default();
+    let job = Job { model, prune: &prune, outputs: &outputs, pause: &pause };
     let inputs: Vec<Input<'_>> = match samples {
         Samples::Texts(texts) => texts.iter().map(|text| Input::Text(text)).collect(),
         Samples::Pictures(pictures) => pictures.iter().map(Input::Image).collect(),
@@ -53,25 +62,25 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
     let tokens =
         || -> Vec<Tokens> { inputs.iter().enumerate().map(|(i, input)| model.prepare(i, input).unwrap()).collect() };
     let mut session = Session::new(backend, model, None).await.unwrap();
-    session.classify(model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
+    session.classify(job, tokens()).await.unwrap();
 
-    let scratch = session.scratch.as_mut().unwrap();
+    let scratch = session.worker.scratch.as_mut().unwrap();
     let workspace = &mut scratch.main;
     for matrix in workspace.layer_buffers_mut() {
         let poison = vec![f32::NAN; matrix.num_rows() * matrix.stride()];
-        session.backend.write_matrix(matrix, 0, &poison).unwrap();
+        session.worker.backend.write_matrix(matrix, 0, &poison).unwrap();
     }
-    let results = session.classify(model, tokens(), &prune, &Outputs::default(), &pause).await.unwrap();
+    let results = session.classify(job, tokens()).await.unwrap();
     let num_kept = |layer: usize| results.iter().map(|result| result.kept[layer].len()).sum::<usize>();
     assert!(num_kept(1) < tokens().iter().map(Tokens::len).sum(), "{prune} removes no rows before layer 1");
 
     // The forward rule gathers nothing before layer 0, which has all tokens.
     let gathers_first = !matches!(prune, Prune::Forward(_));
     let is_image = matches!(samples, Samples::Pictures(_));
-    let workspace = &mut session.scratch.as_mut().unwrap().main;
+    let workspace = &mut session.worker.scratch.as_mut().unwrap().main;
     for (place, matrix) in workspace.layer_buffers_mut().into_iter().enumerate() {
         let (num_rows, stride) = (matrix.num_rows(), matrix.stride());
-        let words = session.backend.read(&[Region::Matrix(matrix, num_rows)]).await.unwrap().remove(0);
+        let words = session.worker.backend.read(&[Region::Matrix(matrix, num_rows)]).await.unwrap().remove(0);
         let is_untouched =
             |row: usize| words[row * stride..][..stride].iter().all(|&bits| f32::from_bits(bits).is_nan());
         let num_written = (0..num_rows).rev().find(|&row| !is_untouched(row)).map_or(0, |row| row + 1);
@@ -124,4 +133,36 @@ fn rounded_capacities_stay_within_the_limit() {
             "{num_tokens}: {capacity:?}"
         );
     }
+}
+
+/// Equal parts for all threads, as large as they can be; a few samples, or few tokens, are not worth a part each.
+#[test]
+fn a_batch_is_shared_out() {
+    let (model, _) = tiny_bert();
+    let of_128 = model.config().encoder_size().dense(128) / 2;
+    let chunks = |lengths: &[usize], num_threads: usize, max_chunk: u64| -> Vec<usize> {
+        let max_multiply_adds = max_chunk.saturating_mul(of_128);
+        let limits = ChunkLimits { max_binding_bytes: u64::MAX, max_multiply_adds, row_bytes: 1 };
+        let share = share(lengths, model.config(), &limits, num_threads);
+        split(lengths, share, model.config(), true, &limits).unwrap().into_iter().map(|chunk| chunk.len()).collect()
+    };
+    let any = u64::MAX;
+    assert_eq!(chunks(&[128; 8], 1, any), [8]);
+    assert_eq!(chunks(&[128; 8], 2, any), [2; 4]);
+    assert_eq!(chunks(&[128; 8], 4, any), [2; 4]);
+    assert_eq!(chunks(&[128; 8], 6, any), [2; 4], "who has no chunk helps the others");
+    assert_eq!(chunks(&[128; 64], 2, any), [16; 4]);
+    assert_eq!(chunks(&[128; 64], 16, any), [2; 32]);
+    assert_eq!(chunks(&[128; 10], 3, any), [3, 4, 3], "five parts would leave a thread without work");
+    assert_eq!(chunks(&[128; 12], 2, 2), [2; 6], "not two to a chunk and one to the next");
+    assert_eq!(
+        chunks(&[128; 20], 4, 2),
+        [2, 1, 2, 2, 1, 2, 2, 1, 2, 2, 1, 2],
+        "ten parts would leave two threads without work"
+    );
+    assert_eq!(chunks(&[128; 64], 2, 2), [2; 32]);
+    assert_eq!(chunks(&[16; 8], 8, any), [8]);
+    assert_eq!(chunks(&[300, 2, 2, 300], 2, any), [2, 2]);
+    assert_eq!(chunks(&[600], 8, any), [1]);
+    assert_eq!(chunks(&[], 8, any), [0; 0]);
 }

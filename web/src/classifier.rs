@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use js_sys::{Function, Promise};
+use send_wrapper::SendWrapper;
 use sttabt::{
     BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, Prune,
     PruneMode, self_test,
@@ -230,15 +231,15 @@ async fn open_engine(
         note(on_note, why);
     }
     // Lets messages in between two layers: a cancellation, for one.
-    let next_task = next_task.clone();
+    let next_task = SendWrapper::new(next_task.clone());
     engine.set_pause(Box::new(move || {
         let promise = next_task.call0(&JsValue::UNDEFINED).ok().map(Promise::from);
-        Box::pin(async move {
+        Box::pin(SendWrapper::new(async move {
             if let Some(promise) = promise {
                 // It is never rejected.
                 let _ = JsFuture::from(promise).await;
             }
-        })
+        }))
     }));
     Ok(engine)
 }

@@ -1,17 +1,17 @@
 //! output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample.
 
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::{Simd, dispatch};
 
 use super::math::exponentials;
 use super::product::MAX_TILE_ROWS;
 use super::scores::{PackedHeads, tile_columns, tiles};
-use super::threads::for_each_block;
+use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
 pub fn attention(
-    level: Level,
+    cores: &Cores,
     call: &Attention<'_, CpuBackend>,
     index: &CpuIndex,
     scratch: &mut Vec<f32>,
@@ -27,9 +27,9 @@ pub fn attention(
     check(num_rows <= max_rows, "attention", "rows", num_rows, max_rows)?;
     let num_keys = index.num_rows(call.key_rows.level);
     check(num_keys <= call.qkv.num_rows, "attention", "key rows", num_keys, call.qkv.num_rows)?;
-    let keys = PackedHeads::new(level, call.qkv, heads, index, call.key_rows.level, true, scratch);
-    for_each_block(output, num_rows, |first_row, values| {
-        dispatch!(level, simd => block(simd, call, index, &keys, first_row, values));
+    let keys = PackedHeads::new(cores, call.qkv, heads, index, call.key_rows.level, true, scratch);
+    cores.for_each_block(output, num_rows, |first_row, values| {
+        dispatch!(cores.level, simd => block(simd, call, index, &keys, first_row, values));
     });
     Ok(())
 }

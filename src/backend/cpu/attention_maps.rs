@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::{Simd, dispatch};
 
 use super::math::{exponentials, normal_cdf, sum, sum_of_squares};
 use super::product::{MAX_TILE_ROWS, tile_rows_on};
 use super::scores::{PackedHeads, tile_columns};
-use super::threads::for_each;
+use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{ALL, AttentionMap, CONCRETE_EPS, MapKind};
 use crate::error::Result;
@@ -28,7 +28,7 @@ struct Task<'a> {
 
 /// `stats` has its size checked and is not used: a row's scores are kept until all is done with them.
 pub fn attention_maps(
-    level: Level,
+    cores: &Cores,
     call: &AttentionMap<'_, CpuBackend>,
     index: &CpuIndex,
     scratch: &mut Vec<f32>,
@@ -39,8 +39,8 @@ pub fn attention_maps(
     call.check(index.num_rows(call.rows.level), &index.layout, stats, maps, context.as_deref())?;
     let stride = call.heads.stride();
     let layer_maps = call.layer * index.layout.num_map_values;
-    let keys = PackedHeads::new(level, call.qkv, call.heads, index, call.rows.level, context.is_some(), scratch);
-    let tile_rows = tile_rows_on(level);
+    let keys = PackedHeads::new(cores, call.qkv, call.heads, index, call.rows.level, context.is_some(), scratch);
+    let tile_rows = tile_rows_on(cores.level);
     let mut tasks = Vec::new();
     let mut maps = &mut maps.values[layer_maps..][..index.layout.num_map_values];
     let mut contexts = context.map(|context| context.values.as_mut_slice());
@@ -62,7 +62,7 @@ pub fn attention_maps(
             tasks.push(Task { sample, rows, num_tokens, map, context });
         }
     }
-    for_each(tasks, |task| dispatch!(level, simd => tile(simd, call, &keys, task)));
+    cores.for_each(tasks, |task| dispatch!(cores.level, simd => tile(simd, call, &keys, task)));
     Ok(())
 }
 

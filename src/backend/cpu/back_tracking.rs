@@ -3,7 +3,7 @@
 //! Both take the attention maps of one sample (`maps[l]`, `[T, T]`, row i attends to column j) and give the tokens to keep,
 //! K_0 ⊇ K_1 ⊇ … ⊇ K_{L−1} ⊇ K_L = {0}, as flags, and every token's score at every layer.
 
-use super::threads::for_each;
+use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{
     ALL, BackTracking, BackTrackingRule, CONCRETE_EPS, MAX_PRUNED_TOKENS, MatrixShape, TOP_K_EPS, check, logit, sigmoid,
@@ -93,7 +93,12 @@ pub fn ranks<T: PartialOrd>(values: &[T]) -> Vec<usize> {
 }
 
 /// The kernel: both rules over all samples of the chunk.
-pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scores: &mut CpuMatrix) -> Result<()> {
+pub fn run(
+    cores: &Cores,
+    call: &BackTracking<'_, CpuBackend>,
+    index: &mut CpuIndex,
+    token_scores: &mut CpuMatrix,
+) -> Result<()> {
     let layout = index.layout;
     let num_layers = layout.num_layers;
     check(layout.max_tokens <= MAX_PRUNED_TOKENS, "back_tracking", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
@@ -109,7 +114,7 @@ pub fn run(call: &BackTracking<'_, CpuBackend>, index: &mut CpuIndex, token_scor
         layout.num_tokens,
     )?;
     let mut samples: Vec<Vec<LayerTokens>> = vec![Vec::new(); layout.num_samples];
-    for_each(samples.iter_mut().enumerate().collect(), |(sample, layers): (usize, &mut Vec<LayerTokens>)| {
+    cores.for_each(samples.iter_mut().enumerate().collect(), |(sample, layers): (usize, &mut Vec<LayerTokens>)| {
         let num_tokens = index.sample_rows(ALL, sample).len();
         let maps: Vec<&[f32]> = (0..num_layers)
             .map(|layer| {

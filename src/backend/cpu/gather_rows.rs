@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::threads::for_each_block;
+use super::threads::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
 
 pub fn gather_rows(
+    cores: &Cores,
     input: &CpuMatrix,
     columns: Range<usize>,
     index: &CpuIndex,
@@ -20,7 +21,7 @@ pub fn gather_rows(
     check(num_rows <= output.num_rows, "gather_rows", "rows", num_rows, output.num_rows)?;
     let source_row = &index.words[index.layout.source_row(rows.level)..];
     let stride = output.stride();
-    for_each_block(output, num_rows, |first_row, values| {
+    cores.for_each_block(output, num_rows, |first_row, values| {
         for (values, &source) in values.chunks_exact_mut(stride).zip(&source_row[first_row..]) {
             values[..columns.len()].copy_from_slice(&input.row(source as usize)[columns.clone()]);
         }

@@ -1,16 +1,16 @@
 //! output[r, c] = (input[r, c] − mean_r) / √(variance_r + eps) · weight[c] + bias[c]
 
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::{Simd, dispatch};
 
 use super::math::{sum, sum_of_squares};
-use super::threads::for_each_block;
+use super::threads::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
 use crate::tensor::PackedLayerNorm;
 
 pub fn layer_norm(
-    level: Level,
+    cores: &Cores,
     input: &CpuMatrix,
     layer_norm: &PackedLayerNorm,
     index: &CpuIndex,
@@ -23,8 +23,8 @@ pub fn layer_norm(
     let num_rows = index.num_rows(rows.level);
     let max_rows = output.num_rows.min(input.num_rows);
     check(num_rows <= max_rows, "layer_norm", "rows", num_rows, max_rows)?;
-    for_each_block(output, num_rows, |first_row, values| {
-        dispatch!(level, simd => block(simd, input, layer_norm, first_row, values));
+    cores.for_each_block(output, num_rows, |first_row, values| {
+        dispatch!(cores.level, simd => block(simd, input, layer_norm, first_row, values));
     });
     Ok(())
 }

@@ -8,7 +8,7 @@ use fearless_simd::{Level, Simd, dispatch};
 use super::math::normal_cdf;
 use super::panels::Panels;
 use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, MIN_TILE_ROWS, product};
-use super::threads::{for_each, num_tasks, num_threads};
+use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
@@ -60,7 +60,7 @@ enum TaskOutput<'a> {
     Parts(Vec<&'a mut [f32]>),
 }
 
-pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+pub fn linear(cores: &Cores, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
     let (in_stride, out_stride) = (call.linear.weight.depth(), call.linear.out_stride);
     let features = call.features.clone();
     check(call.input.stride() == in_stride, "linear", "input", call.input.stride(), in_stride)?;
@@ -75,32 +75,38 @@ pub fn linear(level: Level, call: &Linear<'_, CpuBackend>, index: &CpuIndex, out
         check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
     }
     let stride = output.stride();
-    for_each(tasks(call, num_rows, output), |task| {
+    cores.for_each(tasks(cores, call, num_rows, output), |task| {
         let rows = match task.output {
             TaskOutput::Rows(values) => values.chunks_mut(stride).map(|row| &mut row[columns.clone()]).collect(),
             TaskOutput::Parts(rows) => rows,
         };
-        dispatch!(level, simd => compute(simd, call, task.first_row, task.features, rows));
+        dispatch!(cores.level, simd => compute(simd, call, task.first_row, task.features, rows));
     });
     Ok(())
 }
 
 /// Cuts the output into blocks of rows, and where they are few those into panels: then every thread reads its own part of the weight.
-fn tasks<'a>(call: &Linear<'_, CpuBackend>, num_rows: usize, output: &'a mut CpuMatrix) -> Vec<Task<'a>> {
+fn tasks<'a>(
+    cores: &Cores,
+    call: &Linear<'_, CpuBackend>,
+    num_rows: usize,
+    output: &'a mut CpuMatrix,
+) -> Vec<Task<'a>> {
     let Range { start, end } = call.features;
     let width = call.linear.weight.width();
+    let num_threads = cores.threads_per_caller();
     let task_rows = if call.linear.weight.is_f16() {
         MAX_TASK_ROWS_OF_F16
     } else {
         let max_rows = (MAX_TASK_VALUES / call.linear.weight.depth().max(1)).min(*TASK_ROWS.end());
-        (num_rows / (BLOCKS_PER_THREAD * num_threads())).min(max_rows).max(*TASK_ROWS.start())
+        (num_rows / (BLOCKS_PER_THREAD * num_threads)).min(max_rows).max(*TASK_ROWS.start())
     };
     let num_blocks = match num_rows.div_ceil(task_rows).max(1) {
-        few if few < num_threads() => few,
-        many => many.next_multiple_of(num_threads()),
+        few if few < num_threads => few,
+        many => many.next_multiple_of(num_threads),
     };
     let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
-    let num_parts = num_tasks().div_ceil(num_blocks);
+    let num_parts = Cores::num_tasks(num_threads).div_ceil(num_blocks);
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
     let stride = output.stride();
     let mut tasks = Vec::new();

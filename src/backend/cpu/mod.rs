@@ -18,6 +18,7 @@ mod scores;
 mod threads;
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fearless_simd::Level;
 
@@ -29,7 +30,8 @@ use crate::error::{Error, Result};
 use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
 
 pub use linear::CpuLinear;
-pub(crate) use threads::for_each;
+use threads::Cores;
+pub(crate) use threads::{Caller, all, for_each, num_threads};
 
 /// f32 rows in host memory.
 #[derive(Debug, Clone)]
@@ -107,10 +109,10 @@ impl CpuIndex {
 
 /// Computes every kernel at once, with the instructions of one SIMD level.
 pub struct CpuBackend {
-    level: Level,
+    cores: Cores,
     /// Keys and values as the products want them.
     scratch: Vec<f32>,
-    stage_hook: Option<StageHook>,
+    stage_hook: Arc<Mutex<Option<StageHook>>>,
     compact_weights: bool,
 }
 
@@ -122,7 +124,7 @@ impl CpuBackend {
 
     /// A backend for lesser instructions.
     pub fn with_level(level: Level) -> Self {
-        Self { level, scratch: Vec::new(), stage_hook: None, compact_weights: false }
+        Self { cores: Cores::new(level), scratch: Vec::new(), stage_hook: Arc::default(), compact_weights: false }
     }
 
     /// Whether f16 weights that are created from now on stay f16 in memory, at half the size. Every use widens them then, which
@@ -131,9 +133,26 @@ impl CpuBackend {
         self.compact_weights = compact_weights;
     }
 
-    /// Sets what is called as each stage begins. Kernels compute at once, so that a clock in there measures them.
+    /// Sets what is called as each stage begins, on the thread that runs it: parts of a batch may run at the same time on
+    /// several. Kernels compute at once, so that a clock in there measures a thread's stages.
     pub fn set_stage_hook(&mut self, hook: Option<StageHook>) {
-        self.stage_hook = hook;
+        *self.stage_hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
+    }
+
+    /// Another backend that computes at the same time: it takes the same matrices, hook and threads.
+    pub(crate) fn fork(&self) -> Self {
+        Self { scratch: Vec::new(), cores: self.cores.clone(), stage_hook: Arc::clone(&self.stage_hook), ..*self }
+    }
+
+    /// Threads that its kernels take now.
+    #[cfg(all(test, feature = "threads"))]
+    pub(crate) fn num_threads(&self) -> usize {
+        self.cores.threads_per_caller()
+    }
+
+    /// Counts as one that computes until it is dropped: as many forks as do so share the threads.
+    pub(crate) fn enter(&self) -> Caller {
+        self.cores.enter()
     }
 }
 
@@ -173,7 +192,7 @@ impl Backend for CpuBackend {
     }
 
     fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {
-        Ok(CpuLinear::new(self.level, linear, self.compact_weights))
+        Ok(CpuLinear::new(self.cores.level, linear, self.compact_weights))
     }
 
     fn create_layer_norm(&mut self, _label: &str, layer_norm: &PackedLayerNorm) -> Result<PackedLayerNorm> {
@@ -189,7 +208,7 @@ impl Backend for CpuBackend {
     }
 
     fn begin_stage(&mut self, stage: Stage) {
-        if let Some(hook) = &mut self.stage_hook {
+        if let Some(hook) = &mut *self.stage_hook.lock().unwrap_or_else(PoisonError::into_inner) {
             hook(stage);
         }
     }
@@ -217,7 +236,7 @@ impl Backend for CpuBackend {
         rows: Rows,
         output: &mut CpuMatrix,
     ) -> Result<()> {
-        gather_rows::gather_rows(input, columns, index, rows, output)
+        gather_rows::gather_rows(&self.cores, input, columns, index, rows, output)
     }
 
     fn layer_norm(
@@ -228,15 +247,15 @@ impl Backend for CpuBackend {
         rows: Rows,
         output: &mut CpuMatrix,
     ) -> Result<()> {
-        layer_norm::layer_norm(self.level, input, layer_norm, index, rows, output)
+        layer_norm::layer_norm(&self.cores, input, layer_norm, index, rows, output)
     }
 
     fn linear(&mut self, call: Linear<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-        linear::linear(self.level, &call, index, output)
+        linear::linear(&self.cores, &call, index, output)
     }
 
     fn attention(&mut self, call: Attention<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-        attention::attention(self.level, &call, index, &mut self.scratch, output)
+        attention::attention(&self.cores, &call, index, &mut self.scratch, output)
     }
 
     fn attention_maps(
@@ -247,7 +266,7 @@ impl Backend for CpuBackend {
         maps: &mut CpuMatrix,
         context: Option<&mut CpuMatrix>,
     ) -> Result<()> {
-        attention_maps::attention_maps(self.level, &call, index, &mut self.scratch, stats, maps, context)
+        attention_maps::attention_maps(&self.cores, &call, index, &mut self.scratch, stats, maps, context)
     }
 
     fn back_tracking(
@@ -256,7 +275,7 @@ impl Backend for CpuBackend {
         index: &mut CpuIndex,
         token_scores: &mut CpuMatrix,
     ) -> Result<()> {
-        back_tracking::run(&call, index, token_scores)
+        back_tracking::run(&self.cores, &call, index, token_scores)
     }
 
     fn forward_top_k(

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use fearless_simd::{Level, Simd};
+use fearless_simd::Simd;
 
 use super::product::{MAX_TILE_ROWS, pack_columns, pack_rows, panel_width, product, tile_rows};
-use super::threads::for_each;
+use super::threads::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::tensor::Heads;
 
@@ -30,7 +30,7 @@ struct Sample<'a> {
 impl<'a> PackedHeads<'a> {
     /// Packs what stands in the second and third part of `qkv`, in the rows of a level. The scratch grows as needed.
     pub fn new(
-        cpu: Level,
+        cores: &Cores,
         qkv: &CpuMatrix,
         heads: Heads,
         index: &CpuIndex,
@@ -38,7 +38,7 @@ impl<'a> PackedHeads<'a> {
         with_values: bool,
         scratch: &'a mut Vec<f32>,
     ) -> Self {
-        let (size, panel_width) = (heads.head_stride(), panel_width(cpu));
+        let (size, panel_width) = (heads.head_stride(), panel_width(cores.level));
         let value_width = if size <= panel_width / 2 { panel_width / 2 } else { panel_width };
         let lengths = |sample: usize| {
             let num_keys = index.sample_rows(level, sample).len();
@@ -66,7 +66,7 @@ impl<'a> PackedHeads<'a> {
             }
         }
         let scale = heads.scale();
-        for_each(tasks, |(sample, head, keys, values)| {
+        cores.for_each(tasks, |(sample, head, keys, values)| {
             let part = |part: usize| {
                 let first_column = part * heads.stride() + head * size;
                 index.sample_rows(level, sample).map(move |row| &qkv.row(row)[first_column..][..size])

@@ -4,12 +4,89 @@
 //! one costs as much as a small kernel; so they are kept looking for work for about a millisecond, and the caller takes
 //! tasks too instead of waiting.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use fearless_simd::Level;
+
 use super::CpuMatrix;
 use super::product::MAX_TILE_ROWS;
 use crate::backend::MatrixShape;
 
 /// Tasks per thread, so that a thread that was held up leaves some of its share to the others.
 const TASKS_PER_THREAD: usize = 4;
+
+/// What kernels compute with: instructions, and a fair share of the threads.
+#[derive(Debug, Clone)]
+pub struct Cores {
+    pub level: Level,
+    /// Callers that compute at the same time.
+    num_callers: Arc<AtomicUsize>,
+}
+
+/// Counts as a caller until it is dropped.
+#[derive(Debug)]
+pub struct Caller(Arc<AtomicUsize>);
+
+impl Cores {
+    pub fn new(level: Level) -> Self {
+        Self { level, num_callers: Arc::default() }
+    }
+
+    /// One caller more: the threads are shared out anew, from the next kernel on.
+    pub fn enter(&self) -> Caller {
+        self.num_callers.fetch_add(1, Ordering::Relaxed);
+        Caller(Arc::clone(&self.num_callers))
+    }
+
+    fn num_callers(&self) -> usize {
+        self.num_callers.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Threads for one caller's kernel, rounded up: no thread stays idle, and who finds none free computes alone.
+    pub fn threads_per_caller(&self) -> usize {
+        num_threads().div_ceil(self.num_callers())
+    }
+
+    /// Into how many tasks a kernel on so many threads should cut its work, if it is large.
+    pub fn num_tasks(num_threads: usize) -> usize {
+        if num_threads == 1 { 1 } else { num_threads * TASKS_PER_THREAD }
+    }
+
+    /// Computes every task, on the caller's share of the threads. Each is computed alone, so the result does not depend on
+    /// their number.
+    #[cfg(feature = "threads")]
+    pub fn for_each<T: Send>(&self, tasks: Vec<T>, compute: impl Fn(T) + Sync) {
+        pool::for_each(self.num_callers(), tasks, compute);
+    }
+
+    /// Computes every task, one after another.
+    #[cfg(not(feature = "threads"))]
+    pub fn for_each<T>(&self, tasks: Vec<T>, compute: impl Fn(T)) {
+        for_each(tasks, compute);
+    }
+
+    /// Calls `compute(first_row, values)` for blocks of the first `num_rows` rows of `output`.
+    pub fn for_each_block(
+        &self,
+        output: &mut CpuMatrix,
+        num_rows: usize,
+        compute: impl Fn(usize, &mut [f32]) + Sync + Send,
+    ) {
+        let (stride, num_blocks) = (output.stride(), Self::num_tasks(self.threads_per_caller()));
+        let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
+        let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
+        self.for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Threads that take tasks.
 pub fn num_threads() -> usize {
@@ -19,50 +96,10 @@ pub fn num_threads() -> usize {
     return 1;
 }
 
-/// Into how many tasks a kernel should cut its work, if it is large.
-pub fn num_tasks() -> usize {
-    match num_threads() {
-        1 => 1,
-        threads => threads * TASKS_PER_THREAD,
-    }
-}
-
-/// Computes every task, on all threads. Each is computed alone, so the result does not depend on their number.
+/// Computes every task, on all threads.
 #[cfg(feature = "threads")]
 pub fn for_each<T: Send>(tasks: Vec<T>, compute: impl Fn(T) + Sync) {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// About 100 µs: a caller that found no task left looks so long for the last ones' end before it goes to sleep.
-    const MAX_LOOKS: usize = 20_000;
-
-    let num_helpers = (num_threads() - 1).min(tasks.len().saturating_sub(1));
-    if num_helpers == 0 {
-        return tasks.into_iter().for_each(compute);
-    }
-    keep_awake(num_helpers);
-    let unfinished = AtomicUsize::new(tasks.len());
-    let tasks = Mutex::new(tasks.into_iter());
-    // A poisoned lock means that a task has panicked, which ends the scope anyway.
-    let next = || tasks.lock().ok()?.next();
-    let work = || {
-        while let Some(task) = next() {
-            compute(task);
-            unfinished.fetch_sub(1, Ordering::Release);
-        }
-    };
-    rayon::in_place_scope(|scope| {
-        for _ in 0..num_helpers {
-            scope.spawn(|_| work());
-        }
-        work();
-        for _ in 0..MAX_LOOKS {
-            if unfinished.load(Ordering::Acquire) == 0 {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-    });
+    pool::for_each(1, tasks, compute);
 }
 
 /// Computes every task, one after another.
@@ -71,35 +108,152 @@ pub fn for_each<T>(tasks: Vec<T>, compute: impl Fn(T)) {
     tasks.into_iter().for_each(compute);
 }
 
-/// Has so many of Rayon's threads look for work until there has been none for about a millisecond.
+/// Runs futures until all have ended, each on a thread of its own while it does not wait.
+///
+/// Which of them a wake-up is for is not known, so it polls all; it returns to the caller when all wait.
+pub async fn all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>) {
+    let mut futures: Vec<Option<Pin<Box<F>>>> = futures.map(|future| Some(Box::pin(future))).collect();
+    std::future::poll_fn(move |context| {
+        let waker = context.waker();
+        for_each(futures.iter_mut().collect(), |slot: &mut Option<Pin<Box<F>>>| {
+            let poll = |future: &mut Pin<Box<F>>| future.as_mut().poll(&mut Context::from_waker(waker));
+            if slot.as_mut().is_some_and(|future| hold(|| poll(future)).is_ready()) {
+                *slot = None;
+            }
+        });
+        futures.retain(Option::is_some);
+        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 #[cfg(feature = "threads")]
-fn keep_awake(num_threads: usize) {
+use pool::hold;
+
+#[cfg(not(feature = "threads"))]
+fn hold<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
+/// Rayon's threads.
+#[cfg(feature = "threads")]
+mod pool {
+    use std::cell::Cell;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const MAX_LOOKS: usize = 20_000;
-    static NUM_AWAKE: AtomicUsize = AtomicUsize::new(0);
+    /// About 100 µs: a caller that found no task left looks so long for the last ones' end before it goes to sleep.
+    const MAX_LOOKS_FOR_THE_END: usize = 20_000;
+    /// About a millisecond.
+    const MAX_LOOKS_FOR_WORK: usize = 20_000;
 
-    while NUM_AWAKE.load(Ordering::Relaxed) < num_threads {
-        NUM_AWAKE.fetch_add(1, Ordering::Relaxed);
-        rayon::spawn(|| {
-            let mut looks = 0;
-            while looks < MAX_LOOKS {
-                if rayon::yield_now() == Some(rayon::Yield::Executed) {
-                    looks = 0;
-                } else {
-                    looks += 1;
-                    std::hint::spin_loop();
-                }
+    /// Threads that look for work, or compute a kernel's tasks.
+    static NUM_AWAKE: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        /// Whether this thread is one of them.
+        static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
+        /// Whether this thread waits for the end of a kernel of its own.
+        static IS_CALLER: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Computes every task, on the share of the threads that one of so many callers has.
+    pub fn for_each<T: Send>(num_callers: usize, tasks: Vec<T>, compute: impl Fn(T) + Sync) {
+        let num_threads = super::num_threads();
+        let num_helpers = (num_threads.div_ceil(num_callers) - 1).min(tasks.len().saturating_sub(1));
+        if num_helpers == 0 {
+            return tasks.into_iter().for_each(compute);
+        }
+        keep_awake((num_helpers * num_callers).min(num_threads.saturating_sub(num_callers)));
+        let num_helping = AtomicUsize::new(0);
+        let tasks = Mutex::new(tasks.into_iter());
+        // A poisoned lock means that a task has panicked, which ends the scope anyway.
+        let next = || tasks.lock().ok()?.next();
+        let work = || {
+            while let Some(task) = next() {
+                compute(task);
             }
-            NUM_AWAKE.fetch_sub(1, Ordering::Relaxed);
+        };
+        let help = || {
+            num_helping.fetch_add(1, Ordering::Relaxed);
+            work();
+            num_helping.fetch_sub(1, Ordering::Release);
+        };
+        let was_caller = IS_CALLER.replace(true);
+        rayon::in_place_scope(|scope| {
+            for _ in 0..num_helpers {
+                scope.spawn(|_| help());
+            }
+            work();
+            // Not left to Rayon at once, which would begin other work meanwhile: another caller's, and that may take long.
+            for _ in 0..MAX_LOOKS_FOR_THE_END {
+                if num_helping.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
         });
+        IS_CALLER.set(was_caller);
+    }
+
+    /// Has so many threads look for work until there has been none for about a millisecond.
+    fn keep_awake(num_threads: usize) {
+        while NUM_AWAKE.load(Ordering::Relaxed) < num_threads {
+            NUM_AWAKE.fetch_add(1, Ordering::Relaxed);
+            rayon::spawn(|| {
+                // Whoever waits for the end of a kernel has no time for that, and nobody counts twice.
+                if !IS_CALLER.get() && !IS_AWAKE.replace(true) {
+                    look_for_work();
+                    IS_AWAKE.set(false);
+                }
+                NUM_AWAKE.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    fn look_for_work() {
+        let mut looks = 0;
+        while looks < MAX_LOOKS_FOR_WORK {
+            if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                looks = 0;
+            } else {
+                looks += 1;
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Runs what takes so long that its thread does not count as awake meanwhile: it computes no tasks of others.
+    pub fn hold<T>(run: impl FnOnce() -> T) -> T {
+        let was_awake = IS_AWAKE.replace(false);
+        NUM_AWAKE.fetch_sub(usize::from(was_awake), Ordering::Relaxed);
+        let result = run();
+        NUM_AWAKE.fetch_add(usize::from(was_awake), Ordering::Relaxed);
+        IS_AWAKE.set(was_awake);
+        result
     }
 }
 
-/// Calls `compute(first_row, values)` for blocks of the first `num_rows` rows of `output`.
-pub fn for_each_block(output: &mut CpuMatrix, num_rows: usize, compute: impl Fn(usize, &mut [f32]) + Sync + Send) {
-    let stride = output.stride();
-    let rows_per_block = num_rows.div_ceil(num_tasks()).max(1).next_multiple_of(MAX_TILE_ROWS);
-    let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
-    for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
+#[cfg(test)]
+mod tests {
+    #[cfg(feature = "threads")]
+    #[test]
+    fn callers_share_the_threads() {
+        use super::{Caller, Cores};
+
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+        pool.install(|| {
+            let cores = Cores::new(fearless_simd::Level::baseline());
+            let fork = cores.clone();
+            assert_eq!(cores.threads_per_caller(), 8, "of a caller who does not say so");
+            let callers: Vec<Caller> = [8, 4, 3, 2, 2, 2, 2, 1, 1]
+                .map(|expected| {
+                    let caller = fork.enter();
+                    assert_eq!(cores.threads_per_caller(), expected);
+                    caller
+                })
+                .into();
+            drop(callers);
+            assert_eq!(cores.threads_per_caller(), 8);
+        });
+    }
 }
