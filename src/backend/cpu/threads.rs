@@ -17,6 +17,8 @@ use crate::backend::MatrixShape;
 
 /// Tasks per thread, so that a thread that was held up leaves some of its share to the others.
 const TASKS_PER_THREAD: usize = 4;
+/// Blocks of rows per thread. More, because they are whole tiles: with few rows, one block more or less is much of a thread's share.
+const BLOCKS_PER_THREAD: usize = 2 * TASKS_PER_THREAD;
 
 /// What kernels compute with: instructions, and a fair share of the threads.
 #[derive(Debug, Clone)]
@@ -75,7 +77,11 @@ impl Cores {
         num_rows: usize,
         compute: impl Fn(usize, &mut [f32]) + Sync + Send,
     ) {
-        let (stride, num_blocks) = (output.stride(), Self::num_tasks(self.threads_per_caller()));
+        let stride = output.stride();
+        let num_blocks = match self.threads_per_caller() {
+            1 => 1,
+            threads => threads * BLOCKS_PER_THREAD,
+        };
         let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
         let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
         self.for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
