@@ -2,13 +2,13 @@
 
 use std::pin::Pin;
 
-/// What a [`Pause`] is awaited for.
+/// What a [`Pause`] returns, and a run awaits.
 pub type PauseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Called between layers, see [`crate::Engine::set_pause`].
 ///
-/// On the CPU several threads do so at the same time, each for its part of a batch: it must not need what belongs to the caller's
-/// thread, such as a runtime. The caller has control again when all parts pause. In WebAssembly, where there is one
+/// On the CPU several threads do so at the same time, each for its chunks of a batch: it must not need what belongs to the caller's
+/// thread, as a timer of Tokio needs its runtime. A run returns to its caller once every thread's chunk waits or has ended. In WebAssembly, where there is one
 /// thread, the crate `send_wrapper` makes JavaScript's values `Send`.
 pub type Pause = Box<dyn Fn() -> PauseFuture + Send + Sync>;
 

@@ -48,7 +48,7 @@ pub fn row_bytes(model: &Model) -> u64 {
 
 /// Chunks per thread of a large batch, so that one that was held up leaves some of its share to the others.
 const CHUNKS_PER_THREAD: usize = 2;
-/// About how many tokens a chunk has, where that gives no more chunks: each chunk reads all weights, which costs more than waiting
+/// About how many tokens a chunk has, unless that gives more chunks than these: each chunk reads all weights, which costs more than waiting
 /// at every kernel if it is for few rows.
 const CHUNK_TOKENS: usize = 256;
 
@@ -64,7 +64,7 @@ pub fn share(lengths: &[usize], config: &Config, limits: &ChunkLimits, num_threa
     let (num_threads, num_large) = (num_threads as u64, work.div_ceil(limits.max_multiply_adds));
     let num_chunks = match num_chunks.max(num_large) {
         few if few <= num_threads => few,
-        many if num_large < many => many - many % num_threads,
+        many if many - many % num_threads >= num_large => many - many % num_threads,
         many => many.next_multiple_of(num_threads),
     };
     work.div_ceil(num_chunks).max(1)

@@ -129,9 +129,9 @@ impl Engine {
 
     /// Classifies a ragged batch: any number of inputs of any lengths, packed without padding.
     ///
-    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch is split
-    /// into chunks, if it is too large for the device, and on the CPU for its threads. Engines on the CPU share the threads of the
-    /// process: a run may wait for another's batch.
+    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch that is too
+    /// large for the device is split into chunks; on the CPU so is one that is worth it, and its chunks run on several threads at the
+    /// same time. Engines on the CPU share Rayon's threads: while several others run batches, a kernel may wait for one of them.
     ///
     /// # Errors
     /// [`Error::Input`] names an input that cannot be classified, [`Error::RuleNeeds`] what the model lacks for the rule,
@@ -179,7 +179,7 @@ impl Engine {
         &self.info
     }
 
-    /// Sets what is awaited between two layers, at first nothing. A single-threaded caller can return to its event loop
+    /// Sets what is awaited between two layers of each chunk, at first nothing. A single-threaded caller can return to its event loop
     /// there; a run that is dropped there is cancelled.
     pub fn set_pause(&mut self, pause: Pause) {
         self.pause = pause;

@@ -87,7 +87,7 @@ impl<B: Backend> Session<B> {
         Ok(results)
     }
 
-    /// Checks a request, and splits it into chunks, at least one for every share.
+    /// Checks a request, and splits it into chunks, none of which has samples of two shares.
     fn chunks(&self, job: Job<'_>, lengths: &[usize], share: u64) -> Result<Vec<Range<usize>>> {
         let Job { model, prune, .. } = job;
         check_rule(model, prune)?;
@@ -98,7 +98,7 @@ impl<B: Backend> Session<B> {
 }
 
 impl Session<CpuBackend> {
-    /// The same, with a chunk on every thread: they wait for each other at the end alone, not after every kernel. Those
+    /// Runs the inputs with a chunk on every thread: they wait for each other at the end alone, not after every kernel. Those
     /// who find no chunk any more leave their threads to the kernels of the others.
     pub async fn classify_on_all_threads(&mut self, job: Job<'_>, tokens: Vec<Tokens>) -> Result<Vec<Classification>> {
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
@@ -117,7 +117,7 @@ impl Session<CpuBackend> {
             .zip(&mut results)
             .collect();
         let queue = Mutex::new(queue);
-        // All enter before the first begins, who would take all threads for his kernels.
+        // All enter before the first begins, which would take all threads for its kernels.
         let workers: Vec<_> = std::iter::once(worker)
             .chain(others.iter_mut().take(num_others))
             .map(|worker| (worker.backend.enter(), worker))

@@ -140,8 +140,7 @@ fn rounded_capacities_stay_within_the_limit() {
 fn a_batch_is_shared_out() {
     let (model, _) = tiny_bert();
     let of_128 = model.config().encoder_size().dense(128) / 2;
-    let chunks = |lengths: &[usize], num_threads: usize, max_chunk: u64| -> Vec<usize> {
-        let max_multiply_adds = max_chunk.saturating_mul(of_128);
+    let chunks = |lengths: &[usize], num_threads: usize, max_multiply_adds: u64| -> Vec<usize> {
         let limits = ChunkLimits { max_binding_bytes: u64::MAX, max_multiply_adds, row_bytes: 1 };
         let share = share(lengths, model.config(), &limits, num_threads);
         split(lengths, share, model.config(), true, &limits).unwrap().into_iter().map(|chunk| chunk.len()).collect()
@@ -154,13 +153,14 @@ fn a_batch_is_shared_out() {
     assert_eq!(chunks(&[128; 64], 2, any), [16; 4]);
     assert_eq!(chunks(&[128; 64], 16, any), [2; 32]);
     assert_eq!(chunks(&[128; 10], 3, any), [3, 4, 3], "five parts would leave a thread without work");
-    assert_eq!(chunks(&[128; 12], 2, 2), [2; 6], "not two to a chunk and one to the next");
+    assert_eq!(chunks(&[128; 12], 2, 2 * of_128), [2; 6], "not two to a chunk and one to the next");
     assert_eq!(
-        chunks(&[128; 20], 4, 2),
+        chunks(&[128; 20], 4, 2 * of_128),
         [2, 1, 2, 2, 1, 2, 2, 1, 2, 2, 1, 2],
         "ten parts would leave two threads without work"
     );
-    assert_eq!(chunks(&[128; 64], 2, 2), [2; 32]);
+    assert_eq!(chunks(&[64; 28], 4, 5 * of_128 / 2), [3, 4, 3, 4, 3, 4, 3, 4], "four parts would be too large");
+    assert_eq!(chunks(&[128; 64], 2, 2 * of_128), [2; 32]);
     assert_eq!(chunks(&[16; 8], 8, any), [8]);
     assert_eq!(chunks(&[300, 2, 2, 300], 2, any), [2, 2]);
     assert_eq!(chunks(&[600], 8, any), [1]);

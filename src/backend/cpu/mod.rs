@@ -133,8 +133,8 @@ impl CpuBackend {
         self.compact_weights = compact_weights;
     }
 
-    /// Sets what is called as each stage begins, on the thread that runs it: parts of a batch may run at the same time on
-    /// several. Kernels compute at once, so that a clock in there measures a thread's stages.
+    /// Sets what is called as each stage begins, one call at a time, on the thread that runs the stage: chunks of a batch may run on
+    /// several. Kernels are done when they return, so that a clock in there measures a thread's stages.
     pub fn set_stage_hook(&mut self, hook: Option<StageHook>) {
         *self.stage_hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }

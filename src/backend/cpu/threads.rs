@@ -18,7 +18,7 @@ use crate::backend::MatrixShape;
 /// Tasks per thread, so that a thread that was held up leaves some of its share to the others.
 const TASKS_PER_THREAD: usize = 4;
 /// Blocks of rows per thread. More, because they are whole tiles: with few rows, one block more or less is much of a thread's share.
-const BLOCKS_PER_THREAD: usize = 2 * TASKS_PER_THREAD;
+const ROW_BLOCKS_PER_THREAD: usize = 2 * TASKS_PER_THREAD;
 
 /// What kernels compute with: instructions, and a fair share of the threads.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Cores {
         self.num_callers.load(Ordering::Relaxed).max(1)
     }
 
-    /// Threads for one caller's kernel, rounded up: no thread stays idle, and who finds none free computes alone.
+    /// Threads for one caller's kernel, rounded up, so that no thread stays idle.
     pub fn threads_per_caller(&self) -> usize {
         num_threads().div_ceil(self.num_callers())
     }
@@ -80,7 +80,7 @@ impl Cores {
         let stride = output.stride();
         let num_blocks = match self.threads_per_caller() {
             1 => 1,
-            threads => threads * BLOCKS_PER_THREAD,
+            threads => threads * ROW_BLOCKS_PER_THREAD,
         };
         let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
         let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
@@ -114,7 +114,7 @@ pub fn for_each<T>(tasks: Vec<T>, compute: impl Fn(T)) {
     tasks.into_iter().for_each(compute);
 }
 
-/// Runs futures until all have ended, each on a thread of its own while it does not wait.
+/// Runs futures until all have ended, at the same time as far as there are threads.
 ///
 /// Which of them a wake-up is for is not known, so it polls all; it returns to the caller when all wait.
 pub async fn all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>) {
@@ -172,7 +172,7 @@ mod pool {
         keep_awake((num_helpers * num_callers).min(num_threads.saturating_sub(num_callers)));
         let num_helping = AtomicUsize::new(0);
         let tasks = Mutex::new(tasks.into_iter());
-        // A poisoned lock means that a task has panicked, which ends the scope anyway.
+        // It is never poisoned: no task is computed under the lock.
         let next = || tasks.lock().ok()?.next();
         let work = || {
             while let Some(task) = next() {
@@ -185,6 +185,7 @@ mod pool {
             num_helping.fetch_sub(1, Ordering::Release);
         };
         let was_caller = IS_CALLER.replace(true);
+        let _no_caller = OnDrop(|| IS_CALLER.set(was_caller));
         rayon::in_place_scope(|scope| {
             for _ in 0..num_helpers {
                 scope.spawn(|_| help());
@@ -198,20 +199,23 @@ mod pool {
                 std::hint::spin_loop();
             }
         });
-        IS_CALLER.set(was_caller);
     }
 
     /// Has so many threads look for work until there has been none for about a millisecond.
     fn keep_awake(num_threads: usize) {
-        while NUM_AWAKE.load(Ordering::Relaxed) < num_threads {
-            NUM_AWAKE.fetch_add(1, Ordering::Relaxed);
+        let num_missing = num_threads.saturating_sub(NUM_AWAKE.load(Ordering::Relaxed));
+        NUM_AWAKE.fetch_add(num_missing, Ordering::Relaxed);
+        for _ in 0..num_missing {
             rayon::spawn(|| {
+                let _not_counted = OnDrop(|| {
+                    NUM_AWAKE.fetch_sub(1, Ordering::Relaxed);
+                });
                 // Whoever waits for the end of a kernel has no time for that, and nobody counts twice.
-                if !IS_CALLER.get() && !IS_AWAKE.replace(true) {
+                if !IS_CALLER.get() && !IS_AWAKE.get() {
+                    IS_AWAKE.set(true);
+                    let _not_awake = OnDrop(|| IS_AWAKE.set(false));
                     look_for_work();
-                    IS_AWAKE.set(false);
                 }
-                NUM_AWAKE.fetch_sub(1, Ordering::Relaxed);
             });
         }
     }
@@ -232,10 +236,20 @@ mod pool {
     pub fn hold<T>(run: impl FnOnce() -> T) -> T {
         let was_awake = IS_AWAKE.replace(false);
         NUM_AWAKE.fetch_sub(usize::from(was_awake), Ordering::Relaxed);
-        let result = run();
-        NUM_AWAKE.fetch_add(usize::from(was_awake), Ordering::Relaxed);
-        IS_AWAKE.set(was_awake);
-        result
+        let _awake_again = OnDrop(|| {
+            NUM_AWAKE.fetch_add(usize::from(was_awake), Ordering::Relaxed);
+            IS_AWAKE.set(was_awake);
+        });
+        run()
+    }
+
+    /// Calls a function when it is dropped, after a panic too.
+    struct OnDrop<F: Fn()>(F);
+
+    impl<F: Fn()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            self.0();
+        }
     }
 }
 
