@@ -82,28 +82,75 @@ fn workgroup_max(local: u32, value: f32) -> f32 {
     return maximum;
 }
 
+fn ones(flags: vec4<bool>) -> u32 {
+    return dot(select(vec4(0u), vec4(1u), flags), vec4(1u));
+}
+
 // How many scores come before score j in descending order; equal ones in order of their index.
 fn rank(j: u32, num_tokens: u32) -> u32 {
     let score = scores[j];
     var before = 0u;
-    for (var i = 0u; i < num_tokens; i++) {
-        before += select(0u, 1u, scores[i] > score || (scores[i] == score && i < j));
+    for (var i = 0u; i < num_tokens; i += 4u) {
+        let is = i + vec4(0u, 1u, 2u, 3u);
+        let four = vec4(scores[is.x], scores[is.y], scores[is.z], scores[is.w]);
+        let is_before = (four > vec4(score)) | ((four == vec4(score)) & (is < vec4(j)));
+        before += ones(is_before & (is < vec4(num_tokens)));
     }
     return before;
 }
 
 // Scores of a layer, from its map and the mask and impacts of the layer above: sum over rows i of M[i] · map[i, j] · impact.
+//
+// Sixteen rows are read at a time if any of them counts: memory that is far away answers sixteen questions as fast as one.
 fn score_columns(local: u32, num_tokens: u32, map_at: u32) {
     for (var j = local; j < num_tokens; j += WIDTH) {
         var sum = 0.0;
-        for (var i = 0u; i < num_tokens; i++) {
-            if mask[i] != 0.0 {
-                let impact = (1.0 - params.impact_weight) + params.impact_weight * impacts[i];
-                sum += maps[map_at + i * num_tokens + j] * (mask[i] * impact);
+        for (var i = 0u; i < num_tokens; i += 16u) {
+            if !counts(i) {
+                continue;
             }
+            let values0 = column_values(map_at + j, i, num_tokens);
+            let values1 = column_values(map_at + j, i + 4u, num_tokens);
+            let values2 = column_values(map_at + j, i + 8u, num_tokens);
+            let values3 = column_values(map_at + j, i + 12u, num_tokens);
+            sum = add_rows(sum, values0, i, num_tokens);
+            sum = add_rows(sum, values1, i + 4u, num_tokens);
+            sum = add_rows(sum, values2, i + 8u, num_tokens);
+            sum = add_rows(sum, values3, i + 12u, num_tokens);
         }
         scores[j] = sum;
     }
+}
+
+// Whether any of sixteen rows does. Those past the end are 0.
+fn counts(first_row: u32) -> bool {
+    var sum = 0.0;
+    for (var i = first_row; i < first_row + 16u; i += 4u) {
+        sum += (mask[i] + mask[i + 1u]) + (mask[i + 2u] + mask[i + 3u]);
+    }
+    return sum != 0.0;
+}
+
+// A column of four rows of a map; of rows past the end, the last one's.
+fn column_values(column_at: u32, first_row: u32, num_tokens: u32) -> vec4<f32> {
+    let at = column_at + min(first_row + vec4(0u, 1u, 2u, 3u), vec4(num_tokens - 1u)) * num_tokens;
+    return vec4(maps[at.x], maps[at.y], maps[at.z], maps[at.w]);
+}
+
+fn add_rows(sum: f32, values: vec4<f32>, i: u32, num_tokens: u32) -> f32 {
+    let with_x = add_row(sum, values.x, i, num_tokens);
+    let with_y = add_row(with_x, values.y, i + 1u, num_tokens);
+    let with_z = add_row(with_y, values.z, i + 2u, num_tokens);
+    return add_row(with_z, values.w, i + 3u, num_tokens);
+}
+
+// Only if the row counts: what is not asked for may be of any size.
+fn add_row(sum: f32, value: f32, i: u32, num_tokens: u32) -> f32 {
+    if i >= num_tokens || mask[i] == 0.0 {
+        return sum;
+    }
+    let impact = (1.0 - params.impact_weight) + params.impact_weight * impacts[i];
+    return sum + value * (mask[i] * impact);
 }
 
 fn top_k(local: u32, num_tokens: u32, k: u32, num_kept: f32) {
@@ -144,8 +191,9 @@ fn store_layer(local: u32, sample: u32, first_row: u32, num_tokens: u32, layer: 
     for (var j = local; j < num_tokens; j += WIDTH) {
         token_scores[layer * params.scores_stride + first_row + j] = scores[j];
         var place = 0u;
-        for (var i = 0u; i < j; i++) {
-            place += select(0u, 1u, is_kept(i));
+        for (var i = 0u; i < j; i += 4u) {
+            let is = i + vec4(0u, 1u, 2u, 3u);
+            place += ones(vec4(is_kept(is.x), is_kept(is.y), is_kept(is.z), is_kept(is.w)) & (is < vec4(j)));
         }
         let kept = is_kept(j);
         if kept {
@@ -169,7 +217,7 @@ fn main(
     }
     let first_row = index[params.offsets_at + sample];
     let num_tokens = index[params.offsets_at + sample + 1u] - first_row;
-    for (var j = local; j < num_tokens; j += WIDTH) {
+    for (var j = local; j < (num_tokens + 15u) / 16u * 16u; j += WIDTH) {
         mask[j] = select(0.0, 1.0, j == 0u);
         impacts[j] = mask[j];
     }

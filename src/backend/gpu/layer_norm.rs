@@ -6,6 +6,9 @@ use super::queue::{Dispatch, Recorder};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
 
+/// Rows that a workgroup owns, as in the shader.
+const TILE_ROWS: usize = 4;
+
 params! {
     struct Params {
         num_rows_at: u32,
@@ -40,7 +43,7 @@ pub fn dispatch(
         constants: &[],
         params: bytemuck::bytes_of(&params),
         buffers: &[&input.buffer, &layer_norm.weight, &index.buffer, &output.buffer],
-        num_workgroups: rows.bound.div_ceil(64),
+        num_workgroups: rows.bound.div_ceil(TILE_ROWS),
         multiply_adds: rows.bound as u64 * 4 * input.stride() as u64,
     });
     Ok(())
