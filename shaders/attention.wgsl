@@ -4,38 +4,7 @@
 // One invocation owns four query rows and a head, and takes four keys at a time. It holds 32 columns of the output; a larger
 // head takes another turn over the keys, with the same scores in the same order.
 
-override STORE_STATS: bool = false; // maximum and sum of every row and head, for attention_maps
-
 const BLOCK: u32 = 8; // 32 columns
-
-struct Params {
-    num_rows_at: u32,
-    sample_of_row_at: u32,
-    key_offsets_at: u32,
-    num_heads: u32,
-    head_size: u32,
-    head_stride4: u32,
-    query_stride4: u32,
-    qkv_stride4: u32,
-    output_stride4: u32,
-    stats_stride: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> query: array<vec4<f32>>; // [query rows, query_stride], Q first
-@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>; // [key rows, 3 · output_stride]: Q, K, V
-@group(0) @binding(3) var<storage, read> index: array<u32>; // see ChunkLayout
-@group(0) @binding(4) var<storage, read_write> output: array<vec4<f32>>; // [query rows, output_stride]
-@group(0) @binding(5) var<storage, read_write> stats: array<f32>; // [query rows, stats_stride], two values to a head
-
-fn query_at(address: u32) -> vec4<f32> {
-    return query[address];
-}
-
-fn key_at(address: u32) -> vec4<f32> {
-    return qkv[address];
-}
 
 @compute @workgroup_size(64)
 fn main(
@@ -52,20 +21,10 @@ fn main(
     var row = first_row;
     while row < end_row {
         let sample = index[params.sample_of_row_at + row];
-        var end = row + 1u;
-        while end < end_row && index[params.sample_of_row_at + end] == sample {
-            end++;
-        }
+        let end = max(row + 1u, min(end_row, index[params.query_offsets_at + sample + 1u]));
         attend(row, end, sample, head);
         row = end;
     }
-}
-
-fn exponentials(differences: vec4<f32>) -> vec4<f32> {
-    if STORE_STATS {
-        return exact_exponentials(differences);
-    }
-    return exp(differences);
 }
 
 // The rows from `first_row` to `end_row`, at most four of one sample; what is missing of four repeats the last one, and is not stored.
@@ -87,7 +46,7 @@ fn attend(first_row: u32, end_row: u32, sample: u32, head: u32) {
             let scores = attention_scores(queries, keys + params.output_stride4 + column);
             let larger = max(maxima, vec4(largest(scores[0]), largest(scores[1]), largest(scores[2]), largest(scores[3])));
             // Keys past the end repeat the last one, and weigh nothing.
-            let counts = select(vec4(0.0), vec4(1.0), key + vec4(0u, 1u, 2u, 3u) < vec4(end_key));
+            let counts = counts_from(key, end_key);
             let weights0 = exponentials(scores[0] - larger.x) * counts;
             let weights1 = exponentials(scores[1] - larger.y) * counts;
             let weights2 = exponentials(scores[2] - larger.z) * counts;

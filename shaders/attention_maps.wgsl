@@ -2,39 +2,6 @@
 //
 // One invocation owns four rows i and four columns j of a sample's map, and sums over the heads.
 
-override KIND: u32 = 0; // 0: attention probabilities, 1: Φ of standardised scores
-
-struct Params {
-    num_rows_at: u32,
-    sample_of_row_at: u32,
-    offsets_at: u32,
-    all_offsets_at: u32,
-    map_offsets_at: u32,
-    first_value: u32,
-    max_tokens: u32,
-    num_heads: u32,
-    head_size: u32,
-    head_stride4: u32,
-    qkv_stride4: u32,
-    key_column4: u32,
-    stats_stride: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>; // [rows, qkv_stride]: Q, K, V
-@group(0) @binding(2) var<storage, read> stats: array<f32>; // [rows, stats_stride], see attention_stats.wgsl
-@group(0) @binding(3) var<storage, read> index: array<u32>; // see ChunkLayout
-@group(0) @binding(4) var<storage, read_write> maps: array<f32>; // [num_layers, Σ T²]
-
-fn query_at(address: u32) -> vec4<f32> {
-    return qkv[address];
-}
-
-fn key_at(address: u32) -> vec4<f32> {
-    return qkv[address];
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -73,10 +40,10 @@ fn tile(first_row: u32, end_row: u32, first_j: u32, sample: u32, first: u32, num
             attention_scores(rows * params.qkv_stride4 + column, keys * params.qkv_stride4 + params.key_column4 + column);
         let at = rows * params.stats_stride + 2u * head;
         sums += mat4x4(
-            map_values(scores[0], at.x),
-            map_values(scores[1], at.y),
-            map_values(scores[2], at.z),
-            map_values(scores[3], at.w),
+            map_values(scores[0], stats[at.x], stats[at.x + 1u]),
+            map_values(scores[1], stats[at.y], stats[at.y + 1u]),
+            map_values(scores[2], stats[at.z], stats[at.z + 1u]),
+            map_values(scores[3], stats[at.w], stats[at.w + 1u]),
         );
     }
     let num_tokens = index[params.all_offsets_at + sample + 1u] - index[params.all_offsets_at + sample];
@@ -87,40 +54,4 @@ fn tile(first_row: u32, end_row: u32, first_j: u32, sample: u32, first: u32, num
     store(map_at.y, num_columns, means[1]);
     store(map_at.z, num_columns, means[2]);
     store(map_at.w, num_columns, means[3]);
-}
-
-// One head's part of four values of a row, whose statistics are at `stats_at`.
-fn map_values(scores: vec4<f32>, stats_at: u32) -> vec4<f32> {
-    let centre = stats[stats_at];
-    let factor = stats[stats_at + 1u];
-    return vec4(
-        map_value(scores.x, centre, factor),
-        map_value(scores.y, centre, factor),
-        map_value(scores.z, centre, factor),
-        map_value(scores.w, centre, factor),
-    );
-}
-
-fn map_value(score: f32, centre: f32, factor: f32) -> f32 {
-    if !is_finite(score) {
-        // Carried on to the token scores, which tell the host; the functions below would hide it.
-        return score;
-    }
-    if KIND == 0u {
-        return exp_of_negative(score - centre) / factor;
-    }
-    return normal_cdf((score - centre) * factor);
-}
-
-fn store(at: u32, num_columns: u32, values: vec4<f32>) {
-    maps[at] = values.x;
-    if num_columns > 1u {
-        maps[at + 1u] = values.y;
-    }
-    if num_columns > 2u {
-        maps[at + 2u] = values.z;
-    }
-    if num_columns > 3u {
-        maps[at + 3u] = values.w;
-    }
 }

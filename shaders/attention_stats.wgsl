@@ -2,35 +2,6 @@
 //
 // One invocation owns four rows and a head, and takes four keys at a time.
 
-override KIND: u32 = 0; // 0: for attention probabilities, 1: for Φ of standardised scores
-
-struct Params {
-    num_rows_at: u32,
-    sample_of_row_at: u32,
-    offsets_at: u32,
-    num_heads: u32,
-    head_size: u32,
-    head_stride4: u32,
-    qkv_stride4: u32,
-    key_column4: u32,
-    stats_stride: u32,
-    scale: f32,
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>; // [rows, qkv_stride]: Q, K, V
-@group(0) @binding(2) var<storage, read> index: array<u32>; // see ChunkLayout
-@group(0) @binding(3) var<storage, read_write> stats: array<f32>; // [rows, stats_stride], two values to a head
-
-fn query_at(address: u32) -> vec4<f32> {
-    return qkv[address];
-}
-
-fn key_at(address: u32) -> vec4<f32> {
-    return qkv[address];
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -65,11 +36,6 @@ fn scores_from(rows: vec4<u32>, head: u32, key: u32, end_key: u32) -> mat4x4<f32
     let column = head * params.head_stride4;
     let keys = min(key + vec4(0u, 1u, 2u, 3u), vec4(end_key - 1u));
     return attention_scores(rows * params.qkv_stride4 + column, keys * params.qkv_stride4 + params.key_column4 + column);
-}
-
-// 1 for the keys from `key` that there are, 0 for those past the end, which repeat the last one.
-fn counts_from(key: u32, end_key: u32) -> vec4<f32> {
-    return select(vec4(0.0), vec4(1.0), key + vec4(0u, 1u, 2u, 3u) < vec4(end_key));
 }
 
 fn maxima_and_sums(rows: vec4<u32>, head: u32, first_key: u32, end_key: u32) {

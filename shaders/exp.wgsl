@@ -12,3 +12,12 @@ fn exp_of_negative(value: f32) -> f32 {
     p = p * r + 0.5;
     return (p * r * r + r + 1.0) * bitcast<f32>(u32(i32(n) + 127) << 23u);
 }
+
+fn exact_exponentials(differences: vec4<f32>) -> vec4<f32> {
+    return vec4(
+        exp_of_negative(differences.x),
+        exp_of_negative(differences.y),
+        exp_of_negative(differences.z),
+        exp_of_negative(differences.w),
+    );
+}

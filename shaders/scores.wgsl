@@ -13,16 +13,3 @@ fn attention_scores(queries: vec4<u32>, keys: vec4<u32>) -> mat4x4<f32> {
     }
     return scores * params.scale;
 }
-
-fn largest(values: vec4<f32>) -> f32 {
-    return max(max(values.x, values.y), max(values.z, values.w));
-}
-
-fn total(values: vec4<f32>) -> f32 {
-    return (values.x + values.y) + (values.z + values.w);
-}
-
-// By its bits: drivers may take for granted that nothing overflows.
-fn is_finite(x: f32) -> bool {
-    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
-}

@@ -9,12 +9,3 @@ fn store_stats(at: vec4<u32>, first: vec4<f32>, second: vec4<f32>) {
     stats[at.w] = first.w;
     stats[at.w + 1u] = second.w;
 }
-
-fn exact_exponentials(differences: vec4<f32>) -> vec4<f32> {
-    return vec4(
-        exp_of_negative(differences.x),
-        exp_of_negative(differences.y),
-        exp_of_negative(differences.z),
-        exp_of_negative(differences.w),
-    );
-}

@@ -192,6 +192,9 @@ pub trait Backend: Sized {
     /// The packed index buffer of a chunk, laid out by [`ChunkLayout`].
     type Index;
 
+    /// Whether the kernels take the host's threads themselves.
+    const COMPUTES_ON_HOST: bool;
+
     /// Largest buffer in bytes that a kernel can bind.
     fn max_binding_bytes(&self) -> u64;
     /// Work (multiply-adds) that one chunk should not exceed by much, so that no watchdog ends it.

@@ -144,8 +144,8 @@ impl Case for AttentionCase {
     }
 }
 
-/// Heads of 1 to 64 values, with and without padding inside a head and after the last one.
-pub const HEADS: [Heads; 9] = [
+/// Heads of 1 to 70 values, with and without padding inside a head and after the last one.
+pub const HEADS: [Heads; 10] = [
     Heads { num_heads: 1, head_size: 1 },
     Heads { num_heads: 2, head_size: 4 },
     Heads { num_heads: 3, head_size: 6 },
@@ -155,7 +155,12 @@ pub const HEADS: [Heads; 9] = [
     Heads { num_heads: 5, head_size: 31 },
     Heads { num_heads: 3, head_size: 33 },
     Heads { num_heads: 2, head_size: 64 },
+    Heads { num_heads: 1, head_size: 70 },
 ];
+
+/// Those that a tile does not hold at once, and keys of several tiles.
+pub const WIDE_HEADS: &[Heads] = HEADS.split_at(7).1;
+pub const MANY_KEYS: &[usize] = &[5, 197, 7];
 
 /// From equal scores to some that leave all but one probability at 0.
 pub const SIZES: [f32; 3] = [0.0, 1.5, 12.0];
@@ -186,6 +191,9 @@ fn attention_cases() -> Vec<AttentionCase> {
     for heads in HEADS {
         cases.extend(SIZES.map(|size| case(&[3, 65, 7], levels[2], heads, size)));
     }
+    for &heads in WIDE_HEADS {
+        cases.push(case(MANY_KEYS, levels[0], heads, 1.5));
+    }
     for num_heads in 1..=12 {
         cases.push(case(&[2, 9, 5], levels[0], Heads { num_heads, head_size: 7 }, 1.5));
     }
@@ -197,6 +205,9 @@ fn attention_cases() -> Vec<AttentionCase> {
         }
         for heads in HEADS {
             cases.push(AttentionCase { with_map, ..case(&[3, 65, 7], of_level(Level::Kept(1)), heads, 1.5) });
+        }
+        for &heads in WIDE_HEADS {
+            cases.push(AttentionCase { with_map, ..case(MANY_KEYS, of_level(Level::All), heads, 1.5) });
         }
     }
     cases

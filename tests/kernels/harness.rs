@@ -121,14 +121,18 @@ fn note(text: &str) {
     say!("{text}");
 }
 
-/// Where a case runs on the GPU: the variant of the matrix product has a name if the kernel is one.
+/// Where a case runs on the GPU: the variant has a name if the kernel has more than one.
 async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
     let first = gpu().await;
-    if kernel != "linear" {
-        return vec![("GPU", first)];
-    }
+    let num_variants = match kernel {
+        "linear" => 3,
+        // With subgroups as with tiles.
+        "attention" | "attention_maps" => 2,
+        _ => return vec![("GPU", first)],
+    };
+    let names = ["GPU, wide", "GPU, tiled", "GPU, subgroups"];
     let mut gpus = Vec::new();
-    for (name, product) in ["GPU, wide", "GPU, tiled", "GPU, subgroups"].into_iter().zip(MatrixProduct::ALL) {
+    for (name, product) in names.into_iter().zip(MatrixProduct::ALL).take(num_variants) {
         if !product.runs_on(first.adapter()) {
             let size = first.adapter().min_subgroup_size;
             note(&format!("{name}: NOT RUN (wgpu offers subgroups of {size} on this adapter, it needs 8)"));

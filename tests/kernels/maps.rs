@@ -4,7 +4,7 @@ use sttabt::Result;
 use sttabt::backend::{AttentionMap, Backend, MapKind};
 use sttabt::tensor::{Heads, row_stride};
 
-use crate::attention::{HEADS, Qkv, SIZES, Score};
+use crate::attention::{HEADS, MANY_KEYS, Qkv, SIZES, Score, WIDE_HEADS};
 use crate::data::{Chunk, Level};
 use crate::harness::{Case, Expected, Output, check, index, poisoned, read_matrix};
 use crate::rows::{BATCHES, NUM_LAYERS, level_matrix, output_rows, rows};
@@ -132,6 +132,9 @@ fn map_cases(kind: MapKind) -> Vec<MapCase> {
     }
     for heads in HEADS {
         cases.extend(SIZES.map(|size| MapCase { heads, size, ..case.clone() }));
+    }
+    for &heads in WIDE_HEADS {
+        cases.push(MapCase { lengths: MANY_KEYS.to_vec(), level: Level::All, heads, ..case.clone() });
     }
     for num_heads in 1..=12 {
         cases.push(MapCase { lengths: vec![2, 9, 5], heads: Heads { num_heads, head_size: 7 }, ..case.clone() });

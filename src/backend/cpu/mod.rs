@@ -168,6 +168,8 @@ impl Backend for CpuBackend {
     type LayerNorm = PackedLayerNorm;
     type Index = CpuIndex;
 
+    const COMPUTES_ON_HOST: bool = true;
+
     fn max_binding_bytes(&self) -> u64 {
         1 << 30
     }

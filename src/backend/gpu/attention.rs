@@ -3,17 +3,23 @@
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
+use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
-/// Query rows that an invocation owns, as in the shader.
+/// Query rows that an invocation owns, as in the wide shader.
 const TILE_ROWS: usize = 4;
+/// Query rows of the scores that a workgroup computes together, as in the tiled shaders.
+pub const SCORE_ROWS: usize = 16;
+/// Keys of those scores.
+pub const SCORE_KEYS: usize = 64;
 
 params! {
     struct Params {
         num_rows_at: u32,
         sample_of_row_at: u32,
+        query_offsets_at: u32,
         key_offsets_at: u32,
         num_heads: u32,
         head_size: u32,
@@ -26,7 +32,16 @@ params! {
     }
 }
 
-shader!("attention", ["exp", "scores", "stats"], [Read, Read, Read, ReadWrite, ReadWrite]);
+shader!(
+    "attention",
+    ["exp", "vectors", "scores", "stats", "attention_parts"],
+    [Read, Read, Read, ReadWrite, ReadWrite]
+);
+shader!(
+    TILED = "attention_tiled",
+    ["exp", "vectors", "score_tile", "score_rows", "attention_parts"],
+    [Read, Read, Read, ReadWrite, ReadWrite]
+);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -47,6 +62,7 @@ pub fn dispatch(
     let params = Params {
         num_rows_at: layout.num_rows(call.query_rows.level) as u32,
         sample_of_row_at: layout.sample_of_row(call.query_rows.level) as u32,
+        query_offsets_at: layout.offsets(call.query_rows.level) as u32,
         key_offsets_at: layout.offsets(call.key_rows.level) as u32,
         num_heads: heads.num_heads as u32,
         head_size: heads.head_size as u32,
@@ -58,8 +74,13 @@ pub fn dispatch(
         scale: heads.scale(),
     };
     let unused = recorder.unused.clone();
+    let num_rows = call.query_rows.bound;
+    let (shader, num_workgroups) = match recorder.matrix_product {
+        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        MatrixProduct::Tiled | MatrixProduct::Subgroups => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
+    };
     recorder.dispatch(Dispatch {
-        shader: &SHADER,
+        shader,
         constants: &[("STORE_STATS", f64::from(u8::from(stats.is_some())))],
         params: bytemuck::bytes_of(&params),
         buffers: &[
@@ -69,8 +90,8 @@ pub fn dispatch(
             &output.buffer,
             stats.map_or(&unused, |stats| &stats.buffer),
         ],
-        num_workgroups: (call.query_rows.bound.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64),
-        multiply_adds: 2 * call.query_rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
+        num_workgroups,
+        multiply_adds: 2 * num_rows as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())
 }

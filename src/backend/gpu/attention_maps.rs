@@ -1,14 +1,16 @@
 //! maps[layer][i, j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS)).
 
 use super::GpuBackend;
+use super::attention::{SCORE_KEYS, SCORE_ROWS};
 use super::attention_stats::kind;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
+use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{ALL, AttentionMap, MatrixShape};
 use crate::error::Result;
 
-/// Rows and columns that an invocation owns, as in the shader.
+/// Rows and columns that an invocation owns, as in the wide shader.
 const TILE: usize = 4;
 
 params! {
@@ -30,7 +32,12 @@ params! {
     }
 }
 
-shader!("attention_maps", ["erf", "exp", "scores"], [Read, Read, Read, ReadWrite]);
+shader!("attention_maps", ["erf", "exp", "scores", "attention_maps_parts"], [Read, Read, Read, ReadWrite]);
+shader!(
+    TILED = "attention_maps_tiled",
+    ["erf", "exp", "score_tile", "attention_maps_parts"],
+    [Read, Read, Read, ReadWrite]
+);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -58,13 +65,20 @@ pub fn dispatch(
         stats_stride: stats.stride() as u32,
         scale: heads.scale(),
     };
+    let (num_rows, num_columns) = (call.rows.bound, layout.max_tokens);
+    let (shader, num_workgroups) = match recorder.matrix_product {
+        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE) * num_columns.div_ceil(TILE)).div_ceil(64)),
+        MatrixProduct::Tiled | MatrixProduct::Subgroups => {
+            (&TILED, num_rows.div_ceil(SCORE_ROWS) * num_columns.div_ceil(SCORE_KEYS))
+        }
+    };
     recorder.dispatch(Dispatch {
-        shader: &SHADER,
+        shader,
         constants: &[("KIND", kind(call.kind))],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.qkv.buffer, &stats.buffer, &index.buffer, &maps.buffer],
-        num_workgroups: (call.rows.bound.div_ceil(TILE) * layout.max_tokens.div_ceil(TILE)).div_ceil(64),
-        multiply_adds: call.rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
+        num_workgroups,
+        multiply_adds: num_rows as u64 * num_columns as u64 * heads.width() as u64,
     });
     Ok(())
 }

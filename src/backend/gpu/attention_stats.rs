@@ -1,13 +1,15 @@
 //! Of the scores S_h[i, ·]: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
 
 use super::GpuBackend;
+use super::attention::SCORE_ROWS;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
+use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape};
 use crate::error::Result;
 
-/// Rows that an invocation owns, as in the shader.
+/// Rows that an invocation owns, as in the wide shader.
 const TILE_ROWS: usize = 4;
 
 params! {
@@ -26,7 +28,12 @@ params! {
     }
 }
 
-shader!("attention_stats", ["exp", "scores", "stats"], [Read, Read, ReadWrite]);
+shader!("attention_stats", ["exp", "vectors", "scores", "stats", "attention_stats_parts"], [Read, Read, ReadWrite]);
+shader!(
+    TILED = "attention_stats_tiled",
+    ["exp", "vectors", "score_tile", "score_rows", "attention_stats_parts"],
+    [Read, Read, ReadWrite]
+);
 
 /// The override `KIND` of both shaders.
 pub fn kind(kind: MapKind) -> f64 {
@@ -57,13 +64,18 @@ pub fn dispatch(
         scale: heads.scale(),
         eps: CONCRETE_EPS,
     };
+    let num_rows = call.rows.bound;
+    let (shader, num_workgroups) = match recorder.matrix_product {
+        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        MatrixProduct::Tiled | MatrixProduct::Subgroups => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
+    };
     recorder.dispatch(Dispatch {
-        shader: &SHADER,
+        shader,
         constants: &[("KIND", kind(call.kind))],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.qkv.buffer, &index.buffer, &stats.buffer],
-        num_workgroups: (call.rows.bound.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64),
-        multiply_adds: call.rows.bound as u64 * layout.max_tokens as u64 * heads.width() as u64,
+        num_workgroups,
+        multiply_adds: num_rows as u64 * layout.max_tokens as u64 * heads.width() as u64,
     });
     Ok(())
 }

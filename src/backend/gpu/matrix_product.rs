@@ -1,4 +1,4 @@
-//! The variants of the matrix product, and which one an adapter runs fastest: a short measurement, some milliseconds on hardware.
+//! The variants of the matrix products, of linear layers and of attention, and which one an adapter runs fastest: a short measurement, some milliseconds on hardware.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -10,18 +10,19 @@ use crate::backend::{ALL, Activation, Backend, ChunkLayout, Linear, Region, Rows
 use crate::error::{Error, Result};
 use crate::tensor::{PackedLinear, PackedValues};
 
-/// How a matrix product is cut into workgroups.
+/// How a matrix product is cut into workgroups, those of attention included.
 ///
 /// All compute in f32, whatever the weights are. With inputs rounded to f16, as f16 arithmetic would have them, ApproxNet keeps other
 /// tokens: under `topk:0.5` in 6 of 300 sentences of SST-2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatrixProduct {
-    /// Wide independent tiles without workgroup memory: for adapters that are software.
+    /// Independent invocations with a tile each, without workgroup memory: for adapters that are software.
     Wide,
-    /// Tiles in workgroup memory, and blocks of them in registers: for hardware.
+    /// A tile to a workgroup, in its memory, and blocks of it in registers: for hardware.
     Tiled,
-    /// The same with inputs handed around in subgroups in place of workgroup memory: for hardware that is good at it. Through Vulkan and
-    /// Direct3D only: to browsers wgpu 30 does not pass the feature on, and of Metal it does not know how large subgroups are.
+    /// The same, but linear layers hand their inputs around in subgroups in place of workgroup memory: for hardware that is good at it.
+    /// Through Vulkan and Direct3D only: to browsers wgpu 30 does not pass the feature on, and of Metal it does not know how large
+    /// subgroups are.
     Subgroups,
 }
 
@@ -108,7 +109,7 @@ impl GpuBackend {
     }
 
     /// Milliseconds of each variant that runs on this adapter and computes there what [`MatrixProduct::Wide`] does, by the adapter's own
-    /// clock; nothing where it has none. Between two runs: what is recorded is lost, and stages are not timed after it.
+    /// clock, of a linear layer, which stands for all; nothing where it has none. Between two runs: what is recorded is lost, and stages are not timed after it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], and what [`Backend::create_matrix`] gives.

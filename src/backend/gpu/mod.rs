@@ -38,10 +38,13 @@ pub use matrix_product::MatrixProduct;
 use queue::Recorder;
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
-pub const SHADERS: [&Shader; 11] = [
+pub const SHADERS: [&Shader; 14] = [
     &attention::SHADER,
+    &attention::TILED,
     &attention_maps::SHADER,
+    &attention_maps::TILED,
     &attention_stats::SHADER,
+    &attention_stats::TILED,
     &back_tracking::SHADER,
     &forward_top_k::SHADER,
     &gather_rows::SHADER,
@@ -146,6 +149,8 @@ impl Backend for GpuBackend {
     type Linear = GpuLinear;
     type LayerNorm = GpuLayerNorm;
     type Index = GpuIndex;
+
+    const COMPUTES_ON_HOST: bool = false;
 
     fn max_binding_bytes(&self) -> u64 {
         self.recorder.open.device.limits().max_storage_buffer_binding_size

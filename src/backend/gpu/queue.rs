@@ -45,7 +45,7 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
-    /// The variant of the matrix product.
+    /// The variant of the matrix products.
     pub matrix_product: MatrixProduct,
     /// What is bound where a kernel writes nothing.
     pub unused: GpuBuffer,
