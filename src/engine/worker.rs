@@ -1,15 +1,19 @@
 //! One chunk, from tokens to results: the memory that it needs, and the order of its passes.
 
+use std::mem;
+
 use super::chunks::{ChunkLimits, Picks};
 use super::report::{ChunkWords, report, scored_layers};
 use super::request::{Classification, Outputs};
+use crate::backend::cpu::for_each;
 use crate::backend::{
     BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level,
 };
 use crate::error::{Error, Result};
-use crate::models::{Encoder, HeadRows, MapTarget, Model, Tokens, Workspace};
+use crate::models::{Encoder, HeadRows, MapTarget, Model, Network, Tokens, Workspace};
 use crate::platform::Pause;
 use crate::pruning::Prune;
+use crate::tensor::row_stride;
 
 /// A model's networks on a device.
 pub struct Networks<B: Backend> {
@@ -39,6 +43,8 @@ pub struct Worker<B: Backend> {
 pub(super) struct Scratch<B: Backend> {
     capacity: Capacity,
     index: B::Index,
+    /// Of either network, on the host
+    embedding_rows: Vec<f32>,
     pub main: Workspace<B>,
     approx: Option<Workspace<B>>,
     /// `[1, L · num_map_values]`
@@ -121,11 +127,19 @@ impl<B: Backend> Worker<B> {
         let backend = &mut self.backend;
         backend.release();
         let (rows, samples) = (capacity.num_rows, capacity.num_samples);
-        let main = main.workspace(backend, rows, samples)?;
-        let approx = approx.as_ref().map(|approx| approx.workspace(backend, rows, samples)).transpose()?;
+        let patches = main.patches(backend, rows)?;
+        let main = main.workspace(backend, rows, samples, patches)?;
+        let approx = approx.as_ref().map(|approx| approx.workspace(backend, rows, samples, None)).transpose()?;
+        let stride = main.embeddings.stride().max(approx.as_ref().map_or(0, |approx| approx.embeddings.stride()));
+        let mut embedding_rows = Vec::new();
+        embedding_rows
+            .try_reserve_exact(rows * stride)
+            .map_err(|_| Error::OutOfMemory { what: format!("embedding rows [{rows}, {stride}] f32") })?;
+        embedding_rows.resize(rows * stride, 0.0);
         Ok(Scratch {
             capacity,
             index: backend.create_index(capacity.num_words)?,
+            embedding_rows,
             main,
             approx,
             maps: backend.create_matrix("maps", 1, capacity.num_map_values)?,
@@ -146,9 +160,10 @@ impl<B: Backend> Worker<B> {
         let backend = &mut self.backend;
         let Networks { main, approx, thresholds, .. } = networks;
         let Job { model, prune, pause, .. } = job;
-        let Scratch { index, main: workspace, approx: approx_workspace, maps, token_scores, .. } = scratch;
+        let Scratch { index, embedding_rows, main: workspace, approx: approx_workspace, maps, token_scores, .. } =
+            scratch;
         let constants = &model.config().prune;
-        backend.write_matrix(&mut workspace.embeddings, 0, &model.main().embed(tokens)?)?;
+        backend.write_matrix(&mut workspace.embeddings, 0, embed::<B>(model.main(), tokens, embedding_rows)?)?;
         workspace.write_patches(backend, tokens)?;
         let top_k = BackTrackingRule::TopK { impact_weight: constants.topk_impact_weight };
         let rule = match prune {
@@ -169,11 +184,15 @@ impl<B: Backend> Worker<B> {
                 top_k
             }
             Prune::TopK(_) | Prune::Concrete => {
-                let (Some(approx), Some(network), Some(workspace)) = (approx, model.approx(), approx_workspace) else {
+                let (Some(approx), Some(network), Some(approx_workspace)) = (approx, model.approx(), approx_workspace)
+                else {
                     return Err(needs(prune, "an ApproxNet"));
                 };
-                backend.write_matrix(&mut workspace.embeddings, 0, &network.embed(tokens)?)?;
-                workspace.write_patches(backend, tokens)?;
+                backend.write_matrix(
+                    &mut approx_workspace.embeddings,
+                    0,
+                    embed::<B>(network, tokens, embedding_rows)?,
+                )?;
                 let (kind, rule) = match prune {
                     Prune::Concrete => (
                         MapKind::MeanPhi,
@@ -186,7 +205,11 @@ impl<B: Backend> Worker<B> {
                     _ => (MapKind::MeanProbs, top_k),
                 };
                 let target = MapTarget { kind, maps };
-                approx.forward_dense(backend, workspace, index, layout, Some(target), pause).await?;
+                // Both networks see the same patches.
+                mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
+                let outcome = approx.forward_dense(backend, approx_workspace, index, layout, Some(target), pause).await;
+                mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
+                outcome?;
                 rule
             }
         };
@@ -244,6 +267,27 @@ impl<B: Backend> Worker<B> {
         let token_scores = read.token_scores.filter(|_| outputs.token_scores);
         Ok(ChunkWords { token_scores, ..read })
     }
+}
+
+/// The embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, in `memory`.
+fn embed<'a, B: Backend>(network: &Network, inputs: &[Tokens], memory: &'a mut [f32]) -> Result<&'a [f32]> {
+    let embed = network.embedder()?;
+    let stride = row_stride(network.config.hidden_size);
+    let rows = &mut memory[..inputs.iter().map(Tokens::len).sum::<usize>() * stride];
+    let mut rest = &mut *rows;
+    let mut tasks = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let (own, others) = rest.split_at_mut(input.len() * stride);
+        tasks.push((input, own));
+        rest = others;
+    }
+    let compute = |(input, rows): (&Tokens, &mut [f32])| embed(input, rows);
+    if B::COMPUTES_ON_HOST {
+        tasks.into_iter().for_each(compute)
+    } else {
+        for_each(tasks, compute)
+    }
+    Ok(rows)
 }
 
 /// The forward rule starts with all tokens in K_0 and ends with `[CLS]` in K_L.

@@ -50,7 +50,7 @@ pub fn head<'a>(config: &Config, weights: &'a Weights) -> Result<HeadTensors<'a>
     })
 }
 
-/// Appends the sum of word, position and token type embeddings of one input, `[T, row_stride(hidden_size)]`.
+/// Adds the word, position and token type embeddings of one input to its rows, `[T, row_stride(hidden_size)]`, which are zero.
 ///
 /// The rows are gathered on the host, so that the table (which no binding may hold) stays where it is.
 pub fn embed(
@@ -58,12 +58,11 @@ pub fn embed(
     hidden_size: usize,
     input_ids: &[u32],
     token_type_ids: &[u32],
-    rows: &mut Vec<f32>,
+    rows: &mut [f32],
 ) {
-    for (position, (&id, &token_type)) in input_ids.iter().zip(token_type_ids).enumerate() {
-        let start = rows.len();
-        rows.resize(start + row_stride(hidden_size), 0.0);
-        let row = &mut rows[start..start + hidden_size];
+    let rows = rows.chunks_exact_mut(row_stride(hidden_size));
+    for ((position, row), (&id, &token_type)) in rows.enumerate().zip(input_ids.iter().zip(token_type_ids)) {
+        let row = &mut row[..hidden_size];
         words.add_row_to(id as usize, row);
         token_types.add_row_to(token_type as usize, row);
         positions.add_row_to(position, row);

@@ -6,7 +6,7 @@ use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
 use super::weights::{Bytes, Weights};
 use super::{bert, vit};
 use crate::error::Result;
-use crate::tensor::{Tensor, row_stride};
+use crate::tensor::Tensor;
 
 /// A network's sizes and tensors.
 pub(crate) struct Network {
@@ -82,34 +82,24 @@ impl Network {
         Names { weights: &self.weights, prefix }.p_logits(self.config.num_hidden_layers)
     }
 
-    /// The embedding rows of many inputs, one after another, `[Σ T, row_stride(hidden_size)]`.
-    pub fn embed(&self, inputs: &[Tokens]) -> Result<Vec<f32>> {
+    /// What fills the embedding rows of an input, `[T, row_stride(hidden_size)]`.
+    pub fn embedder(&self) -> Result<impl Fn(&Tokens, &mut [f32]) + Sync> {
         let embeddings = self.embeddings()?;
         let hidden_size = self.config.hidden_size;
-        let mut rows = Vec::new();
-        for input in inputs {
+        Ok(move |input: &Tokens, rows: &mut [f32]| {
+            rows.fill(0.0);
             match (&embeddings, input) {
-                (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => bert::embed(
-                    (words, positions, token_types),
-                    hidden_size,
-                    &text.input_ids,
-                    &text.token_type_ids,
-                    &mut rows,
-                ),
-                (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { num_tokens, .. }) => {
-                    // All images have the same.
-                    if rows.is_empty() {
-                        rows.reserve(inputs.len() * num_tokens * row_stride(hidden_size));
-                        vit::embed((cls, positions, &projection.1), hidden_size, *num_tokens, &mut rows);
-                    } else {
-                        rows.extend_from_within(..num_tokens * row_stride(hidden_size));
-                    }
+                (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => {
+                    let tables = (words, positions, token_types);
+                    bert::embed(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
+                }
+                (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { .. }) => {
+                    vit::embed((cls, positions, &projection.1), hidden_size, rows);
                 }
                 // `Model::prepare` gives a model what it reads.
                 (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
                 | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
             }
-        }
-        Ok(rows)
+        })
     }
 }

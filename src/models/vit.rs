@@ -98,18 +98,11 @@ pub fn head<'a>(config: &Config, weights: &'a Weights) -> Result<HeadTensors<'a>
     })
 }
 
-/// Appends what is added to the projected patches of one image, `[T, row_stride(hidden_size)]`: the row of the position, and `[CLS]`
-/// itself or the projection's bias. (The bias is here, because the patch of `[CLS]` is zero and must stay it.)
-pub fn embed(
-    (cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>),
-    hidden_size: usize,
-    num_tokens: usize,
-    rows: &mut Vec<f32>,
-) {
-    for position in 0..num_tokens {
-        let start = rows.len();
-        rows.resize(start + row_stride(hidden_size), 0.0);
-        let row = &mut rows[start..start + hidden_size];
+/// Adds to the rows of one image, `[T, row_stride(hidden_size)]`, which are zero, what its projected patches are added to: the row of
+/// the position, and `[CLS]` itself or the projection's bias. (The bias is here, because the patch of `[CLS]` is zero and must stay it.)
+pub fn embed((cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>), hidden_size: usize, rows: &mut [f32]) {
+    for (position, row) in rows.chunks_exact_mut(row_stride(hidden_size)).enumerate() {
+        let row = &mut row[..hidden_size];
         let first = if position == 0 { cls } else { bias };
         first.add_row_to(0, row);
         positions.add_row_to(position, row);

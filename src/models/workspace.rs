@@ -9,7 +9,7 @@ use crate::error::Result;
 pub(crate) struct Workspace<B: Backend> {
     /// Embedding rows of all tokens, from the host, `[N, hidden_size]`
     pub embeddings: B::Matrix,
-    /// An image model's patches of all tokens, from the host, and gathered, both `[N, patch_values]`
+    /// An image model's patches of all tokens, from the host, and gathered, both `[N, patch_values]`; lent to ApproxNet for its pass
     pub patches: Option<[B::Matrix; 2]>,
     /// `[rows of the layer, hidden_size]`
     pub hidden_states: B::Matrix,
@@ -74,16 +74,15 @@ impl<B: Backend> Workspace<B> {
 
 impl<B: Backend> Encoder<B> {
     /// Scratch for `num_rows` tokens of `num_samples` samples.
-    pub fn workspace(&self, backend: &mut B, num_rows: usize, num_samples: usize) -> Result<Workspace<B>> {
+    pub fn workspace(
+        &self,
+        backend: &mut B,
+        num_rows: usize,
+        num_samples: usize,
+        patches: Option<[B::Matrix; 2]>,
+    ) -> Result<Workspace<B>> {
         let hidden = self.hidden_size;
         let head_stride = self.heads.stride();
-        let patches = match &self.embedding {
-            Embedding::Norm(_) => None,
-            Embedding::Patches { patch_values, .. } => Some([
-                backend.create_matrix("patches", num_rows, *patch_values)?,
-                backend.create_matrix("gathered_patches", num_rows, *patch_values)?,
-            ]),
-        };
         Ok(Workspace {
             patches,
             embeddings: backend.create_matrix("embeddings", num_rows, hidden)?,
@@ -99,5 +98,14 @@ impl<B: Backend> Encoder<B> {
             pooled: backend.create_matrix("pooled", num_samples, hidden)?,
             logits: backend.create_matrix("logits", num_samples, self.num_labels)?,
         })
+    }
+
+    /// Memory for an image model's patches.
+    pub fn patches(&self, backend: &mut B, num_rows: usize) -> Result<Option<[B::Matrix; 2]>> {
+        let Embedding::Patches { patch_values, .. } = self.embedding else { return Ok(None) };
+        Ok(Some([
+            backend.create_matrix("patches", num_rows, patch_values)?,
+            backend.create_matrix("gathered_patches", num_rows, patch_values)?,
+        ]))
     }
 }
