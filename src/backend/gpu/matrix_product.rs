@@ -1,4 +1,5 @@
-//! The variants of the matrix products, of linear layers and of attention, and which one an adapter runs fastest: a short measurement, some milliseconds on hardware.
+//! The variants of the matrix products, of linear layers and of attention, and which one an adapter runs fastest: a short measurement,
+//! some milliseconds on hardware.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -109,7 +110,8 @@ impl GpuBackend {
     }
 
     /// Milliseconds of each variant that runs on this adapter and computes there what [`MatrixProduct::Wide`] does, by the adapter's own
-    /// clock, of a linear layer, which stands for all; nothing where it has none. Between two runs: what is recorded is lost, and stages are not timed after it.
+    /// clock, of a linear layer, which stands for all; nothing where it has none. Between two runs: what is recorded is lost, and stages
+    /// are not timed after it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], and what [`Backend::create_matrix`] gives.
