@@ -135,11 +135,11 @@ impl Model {
         match (&self.0.reader, input) {
             (Reader::Text(tokenizer), input) => tokenizer.encode(index, input).map(Tokens::Text),
             (Reader::Image(image, preprocessor), Input::Image(picture)) => {
-                let pixel_values = preprocessor.pixel_values(picture).map_err(|error| match error {
+                let resized = preprocessor.resized(picture).map_err(|error| match error {
                     Error::Input { reason, .. } => Error::Input { index, reason },
                     other => other,
                 })?;
-                let rows = vit::patch_rows(image, &pixel_values);
+                let rows = vit::patch_rows(image, &resized, &preprocessor.channel_values());
                 Ok(Tokens::Patches { rows, num_tokens: image.num_tokens() })
             }
             (Reader::Image(..), Input::Text(_) | Input::Pair(..)) => {

@@ -1,5 +1,7 @@
 //! A network on the host: its sizes, and its tensors in the file.
 
+use std::sync::OnceLock;
+
 use super::config::{Architecture, Config, InputConfig};
 use super::input::Tokens;
 use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
@@ -12,13 +14,15 @@ use crate::tensor::Tensor;
 pub(crate) struct Network {
     pub config: Config,
     weights: Weights,
+    /// Of an image model, `[T, row_stride(hidden_size)]`: no picture changes them.
+    image_rows: OnceLock<Vec<f32>>,
 }
 
 impl Network {
     pub fn new(folder: &str, config: &[u8], weights: Bytes) -> Result<Self> {
         let config = Config::from_json(&format!("{folder}config.json"), config)?;
         let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
-        let network = Self { config, weights };
+        let network = Self { config, weights, image_rows: OnceLock::new() };
         network.embeddings()?;
         for layer in 0..network.config.num_hidden_layers {
             network.layer(layer)?;
@@ -86,20 +90,22 @@ impl Network {
     pub fn embedder(&self) -> Result<impl Fn(&Tokens, &mut [f32]) + Sync> {
         let embeddings = self.embeddings()?;
         let hidden_size = self.config.hidden_size;
-        Ok(move |input: &Tokens, rows: &mut [f32]| {
-            rows.fill(0.0);
-            match (&embeddings, input) {
-                (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => {
-                    let tables = (words, positions, token_types);
-                    bert::embed(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
-                }
-                (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { .. }) => {
-                    vit::embed((cls, positions, &projection.1), hidden_size, rows);
-                }
-                // `Model::prepare` gives a model what it reads.
-                (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
-                | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
+        Ok(move |input: &Tokens, rows: &mut [f32]| match (&embeddings, input) {
+            (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => {
+                let tables = (words, positions, token_types);
+                rows.fill(0.0);
+                bert::embed(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
             }
+            (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { .. }) => {
+                rows.copy_from_slice(self.image_rows.get_or_init(|| {
+                    let mut rows = vec![0.0; rows.len()];
+                    vit::embed((cls, positions, &projection.1), hidden_size, &mut rows);
+                    rows
+                }));
+            }
+            // `Model::prepare` gives a model what it reads.
+            (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
+            | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
         })
     }
 }

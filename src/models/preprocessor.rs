@@ -130,12 +130,15 @@ impl Preprocessor {
     pub fn pixel_values(&self, picture: &Picture) -> Result<Vec<f32>> {
         let resized = self.resized(picture)?;
         let mut pixel_values = Vec::with_capacity(resized.rgb().len());
-        for channel in 0..3 {
-            // A channel has 256 values at most.
-            let values: [f32; 256] = std::array::from_fn(|value| self.pixel_value(value, channel));
+        for (channel, values) in self.channel_values().iter().enumerate() {
             pixel_values.extend(resized.rgb()[channel..].iter().step_by(3).map(|&value| values[usize::from(value)]));
         }
         Ok(pixel_values)
+    }
+
+    /// What each of the 256 values of a channel becomes.
+    pub(super) fn channel_values(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| std::array::from_fn(|value| self.pixel_value(value, channel)))
     }
 
     fn pixel_value(&self, value: usize, channel: usize) -> f32 {

@@ -1,6 +1,7 @@
 //! ViT and DeiT: where their tensors are in a Hugging Face or timm file, and their embeddings.
 
 use super::config::{Config, ImageConfig, NUM_CHANNELS};
+use super::picture::Picture;
 use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, LinearTensors, Names, PoolerTensors};
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -109,20 +110,24 @@ pub fn embed((cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>), hi
     }
 }
 
-/// Rows of patches out of an image's pixels, `[T, row_stride(patch_values)]`, the first (`[CLS]`) zero.
+/// Rows of patches out of a picture of the model's size, `[T, row_stride(patch_values)]`, the first (`[CLS]`) zero.
 ///
-/// `pixel_values` is `[3, height, width]`; a patch has channel, row and column in that order, as the projection's weight has.
-pub fn patch_rows(image: &ImageConfig, pixel_values: &[f32]) -> Vec<f32> {
+/// `channel_values` are the numbers that the network sees for the values of a channel; a patch has channel, row and column in
+/// that order, as the projection's weight has.
+pub fn patch_rows(image: &ImageConfig, picture: &Picture, channel_values: &[[f32; 256]; NUM_CHANNELS]) -> Vec<f32> {
     let (stride, size) = (row_stride(image.patch_values()), image.patch_size);
-    let [height, width] = image.image_size;
     let [grid_height, grid_width] = image.grid();
     let mut rows = vec![0.0; image.num_tokens() * stride];
     for patch in 0..grid_height * grid_width {
         let (top, left) = (patch / grid_width * size, patch % grid_width * size);
         let row = &mut rows[(1 + patch) * stride..][..image.patch_values()];
-        for (line, values) in row.chunks_exact_mut(size).enumerate() {
-            let (channel, y) = (line / size, top + line % size);
-            values.copy_from_slice(&pixel_values[(channel * height + y) * width + left..][..size]);
+        for (channel, (values, plane)) in channel_values.iter().zip(row.chunks_exact_mut(size * size)).enumerate() {
+            for (y, line) in plane.chunks_exact_mut(size).enumerate() {
+                let pixels = &picture.rgb()[((top + y) * picture.width() + left) * NUM_CHANNELS..];
+                for (value, pixel) in line.iter_mut().zip(pixels.chunks_exact(NUM_CHANNELS)) {
+                    *value = values[usize::from(pixel[channel])];
+                }
+            }
         }
     }
     rows

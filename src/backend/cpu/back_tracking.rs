@@ -34,8 +34,8 @@ pub fn top_k(maps: &[&[f32]], num_tokens: usize, k: &[usize], impact_weight: f32
             }
         }
         m.iter_mut().for_each(|m| *m /= num_kept);
-        for (kept, rank) in is_kept.iter_mut().zip(ranks(&m)) {
-            *kept |= rank < k;
+        for (kept, is_largest) in is_kept.iter_mut().zip(largest(&m, k)) {
+            *kept |= is_largest;
         }
         let total: f32 = (0..num_tokens).filter(|&j| is_kept[j]).map(|j| m[j]).sum();
         w = m.iter().map(|m| m / (total + TOP_K_EPS)).collect();
@@ -77,8 +77,8 @@ pub fn concrete(
     layers
 }
 
-/// How many values come before each one in descending order; equal values in order of their index.
-pub fn ranks<T: PartialOrd>(values: &[T]) -> Vec<usize> {
+/// Which of the values are the k largest; of equal ones, those with the lower index.
+pub fn largest<T: PartialOrd>(values: &[T], k: usize) -> Vec<bool> {
     // What is no number comes first: the scores of an overflow become an error, and until then any order will do.
     let is_nan = |value: &T| value.partial_cmp(value).is_none();
     let descending = |i: &usize, j: &usize| {
@@ -86,10 +86,13 @@ pub fn ranks<T: PartialOrd>(values: &[T]) -> Vec<usize> {
         other.partial_cmp(one).unwrap_or_else(|| is_nan(other).cmp(&is_nan(one))).then(i.cmp(j))
     };
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_unstable_by(descending);
-    let mut ranks = vec![0; values.len()];
-    order.into_iter().enumerate().for_each(|(rank, place)| ranks[place] = rank);
-    ranks
+    if k < order.len() {
+        order.select_nth_unstable_by(k, descending);
+        order.truncate(k);
+    }
+    let mut is_largest = vec![false; values.len()];
+    order.into_iter().for_each(|place| is_largest[place] = true);
+    is_largest
 }
 
 /// The kernel: both rules over all samples of the chunk.
@@ -152,8 +155,19 @@ mod tests {
     /// Equal values keep the order of their indices: the lower index is picked first.
     #[test]
     fn ties_go_to_the_lower_index() {
-        assert_eq!(ranks(&[1.0, 3.0, 3.0, 2.0, 3.0]), [4, 0, 1, 3, 2]);
-        assert_eq!(ranks(&[0.0, f64::NAN, -0.0, 1.0, f64::NAN]), [3, 0, 4, 2, 1]);
+        // The places in the order in which they are picked.
+        for (values, order) in
+            [([1.0, 3.0, 3.0, 2.0, 3.0], [1, 2, 4, 3, 0]), ([0.0, f64::NAN, -0.0, 1.0, f64::NAN], [1, 4, 3, 0, 2])]
+        {
+            for k in 0..=6 {
+                let picks = &order[..k.min(5)];
+                assert_eq!(
+                    largest(&values, k),
+                    [0, 1, 2, 3, 4].map(|place| picks.contains(&place)),
+                    "{k} of {values:?}"
+                );
+            }
+        }
         let uniform = vec![0.25; 16];
         let layers = top_k(&[&uniform, &uniform], 4, &[3, 2], 0.1);
         assert_eq!(layers[1].is_kept, [true, true, false, false]);

@@ -2,7 +2,7 @@
 //!
 //! Sums are exact, in fixed point of 2⁻⁴⁰: real sentences have tokens whose means differ by less than one ulp.
 
-use super::back_tracking::ranks;
+use super::back_tracking::largest;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, check};
 use crate::error::Result;
@@ -36,7 +36,7 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
                 *sum += (f64::from(a) * FIXED_POINT) as u64;
             }
         }
-        let ranks = ranks(&received);
+        let is_largest = largest(&received, k);
         let stride = token_scores.stride();
         let scores = &mut token_scores.values[layer * stride + rows.start..][..num_tokens];
         scores.fill(0.0);
@@ -44,7 +44,7 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
             scores[position as usize] = (received as f64 / FIXED_POINT / positions.len() as f64) as f32;
         }
         // Position 0 is `[CLS]`, which always stays.
-        let kept = positions.iter().zip(ranks).filter(|&(&position, rank)| position == 0 || rank < k);
+        let kept = positions.iter().zip(is_largest).filter(|&(&position, is_largest)| position == 0 || is_largest);
         index.write_kept(layer + 1, sample, kept.map(|(&position, _)| position as usize));
     }
     Ok(())
