@@ -27,7 +27,8 @@ const { values: args } = parseArgs({
         json: { type: "string" },
     },
 });
-if (!args.onnx || !["cpu", "gpu"].includes(args.backend)) {
+const numRounds = Number(args.rounds);
+if (!args.onnx || !["cpu", "gpu"].includes(args.backend) || !Number.isInteger(numRounds) || numRounds < 1) {
     console.error("usage: web.mjs --onnx MODEL.onnx [--model DIR] [--backend cpu|gpu] [--prune RULE;RULE] [--tokens N,N] [--rounds N]");
     console.error("              [--browser chromium|firefox] [--json OUT]");
     process.exit(2);
@@ -53,8 +54,8 @@ async function load(url, onnx, backend) {
     return window.model.backend.adapter;
 }
 
-/** In the page: one call of each engine a round, each after one that warms the caches. */
-async function time(text, rules, rounds, { image_mean: mean, image_std: std }) {
+/** In the page: what every engine is given, and that they agree on it. */
+async function prepare(text, rules, { image_mean: mean, image_std: std }) {
     const noise = new Uint8ClampedArray(224 * 224 * 4).map((_, at) => (at % 4 === 3 ? 255 : (at * 2654435761) >>> 24));
     const input = text ?? new ImageData(noise, 224, 224);
     const first = await window.model.classify(input, { prune: { rule: "dense" } });
@@ -78,19 +79,27 @@ async function time(text, rules, rounds, { image_mean: mean, image_std: std }) {
     }
     const theirs = await engines.onnxruntime();
     const difference = Math.max(...theirs.map((logit, index) => Math.abs(logit - first.logits[index])));
-    const names = Object.keys(engines);
-    const all = Object.fromEntries(names.map((name) => [name, []]));
-    for (let round = 0; round < rounds; round++) {
-        for (const name of [...names.slice(round % names.length), ...names.slice(0, round % names.length)]) {
-            await engines[name]();
-            const start = performance.now();
-            await engines[name]();
-            all[name].push(performance.now() - start);
-        }
+    window.engines = engines;
+    window.last = last;
+    return { difference, tokens: first.numTokens, dense: first.flops };
+}
+
+/** In the page: one call of each engine, each after one that warms the caches. A call of its own, since the driver gives each three minutes. */
+async function time(turn) {
+    const names = Object.keys(window.engines);
+    const ms = {};
+    for (const name of [...names.slice(turn % names.length), ...names.slice(0, turn % names.length)]) {
+        await window.engines[name]();
+        const start = performance.now();
+        await window.engines[name]();
+        ms[name] = performance.now() - start;
     }
-    const dense = first.flops;
-    const runs = names.map((name) => ({ name, ms: all[name], flops: last[name]?.flops ?? dense, retention: last[name]?.retention ?? 1 }));
-    return { difference, tokens: first.numTokens, runs };
+    return ms;
+}
+
+/** In the page: FLOPs and retention of the last call of every rule. */
+function costs() {
+    return Object.fromEntries(Object.entries(window.last).map(([name, { flops, retention }]) => [name, { flops, retention }]));
 }
 
 function summary(model, tokens, { name, ms, flops, retention }) {
@@ -136,11 +145,17 @@ try {
     const isText = JSON.parse(readFileSync(resolve(args.model, "config.json"), "utf8")).model_type === "bert";
     for (const tokens of isText ? args.tokens.split(",").map(Number) : [null]) {
         const rules = args.prune.split(";").map(rule);
-        const found = await page.evaluate(time, tokens && text(tokens), rules, Number(args.rounds), config);
+        const found = await page.evaluate(prepare, tokens && text(tokens), rules, config);
         if (!(found.difference < TOLERANCE)) throw new Error(`the engines do not compute the same logits: they differ by ${found.difference}`);
-        const these = found.runs.map((run) => summary(model, found.tokens, run));
+        const rounds = [];
+        for (let turn = 0; turn < numRounds; turn++) rounds.push(await page.evaluate(time, turn));
+        const last = await page.evaluate(costs);
+        const these = ["onnxruntime", ...Object.keys(last)].map((name) => {
+            const { flops, retention } = last[name] ?? { flops: found.dense, retention: 1 };
+            return summary(model, found.tokens, { name, ms: rounds.map((ms) => ms[name]), flops, retention });
+        });
         runs.push(...these);
-        console.log(`${model}, 1 x ${found.tokens} tokens, ${args.rounds} rounds, ${await browser.version()}, ${adapter}`);
+        console.log(`${model}, 1 x ${found.tokens} tokens, ${numRounds} rounds, ${await browser.version()}, ${adapter}`);
         console.log(`${"engine".padEnd(28)}    min ms    median  speed of onnxruntime-web, by min and median`);
         for (const { backend, prune, ms } of these) {
             const ratios = ["min", "median"].map((what) => `${(these[0].ms[what] / ms[what]).toFixed(2)} x`.padStart(10));
