@@ -196,7 +196,7 @@ fn trespassers_are_found() {
         ("backend/cpu/mod.rs", "let at = crate::pruning::ceil(1);", 1),
         ("models/encoder.rs", "use crate::backend::{\n    Backend, Rows,\n    gpu::GpuBackend,\n};", 1),
         ("models/encoder.rs", "use crate::engine::Engine;", 1),
-        ("pruning/rule.rs", "use crate::backend::cpu::ranks;\nuse crate::models::Config;", 2),
+        ("pruning/rule.rs", "use crate::backend::cpu::largest;\nuse crate::models::Config;", 2),
         ("tensor.rs", "use crate::platform::*;", 1),
         ("error.rs", "use crate::tensor::Tensor;", 1),
         ("engine/mod.rs", "use crate::Error;", 1),

@@ -81,7 +81,7 @@ async function prepare(text, rules, { image_mean: mean, image_std: std }) {
     const difference = Math.max(...theirs.map((logit, index) => Math.abs(logit - first.logits[index])));
     window.engines = engines;
     window.last = last;
-    return { difference, tokens: first.numTokens, dense: first.flops };
+    return { difference, tokens: first.numTokens, flops: first.flops };
 }
 
 /** In the page: one call of each engine, each after one that warms the caches. A call of its own, since the driver gives each three minutes. */
@@ -151,7 +151,7 @@ try {
         for (let turn = 0; turn < numRounds; turn++) rounds.push(await page.evaluate(time, turn));
         const last = await page.evaluate(costs);
         const these = ["onnxruntime", ...Object.keys(last)].map((name) => {
-            const { flops, retention } = last[name] ?? { flops: found.dense, retention: 1 };
+            const { flops, retention } = last[name] ?? { flops: found.flops, retention: 1 };
             return summary(model, found.tokens, { name, ms: rounds.map((ms) => ms[name]), flops, retention });
         });
         runs.push(...these);

@@ -1,7 +1,5 @@
 //! A network on the host: its sizes, and its tensors in the file.
 
-use std::sync::OnceLock;
-
 use super::config::{Architecture, Config, InputConfig};
 use super::input::Tokens;
 use super::tensors::{EmbeddingTensors, HeadTensors, LayerTensors, Names};
@@ -14,21 +12,28 @@ use crate::tensor::Tensor;
 pub(crate) struct Network {
     pub config: Config,
     weights: Weights,
-    /// Of an image model, `[T, row_stride(hidden_size)]`: no picture changes them.
-    image_rows: OnceLock<Vec<f32>>,
+    /// What any picture's projected patches are added to, `[T, row_stride(hidden_size)]`, see [`vit::embed`]; of a text model nothing.
+    image_embeddings: Vec<f32>,
 }
 
 impl Network {
     pub fn new(folder: &str, config: &[u8], weights: Bytes) -> Result<Self> {
         let config = Config::from_json(&format!("{folder}config.json"), config)?;
         let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
-        let network = Self { config, weights, image_rows: OnceLock::new() };
+        let mut network = Self { config, weights, image_embeddings: Vec::new() };
         network.embeddings()?;
         for layer in 0..network.config.num_hidden_layers {
             network.layer(layer)?;
         }
         network.head()?;
         network.weights.check_finite()?;
+        let image_embeddings = match network.embeddings()? {
+            EmbeddingTensors::Text { .. } => Vec::new(),
+            EmbeddingTensors::Image { cls, positions, projection } => {
+                vit::embed((&cls, &positions, &projection.1), network.config.hidden_size)
+            }
+        };
+        network.image_embeddings = image_embeddings;
         Ok(network)
     }
 
@@ -55,7 +60,7 @@ impl Network {
     }
 
     /// For every layer: how many of the file's bytes are still needed once it, all after it and the head are packed. The embeddings
-    /// stay, which are read at every run.
+    /// stay: those of a text model are read at every run.
     pub fn needed_bytes(&self) -> Result<Vec<usize>> {
         let end = |tensor: &Tensor<'_>| self.weights.end_of(tensor);
         let mut needed = self.embeddings()?.all().into_iter().map(end).max().unwrap_or(0);
@@ -96,13 +101,7 @@ impl Network {
                 rows.fill(0.0);
                 bert::embed(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
             }
-            (EmbeddingTensors::Image { cls, positions, projection }, Tokens::Patches { .. }) => {
-                rows.copy_from_slice(self.image_rows.get_or_init(|| {
-                    let mut rows = vec![0.0; rows.len()];
-                    vit::embed((cls, positions, &projection.1), hidden_size, &mut rows);
-                    rows
-                }));
-            }
+            (EmbeddingTensors::Image { .. }, Tokens::Patches { .. }) => rows.copy_from_slice(&self.image_embeddings),
             // `Model::prepare` gives a model what it reads.
             (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
             | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}

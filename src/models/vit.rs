@@ -99,15 +99,18 @@ pub fn head<'a>(config: &Config, weights: &'a Weights) -> Result<HeadTensors<'a>
     })
 }
 
-/// Adds to the rows of one image, `[T, row_stride(hidden_size)]`, which are zero, what its projected patches are added to: the row of
-/// the position, and `[CLS]` itself or the projection's bias. (The bias is here, because the patch of `[CLS]` is zero and must stay it.)
-pub fn embed((cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>), hidden_size: usize, rows: &mut [f32]) {
-    for (position, row) in rows.chunks_exact_mut(row_stride(hidden_size)).enumerate() {
+/// What the projected patches of any picture are added to, `[T, row_stride(hidden_size)]`: the row of the position, and `[CLS]` itself
+/// or the projection's bias. (The bias is here, because the patch of `[CLS]` is zero and must stay it.)
+pub fn embed((cls, positions, bias): (&Tensor<'_>, &Tensor<'_>, &Tensor<'_>), hidden_size: usize) -> Vec<f32> {
+    let (stride, num_tokens) = (row_stride(hidden_size), positions.shape[0]);
+    let mut rows = vec![0.0; num_tokens * stride];
+    for (position, row) in rows.chunks_exact_mut(stride).enumerate() {
         let row = &mut row[..hidden_size];
         let first = if position == 0 { cls } else { bias };
         first.add_row_to(0, row);
         positions.add_row_to(position, row);
     }
+    rows
 }
 
 /// Rows of patches out of a picture of the model's size, `[T, row_stride(patch_values)]`, the first (`[CLS]`) zero.
@@ -131,4 +134,34 @@ pub fn patch_rows(image: &ImageConfig, picture: &Picture, channel_values: &[[f32
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Preprocessor;
+
+    /// Of a picture that is no square, in patches whose rows have padding: the numbers that Hugging Face gives, in the order of patches.
+    #[test]
+    fn patches_are_pixel_values_in_another_order() {
+        let image = ImageConfig { image_size: [10, 15], patch_size: 5 };
+        let json = r#"{"do_resize": false, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}"#;
+        let preprocessor = Preprocessor::from_json(Some(json.as_bytes()), image.image_size).unwrap();
+        let picture = Picture::from_rgb(15, 10, (0..450u32).map(|value| (value * 37 % 251) as u8).collect()).unwrap();
+        let pixel_values = preprocessor.pixel_values(&picture).unwrap();
+        let rows = patch_rows(&image, &picture, &preprocessor.channel_values());
+        let stride = row_stride(75);
+        assert_eq!((rows.len(), stride), (7 * stride, 80));
+        for (at, value) in rows.into_iter().enumerate() {
+            let (row, column) = (at / stride, at % stride);
+            let expected = if row == 0 || column >= 75 {
+                0.0
+            } else {
+                let (patch, channel) = (row - 1, column / 25);
+                let (y, x) = (patch / 3 * 5 + column % 25 / 5, patch % 3 * 5 + column % 5);
+                pixel_values[(channel * 10 + y) * 15 + x]
+            };
+            assert_eq!(value.to_bits(), f32::to_bits(expected), "row {row}, column {column}");
+        }
+    }
 }
