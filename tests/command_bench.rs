@@ -158,6 +158,11 @@ fn wrong_arguments_are_named() {
             format!("1 error: cannot write {inside}: No such file or directory (os error 2)"),
         ),
         (
+            "plot, with nothing measured before",
+            with(&["--plot", "Cargo.toml"]),
+            "1 error: cannot make Cargo.toml: File exists (os error 17)".to_owned(),
+        ),
+        (
             "images need another model",
             run(bench(&["run", "--backend", "cpu", "--model", "tests/fixtures/tiny-vit", "--tokens", "8"])).failure(),
             "2 error: --tokens is for texts, and this model classifies images".to_owned(),

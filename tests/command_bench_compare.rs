@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 fn compare_tells_a_regression_from_noise() {
     let folder = scratch("bench_compare");
     let old = times("m", [9.8, 10.0, 10.4], 20);
-    let rows: [(&str, Value, &str); 8] = [
+    let rows: [(&str, Value, &str); 9] = [
         ("the same", old.clone(), "0"),
         ("within the spread", times("m", [9.9, 10.3, 10.5], 20), "0"),
         ("faster", times("m", [4.9, 5.0, 5.2], 20), "0 faster"),
@@ -22,14 +22,16 @@ fn compare_tells_a_regression_from_noise() {
         ("a few rounds say little", times("m", [11.9, 12.0, 12.2], 2), "0"),
         ("much slower in a few rounds", times("m", [19.9, 20.0, 20.2], 2), "1 SLOWER"),
         ("another model", times("n", [9.8, 10.0, 10.4], 20), "1 error: the files have no run in common"),
+        ("no numbers at all", json!({"name": "sttabt"}), "1 error: new.json: holds no numbers of `run` or `kernels`"),
     ];
     let old = file(&folder, "old.json", old.to_string());
     check_rows(rows.iter().map(|(what, new, expected)| {
         let new = file(&folder, "new.json", new.to_string());
         let ended = run(bench(&["compare", &old, &new]));
         let verdict = ["faster", "SLOWER"].into_iter().find(|verdict| ended.stdout.contains(verdict));
-        let error = ended.stderr.lines().find(|line| line.contains("no run"));
-        let said = verdict.or(error).map_or_else(String::new, |said| format!(" {said}"));
+        let error =
+            ended.stderr.lines().find(|line| line.contains("error: ")).map(|line| line.replace(&new, "new.json"));
+        let said = verdict.map(str::to_owned).or(error).map_or_else(String::new, |said| format!(" {said}"));
         ((*what).to_owned(), format!("{}{said}", ended.code), (*expected).to_owned())
     }));
 }

@@ -106,7 +106,11 @@ pub fn run(args: &CompareArgs) -> Result<()> {
 fn read(path: &Path) -> Result<File> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let broken = |error| Failure::Error(format!("{}: not a file of sttabt-bench: {error}", path.display()));
-    serde_json::from_slice(&bytes).map_err(broken)
+    let file: File = serde_json::from_slice(&bytes).map_err(broken)?;
+    if file.runs.is_empty() && file.kernels.is_empty() {
+        return Err(Failure::Error(format!("{}: holds no numbers of `run` or `kernels`", path.display())));
+    }
+    Ok(file)
 }
 
 fn measured(file: File) -> BTreeMap<String, Measured> {

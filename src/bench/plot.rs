@@ -33,10 +33,14 @@ struct Point {
     label: String,
 }
 
-/// Writes the pictures that the numbers allow, and returns their names.
-pub fn write(folder: &Path, runs: &[RuleRun]) -> Result<Vec<&'static str>> {
+/// Makes the folder.
+pub fn create(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::Error(format!("cannot make {}: {error}", folder.display())))?;
+        .map_err(|error| Failure::Error(format!("cannot make {}: {error}", folder.display())))
+}
+
+/// Writes the pictures that the numbers allow into a folder, and returns their names.
+pub fn write(folder: &Path, runs: &[RuleRun]) -> Result<Vec<&'static str>> {
     let mut written = Vec::new();
     let mut one = |name: &'static str, height: u32, draw: &dyn Fn(&Area<'_>) -> Outcome| -> Result<()> {
         let path = folder.join(name);

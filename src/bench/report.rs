@@ -90,7 +90,8 @@ pub fn print(out: &mut impl Write, adapter: &str, runs: &[RuleRun]) -> Result<()
     let Some(first) = runs.first() else { return Ok(()) };
     let on = if first.backend == "cpu" { "cpu".to_owned() } else { format!("{} ({adapter})", first.backend) };
     let (model, batch, tokens, rounds) = (&first.model, first.batch, first.tokens, first.rounds);
-    writeln!(out, "{model} on {on}, {batch} x {tokens} tokens, {rounds} rounds")?;
+    let plural = if rounds == 1 { "" } else { "s" };
+    writeln!(out, "{model} on {on}, {batch} x {tokens} tokens, {rounds} round{plural}")?;
     let with_accuracy = runs.iter().any(|run| run.accuracy.is_some());
     let mut header = vec!["rule", "min ms", "median", "p90", "rows", "GFLOPs", "GFLOP/s", "retention", "FLOPs", "time"];
     header.extend(with_accuracy.then_some("accuracy"));

@@ -73,8 +73,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let environment = Environment::new(engines.iter_mut().map(Device::of).collect());
     let mut report = Report { environment, runs: Vec::new(), interrupted: false };
     let write = |report: &Report| args.json.as_ref().map_or(Ok(()), |path| write_json(path, report));
-    // Now, so that a file that cannot be written is known before the work.
+    // Now, so that what cannot be written is known before the work.
     write(&report)?;
+    args.plot.as_deref().map_or(Ok(()), plot::create)?;
     let num_settings = engines.len() * all_inputs.len() * args.batch.len();
     let progress = ProgressBar::new(PROGRESS * num_settings as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent} % {eta}") {

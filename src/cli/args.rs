@@ -38,7 +38,7 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
 
 Rules (--prune):
   dense               no pruning
-  topk:R              top-k back-tracking on ApproxNet's attention; R is a ratio from 0 to 1, or one per layer (0.9,0.7,…)
+  topk:R              top-k back-tracking on ApproxNet's attention; R is a ratio above 0, at most 1, or one per layer (0.9,0.7,…)
   concrete            learned thresholds on ApproxNet's attention
   oracle:R            topk on the model's own attention (an upper bound, not faster)
   forward:R           each layer keeps what it attends to most
