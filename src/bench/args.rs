@@ -32,9 +32,9 @@ const RUN_EXAMPLES: &str = "Examples:
   sttabt-bench run --model models/deit-tiny --batch 8 --json deit.json --plot plots
   sttabt-bench run --data SST-2/dev.tsv --limit 200 --batch 32
 
-Times are wall times of whole batches, from text or decoded image to label. `time` and `FLOPs` are shares of the dense
-run's, ApproxNet included; without pruning's own costs they would be equal. `time` is the median of the rounds' own
-shares, not the share of the medians.";
+Times are wall times of whole batches, from text or decoded image to label. `time` and `FLOPs` are \
+shares of the dense run's, ApproxNet included; without pruning's own costs they would be equal. \
+`time` is the median of the rounds' own shares, not the share of the medians.";
 
 #[derive(clap::Args)]
 pub struct RunArgs {

@@ -38,11 +38,11 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
 
 Rules (--prune):
   dense               no pruning
-  topk:R              top-k back-tracking on ApproxNet's attention; R is a ratio above 0, at most 1, or one per layer (0.9,0.7,…)
+  topk:R              back-tracking on ApproxNet's attention; 0 < R ≤ 1, or one per layer: 0.9,0.7,…
   concrete            learned thresholds on ApproxNet's attention
   oracle:R            topk on the model's own attention (an upper bound, not faster)
   forward:R           each layer keeps what it attends to most
-  auto, auto:RULE     RULE or the model's own if it is faster than dense here, which is measured first";
+  auto, auto:RULE     RULE or the model's own if it is measured to be faster than dense here";
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
