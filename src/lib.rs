@@ -44,6 +44,8 @@ pub mod backend;
 mod engine;
 mod error;
 mod models;
+mod network;
+mod parallel;
 mod platform;
 mod pruning;
 pub mod tensor;

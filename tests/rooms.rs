@@ -4,17 +4,33 @@ mod common;
 
 use std::path::Path;
 
-/// A room, and the rooms that it may import: command → engine → models → pruning and backend → tensor → error.
+/// A room, and the rooms that it may import: command → engine → network → backend, and models → pruning → tensor → error.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("platform", &[]),
+    ("parallel", &[]),
     ("tensor", &["error"]),
     ("backend", &["error", "tensor"]),
     ("pruning", &["error", "backend"]),
-    ("backend::cpu", &["error", "tensor", "backend"]),
+    ("backend::cpu", &["error", "tensor", "parallel", "backend"]),
     ("backend::gpu", &["error", "tensor", "platform", "backend"]),
-    ("models", &["error", "tensor", "platform", "backend", "pruning"]),
-    ("engine", &["error", "tensor", "platform", "backend", "backend::cpu", "backend::gpu", "pruning", "models"]),
+    ("models", &["error", "tensor", "pruning"]),
+    ("network", &["error", "tensor", "platform", "backend", "models"]),
+    (
+        "engine",
+        &[
+            "error",
+            "tensor",
+            "platform",
+            "parallel",
+            "backend",
+            "backend::cpu",
+            "backend::gpu",
+            "pruning",
+            "models",
+            "network",
+        ],
+    ),
     // The command is another crate, which sees the library's public names alone.
     ("command", &[]),
     ("cli", &["command"]),
@@ -26,7 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const PLACES: &[(&str, &[&str])] = &[
     // The bench tells its version.
     ("wgpu", &["backend/gpu/", "bench/environment.rs"]),
-    ("rayon", &["backend/cpu/threads.rs"]),
+    ("rayon", &["parallel.rs"]),
     ("target_arch", &["platform.rs"]),
     ("sttabt::", &["cli/", "command/", "bench/", "main.rs"]),
     ("std::fs", &["cli/", "command/", "bench/", "main.rs"]),
@@ -194,8 +210,8 @@ fn trespassers_are_found() {
         ("backend/gpu/linear.rs", "use super::super::cpu;\nuse super::super::check;", 1),
         ("backend/gpu/linear.rs", "use super::kernel::{params, shader};\nuse crate::tensor::{Heads as H, Tensor};", 0),
         ("backend/cpu/mod.rs", "let at = crate::pruning::ceil(1);", 1),
-        ("models/encoder.rs", "use crate::backend::{\n    Backend, Rows,\n    gpu::GpuBackend,\n};", 1),
-        ("models/encoder.rs", "use crate::engine::Engine;", 1),
+        ("network/pass.rs", "use crate::backend::{\n    Backend, Rows,\n    gpu::GpuBackend,\n};", 1),
+        ("network/pass.rs", "use crate::engine::Engine;", 1),
         ("pruning/rule.rs", "use crate::backend::cpu::largest;\nuse crate::models::Config;", 2),
         ("tensor.rs", "use crate::platform::*;", 1),
         ("error.rs", "use crate::tensor::Tensor;", 1),

@@ -9,11 +9,12 @@ mod session;
 mod why;
 mod worker;
 
-use crate::backend::cpu::{CpuBackend, for_each};
+use crate::backend::cpu::CpuBackend;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions};
 use crate::error::{Error, Result};
 use crate::models::{Input, Model, Tokens};
+use crate::parallel::for_each;
 use crate::platform::Pause;
 use crate::pruning::Prune;
 

@@ -7,10 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use super::chunks::{ChunkLimits, Picks, check_lengths, row_bytes, share, split};
 use super::request::Classification;
 use super::worker::{Job, Networks, Worker, needs};
-use crate::backend::cpu::{Caller, CpuBackend, all, num_threads};
+use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, MatrixShape, logit, sigmoid};
 use crate::error::Result;
-use crate::models::{Encoder, Model, Tokens};
+use crate::models::{Model, Tokens};
+use crate::network::Encoder;
+use crate::parallel::{Caller, all, num_threads};
 use crate::pruning::Prune;
 
 /// A model's networks on a device, and those who run chunks there.

@@ -5,12 +5,13 @@ use std::mem;
 use super::chunks::{ChunkLimits, Picks};
 use super::report::{ChunkWords, report, scored_layers};
 use super::request::{Classification, Outputs};
-use crate::backend::cpu::for_each;
 use crate::backend::{
     BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level,
 };
 use crate::error::{Error, Result};
-use crate::models::{Encoder, HeadRows, MapTarget, Model, Network, Tokens, Workspace};
+use crate::models::{Model, Network, Tokens};
+use crate::network::{Encoder, HeadRows, MapTarget, Workspace};
+use crate::parallel::for_each;
 use crate::platform::Pause;
 use crate::pruning::Prune;
 use crate::tensor::row_stride;

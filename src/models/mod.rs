@@ -2,19 +2,15 @@
 
 mod bert;
 mod config;
-mod encoder;
 mod fields;
 mod input;
-mod layer;
 mod network;
 mod picture;
 mod preprocessor;
-mod tensors;
+pub(crate) mod tensors;
 mod tokenizer;
-mod upload;
 mod vit;
 mod weights;
-mod workspace;
 
 use std::sync::Arc;
 
@@ -22,16 +18,13 @@ use crate::error::{Error, Result};
 use crate::pruning::Prune;
 
 pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
-pub(crate) use encoder::{HeadRows, MapTarget};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::Network;
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
-pub(crate) use upload::Encoder;
 pub use weights::Bytes;
-pub(crate) use workspace::Workspace;
 
 /// The bytes of a model folder as it is downloaded; the core opens no files.
 pub struct ModelFiles {

@@ -2,10 +2,10 @@
 
 use fearless_simd::{Simd, dispatch};
 
+use super::cores::Cores;
 use super::math::exponentials;
 use super::product::MAX_TILE_ROWS;
 use super::scores::{PackedHeads, tile_columns, tiles};
-use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;

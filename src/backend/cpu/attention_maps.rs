@@ -6,10 +6,10 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch};
 
+use super::cores::Cores;
 use super::math::{exponentials, normal_cdf, sum, sum_of_squares};
 use super::product::{MAX_TILE_ROWS, tile_rows_on};
 use super::scores::{PackedHeads, tile_columns};
-use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{ALL, AttentionMap, CONCRETE_EPS, MapKind};
 use crate::error::Result;

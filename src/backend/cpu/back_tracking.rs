@@ -3,7 +3,7 @@
 //! Both take the attention maps of one sample (`maps[l]`, `[T, T]`, row i attends to column j) and give the tokens to keep,
 //! K_0 ⊇ K_1 ⊇ … ⊇ K_{L−1} ⊇ K_L = {0}, as flags, and every token's score at every layer.
 
-use super::threads::Cores;
+use super::cores::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{
     ALL, BackTracking, BackTrackingRule, CONCRETE_EPS, MAX_PRUNED_TOKENS, MatrixShape, TOP_K_EPS, check, logit, sigmoid,

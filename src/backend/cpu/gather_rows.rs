@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::threads::Cores;
+use super::cores::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;

@@ -2,8 +2,8 @@
 
 use fearless_simd::{Simd, dispatch};
 
+use super::cores::Cores;
 use super::math::{sum, sum_of_squares};
-use super::threads::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;

@@ -5,13 +5,14 @@ use std::ops::{Range, RangeInclusive};
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
+use super::cores::Cores;
 use super::math::normal_cdf;
 use super::panels::Panels;
 use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, MIN_TILE_ROWS, product};
-use super::threads::Cores;
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
+use crate::parallel::Threads;
 use crate::tensor::PackedLinear;
 
 /// Values of a task's inputs, if the fewest rows have no more: they stay in the second cache while panels of the weight pass by.
@@ -106,7 +107,7 @@ fn tasks<'a>(
         many => many.next_multiple_of(num_threads),
     };
     let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
-    let num_parts = Cores::num_tasks(num_threads).div_ceil(num_blocks);
+    let num_parts = Threads::num_tasks(num_threads).div_ceil(num_blocks);
     let features_per_part = (end - start).div_ceil(num_parts).next_multiple_of(width);
     let stride = output.stride();
     let mut tasks = Vec::new();

@@ -6,6 +6,7 @@
 mod attention;
 mod attention_maps;
 pub mod back_tracking;
+mod cores;
 mod forward_top_k;
 mod gather_rows;
 mod layer_norm;
@@ -15,7 +16,6 @@ mod pack_rows;
 mod panels;
 mod product;
 mod scores;
-mod threads;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,11 +27,11 @@ use super::{
     check,
 };
 use crate::error::{Error, Result};
+use crate::parallel::Caller;
 use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
 
+use cores::Cores;
 pub use linear::CpuLinear;
-use threads::Cores;
-pub(crate) use threads::{Caller, all, for_each, num_threads};
 
 /// f32 rows in host memory.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::cores::Cores;
 use super::product::{MAX_TILE_ROWS, pack_columns, pack_rows, panel_width, product, tile_rows};
-use super::threads::Cores;
 use super::{CpuIndex, CpuMatrix};
 use crate::tensor::Heads;
 

@@ -1,9 +1,9 @@
 //! The scratch memory of an encoder.
 
-use super::Tokens;
 use super::upload::{Embedding, Encoder};
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::models::Tokens;
 
 /// Scratch matrices of an encoder, for up to a number of rows; every run overwrites them.
 pub(crate) struct Workspace<B: Backend> {

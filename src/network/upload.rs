@@ -2,11 +2,10 @@
 
 use std::borrow::Borrow;
 
-use super::config::Config;
-use super::tensors::{EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, PoolerTensors};
-use super::{Architecture, Network};
 use crate::backend::{Backend, check};
 use crate::error::Result;
+use crate::models::tensors::{EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, PoolerTensors};
+use crate::models::{Architecture, Config, Network};
 use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear};
 
 /// Uploaded weights of one layer.

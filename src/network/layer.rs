@@ -1,8 +1,8 @@
 //! The steps of one layer of an encoder.
 
-use super::encoder::MapTarget;
+use super::memory::Workspace;
+use super::pass::MapTarget;
 use super::upload::{Encoder, Layer, NormOrder};
-use super::workspace::Workspace;
 use crate::backend::{Activation, Attention, AttentionMap, Backend, Linear, MatrixShape, Rows};
 use crate::error::Result;
 

@@ -1,8 +1,8 @@
 //! The transformer encoder on a device, and the one layer loop that both backends and all rules share.
 
 use super::layer::{Source, project, row_width, whole};
+use super::memory::Workspace;
 use super::upload::{Embedding, Encoder, Pooler};
-use super::workspace::Workspace;
 use crate::backend::{ALL, Activation, Backend, ChunkLayout, MapKind, Rows, Stage, check, kept_level};
 use crate::error::Result;
 use crate::platform::Pause;

@@ -1,4 +1,9 @@
-//! The one place that knows about threads: work that is cut into tasks.
+//! The one place that knows about threads: work that is cut into tasks. It knows no backend.
+//!
+//! Three things always hold:
+//! 1. Every task is computed alone, by one thread: a result does not depend on the number of threads.
+//! 2. A caller takes tasks itself and ends with its own work: it never begins another caller's while its own is not done.
+//! 3. A thread that looks for work, or computes tasks, is counted as awake once; one that is held by long work is not counted.
 //!
 //! A pass through a model is some hundred kernels of 20 µs to 2 ms. Rayon alone puts its threads to sleep between them, and waking
 //! one costs as much as a small kernel; so they are kept looking for work for about a millisecond, and the caller takes
@@ -9,22 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use fearless_simd::Level;
-
-use super::CpuMatrix;
-use super::product::MAX_TILE_ROWS;
-use crate::backend::MatrixShape;
-
 /// Tasks per thread, so that a thread that was held up leaves some of its share to the others.
 const TASKS_PER_THREAD: usize = 4;
 /// Blocks of rows per thread. More, because they are whole tiles: with few rows, one block more or less is much of a thread's share.
 const ROW_BLOCKS_PER_THREAD: usize = 2 * TASKS_PER_THREAD;
 
-/// What kernels compute with: instructions, and a fair share of the threads.
-#[derive(Debug, Clone)]
-pub struct Cores {
-    pub level: Level,
-    /// Callers that compute at the same time.
+/// A fair share of the threads for each of the callers that compute at the same time; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Threads {
     num_callers: Arc<AtomicUsize>,
 }
 
@@ -32,11 +29,7 @@ pub struct Cores {
 #[derive(Debug)]
 pub struct Caller(Arc<AtomicUsize>);
 
-impl Cores {
-    pub fn new(level: Level) -> Self {
-        Self { level, num_callers: Arc::default() }
-    }
-
+impl Threads {
     /// One caller more: the threads are shared out anew, from the next kernel on.
     pub fn enter(&self) -> Caller {
         self.num_callers.fetch_add(1, Ordering::Relaxed);
@@ -70,20 +63,20 @@ impl Cores {
         for_each(tasks, compute);
     }
 
-    /// Calls `compute(first_row, values)` for blocks of the first `num_rows` rows of `output`.
+    /// Calls `compute(first_row, values)` for blocks of rows of `stride` values; every block but the last has whole tiles.
     pub fn for_each_block(
         &self,
-        output: &mut CpuMatrix,
-        num_rows: usize,
+        values: &mut [f32],
+        stride: usize,
+        tile_rows: usize,
         compute: impl Fn(usize, &mut [f32]) + Sync + Send,
     ) {
-        let stride = output.stride();
         let num_blocks = match self.threads_per_caller() {
             1 => 1,
             threads => threads * ROW_BLOCKS_PER_THREAD,
         };
-        let rows_per_block = num_rows.div_ceil(num_blocks).max(1).next_multiple_of(MAX_TILE_ROWS);
-        let blocks = output.values[..num_rows * stride].chunks_mut(rows_per_block * stride).enumerate().collect();
+        let rows_per_block = (values.len() / stride).div_ceil(num_blocks).max(1).next_multiple_of(tile_rows);
+        let blocks = values.chunks_mut(rows_per_block * stride).enumerate().collect();
         self.for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
     }
 }
@@ -164,7 +157,7 @@ mod pool {
 
     /// Computes every task, on the share of the threads that one of so many callers has.
     pub fn for_each<T: Send>(num_callers: usize, tasks: Vec<T>, compute: impl Fn(T) + Sync) {
-        let num_threads = super::num_threads();
+        let num_threads = rayon::current_num_threads();
         let num_helpers = (num_threads.div_ceil(num_callers) - 1).min(tasks.len().saturating_sub(1));
         if num_helpers == 0 {
             return tasks.into_iter().for_each(compute);
@@ -258,22 +251,22 @@ mod tests {
     #[cfg(feature = "threads")]
     #[test]
     fn callers_share_the_threads() {
-        use super::{Caller, Cores};
+        use super::{Caller, Threads};
 
         let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
         pool.install(|| {
-            let cores = Cores::new(fearless_simd::Level::baseline());
-            let fork = cores.clone();
-            assert_eq!(cores.threads_per_caller(), 8, "of a caller who does not say so");
+            let threads = Threads::default();
+            let fork = threads.clone();
+            assert_eq!(threads.threads_per_caller(), 8, "of a caller who does not say so");
             let callers: Vec<Caller> = [8, 4, 3, 2, 2, 2, 2, 1, 1]
                 .map(|expected| {
                     let caller = fork.enter();
-                    assert_eq!(cores.threads_per_caller(), expected);
+                    assert_eq!(threads.threads_per_caller(), expected);
                     caller
                 })
                 .into();
             drop(callers);
-            assert_eq!(cores.threads_per_caller(), 8);
+            assert_eq!(threads.threads_per_caller(), 8);
         });
     }
 }
