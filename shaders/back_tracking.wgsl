@@ -28,6 +28,7 @@ struct Params {
     hard_threshold: f32,
     top_k_eps: f32,
     concrete_eps: f32,
+    num_anchors: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -217,13 +218,17 @@ fn main(
     }
     let first_row = index[params.offsets_at + sample];
     let num_tokens = index[params.offsets_at + sample + 1u] - first_row;
+    let num_anchors = min(params.num_anchors, num_tokens);
     for (var j = local; j < (num_tokens + 15u) / 16u * 16u; j += WIDTH) {
-        mask[j] = select(0.0, 1.0, j == 0u);
-        impacts[j] = mask[j];
+        mask[j] = select(0.0, 1.0, j < num_anchors);
+        // w of Rule 1 sums to 1; c of Rule 2 is M.
+        impacts[j] = mask[j] / select(1.0, f32(num_anchors), RULE == 0u);
+    }
+    if local < num_anchors {
+        index[params.kept_at + params.num_layers * params.num_tokens + first_row + local] = local;
     }
     if local == 0u {
-        index[params.counts_at + params.num_layers * params.num_samples + sample] = 1u;
-        index[params.kept_at + params.num_layers * params.num_tokens + first_row] = 0u;
+        index[params.counts_at + params.num_layers * params.num_samples + sample] = num_anchors;
     }
     for (var above = params.num_layers; above > 0u; above--) {
         let layer = above - 1u;

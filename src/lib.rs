@@ -31,8 +31,8 @@
 //! ```
 //!
 //! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels of
-//! [`backend`] → [`Classification`]. The paper's algorithm itself is
-//! [`backend::cpu::back_tracking`] and its shader twin.
+//! [`backend`] → [`Classification`]. The paper's algorithm itself is the
+//! room `pruning`, and the shaders `back_tracking` and `select_tokens`.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP),
 //! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
@@ -56,7 +56,10 @@ pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engin
 pub use error::{Error, Result};
 pub use models::{
     ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,
-    Preprocessor, PruneConfig, Task, TextConfig,
+    Preprocessor, Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
-pub use pruning::{Contribution, Decision, EncoderSize, Flops, Policy, Prune, PruneMode, Ratio, Ratios, Why};
+pub use pruning::{
+    Argument, Contribution, Decision, EncoderSize, Flops, Need, Policy, Prune, PruneConfig, PruneMode, RULES, Ratio,
+    Ratios, Rule, Thresholds, Why,
+};

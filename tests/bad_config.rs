@@ -234,7 +234,7 @@ fn pruning_constants() {
         (
             "unknown rule",
             config("sttabt.default_prune", json!("magic")),
-            "config.json: `sttabt.default_prune` is \"magic\", expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)",
+            "config.json: `sttabt.default_prune` is \"magic\", expected dense, topk:R, concrete, oracle:R, forward:R or ltp[:T] (R: one ratio, T: one threshold, or one per layer)",
         ),
         (
             "ratio out of range",

@@ -107,14 +107,14 @@ fn tokens_that_the_model_cannot_look_up() {
 
 #[test]
 fn rules_that_cannot_be_read() {
-    const EXPECTED: &str = "expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)";
+    const EXPECTED: &str = "expected dense, topk:R, concrete, oracle:R, forward:R or ltp[:T] (R: one ratio, T: one threshold, or one per layer)";
     const RANGE: &str = "is out of range, expected 0 < ratio <= 1";
     let rows = [
         ("", EXPECTED.to_owned()),
         ("magic", EXPECTED.to_owned()),
         ("Dense", EXPECTED.to_owned()),
         (":0.5", EXPECTED.to_owned()),
-        ("ltp", EXPECTED.to_owned()),
+        ("spatten", EXPECTED.to_owned()),
         ("dense:0.5", "`dense` takes no ratio".to_owned()),
         ("concrete:", "`concrete` takes no ratio".to_owned()),
         ("topk", "a ratio is missing, as in `topk:0.5`".to_owned()),

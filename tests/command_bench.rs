@@ -215,7 +215,7 @@ fn kernels_are_held_to_the_roofline() {
     assert_eq!(keys(&report), names("environment ceiling kernels interrupted"));
     let kernels = report["kernels"].as_array().expect("kernels");
     let found: std::collections::BTreeSet<&str> = kernels.iter().filter_map(|run| run["kernel"].as_str()).collect();
-    let all = "linear layer_norm gather_rows attention attention_maps back_tracking forward_top_k pack_rows";
+    let all = "linear layer_norm gather_rows attention attention_maps back_tracking select_tokens pack_rows";
     assert_eq!(found, names(all));
     for run in kernels {
         assert_eq!(keys(run), names("backend kernel shape ms flops bytes gflops_per_s gb_per_s of_ceiling bound"));

@@ -185,7 +185,7 @@ fn arguments_that_make_no_sense() {
         (&[], "2 error: the following required arguments were not provided:"),
         (
             &["--prune", "magic", &data],
-            "2 error: rule `magic`: expected dense, topk:R, concrete, oracle:R or forward:R (R: one ratio, or one per layer)",
+            "2 error: rule `magic`: expected dense, topk:R, concrete, oracle:R, forward:R or ltp[:T] (R: one ratio, T: one threshold, or one per layer)",
         ),
         (
             &["--prune", "dense,topk:0", &data],

@@ -18,7 +18,7 @@ fn runs(model: &Model, input: Input<'_>, kind: BackendKind) -> Vec<Classificatio
 fn check(model: &Model, result: &Classification) {
     let rule = result.prune.to_string();
     let scores = result.token_scores.as_ref().expect("scores");
-    let is_forward = rule.starts_with("forward");
+    let is_forward = rule.starts_with("forward") || rule.starts_with("ltp");
     for (layer, scores) in scores.iter().enumerate() {
         for (position, &score) in scores.iter().enumerate() {
             let what = format!("{rule}, layer {layer}, position {position}");

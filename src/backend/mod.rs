@@ -12,24 +12,19 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod layout;
-mod logistic;
 mod stage;
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+pub use crate::pruning::{BackTrackingRule, MapKind, Selection, logit, sigmoid};
 use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
 
 pub use layout::{ALL, ChunkLayout, kept_level};
-pub use logistic::{logit, sigmoid};
 pub use stage::{Stage, StageHook};
 
 /// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
 pub const MAX_PRUNED_TOKENS: usize = 1280;
-/// Added inside logarithms and quotients of Rule 2.
-pub const CONCRETE_EPS: f32 = 1e-7;
-/// Added to the normaliser of Rule 1.
-pub const TOP_K_EPS: f32 = 1e-8;
 
 /// What follows a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,15 +37,6 @@ pub enum Activation {
     Tanh,
 }
 
-/// What an attention map holds for a row i and a column j, averaged over heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MapKind {
-    /// Ā\[i, j\]: attention probabilities (Rule 1).
-    MeanProbs,
-    /// U\[i, j\]: Φ of the row-standardised attention scores (Rule 2).
-    MeanPhi,
-}
-
 /// The rows that a kernel computes: those of one level, of which there are at most `bound`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
@@ -58,25 +44,6 @@ pub struct Rows {
     pub level: usize,
     /// What the host knows of their number: kernels are dispatched for so many, and idle workgroups leave at once.
     pub bound: usize,
-}
-
-/// A rule of back-tracking with its constants (paper, section 3).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum BackTrackingRule {
-    /// Algorithm 1; the k of every layer and sample stands in the index buffer.
-    TopK {
-        /// q
-        impact_weight: f32,
-    },
-    /// Concrete masking; the threshold of every layer is an argument of the kernel.
-    Concrete {
-        /// q
-        impact_weight: f32,
-        /// τ
-        temperature: f32,
-        /// Tokens with a soft mask of at least this are kept.
-        hard_threshold: f32,
-    },
 }
 
 /// Sizes of a backend's matrix.
@@ -168,6 +135,20 @@ pub struct BackTracking<'a, B: Backend> {
     pub maps: &'a B::Matrix,
     /// Rule 2: logit(p) of every layer, `[1, num_layers]`.
     pub thresholds: &'a B::Matrix,
+    /// How many tokens, from the first on, are kept in every layer and make K_L.
+    pub num_anchors: usize,
+}
+
+/// Arguments of [`Backend::select_tokens`].
+pub struct SelectTokens<'a, B: Backend> {
+    /// See [`Backend::attention_maps`].
+    pub maps: &'a B::Matrix,
+    /// The layer whose map is read, and whose tokens are there.
+    pub layer: usize,
+    /// Which of them go on.
+    pub selection: Selection,
+    /// How many tokens, from the first on, go on whatever they receive.
+    pub num_anchors: usize,
 }
 
 /// A part of the device's memory to read back.
@@ -262,12 +243,11 @@ pub trait Backend: Sized {
         index: &mut Self::Index,
         token_scores: &mut Self::Matrix,
     ) -> Result<()>;
-    /// The forward rule's K_{layer+1} out of K_layer: the k tokens with the largest mean attention received, and `[CLS]`.
+    /// K_{layer+1} out of K_layer, by the attention that its tokens receive from the rows of K_layer: see [`Selection`].
     /// Reads the map of `layer`, writes `counts` and `kept` of `layer + 1` and token_scores\[layer, row\] (zero if not in K_layer).
-    fn forward_top_k(
+    fn select_tokens(
         &mut self,
-        maps: &Self::Matrix,
-        layer: usize,
+        call: SelectTokens<'_, Self>,
         index: &mut Self::Index,
         token_scores: &mut Self::Matrix,
     ) -> Result<()>;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sttabt::{InputConfig, Model, Task};
+use sttabt::{InputConfig, Model, Need, RULES, Task};
 
 use super::args::InfoArgs;
 use super::model_dir::{Kind, find, load, named};
@@ -105,7 +105,7 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
                 approx.hidden_size
             )?;
         }
-        _ => writeln!(out, "  ApproxNet  none: no topk, no concrete")?,
+        _ => writeln!(out, "  ApproxNet  none: {}", without(Need::ApproxNet))?,
     }
     match model.p_logits() {
         Some(p_logits) => {
@@ -114,8 +114,14 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
             let p_logits = p_logits.iter().map(|text| if text == "-0.000" { "0.000" } else { text });
             writeln!(out, "  p_logit    {}", p_logits.collect::<Vec<_>>().join(" "))?;
         }
-        None => writeln!(out, "  p_logit    none: no concrete")?,
+        None => writeln!(out, "  p_logit    none: {}", without(Need::PLogits))?,
     }
     writeln!(out, "  default    {}", model.default_prune())?;
     Ok(())
+}
+
+/// The rules that cannot run then: `no topk, no concrete`.
+fn without(need: Need) -> String {
+    let rules = RULES.iter().filter(|rule| rule.needs.contains(&need));
+    rules.map(|rule| format!("no {}", rule.name)).collect::<Vec<_>>().join(", ")
 }

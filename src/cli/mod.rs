@@ -46,11 +46,7 @@ fn name_file<'a>(error: Error, file: impl Fn(usize) -> &'a PathBuf) -> Failure {
 /// The rule for whoever names none.
 fn default_rule(model: &Model) -> Result<Prune> {
     let rule = model.default_prune();
-    let lacks = match &rule {
-        rule if rule.needs_approx_net() && !model.has_approx_net() => "an ApproxNet (folder approx/)",
-        Prune::Concrete if !model.has_thresholds() => "learned thresholds (tensors encoder.layer.{i}.p_logit)",
-        _ => return Ok(rule),
-    };
+    let Some(lacks) = model.lacks(&rule) else { return Ok(rule) };
     Err(Failure::Error(format!(
         "the model's default rule `{rule}` needs {lacks}, and this model has none; name another one, as in --prune dense"
     )))

@@ -1,11 +1,9 @@
-//! Splitting a batch into chunks that fit the device, and the row counts that a rule asks for.
+//! Splitting a batch into chunks that fit the device.
 
 use std::ops::Range;
 
-use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::{Error, Result};
 use crate::models::{Config, InputConfig, Model};
-use crate::pruning::Prune;
 use crate::tensor::row_stride;
 
 /// What a device can take at once, and what a row of a model needs there.
@@ -116,84 +114,4 @@ pub fn split(
         last_part = part;
     }
     Ok(chunks)
-}
-
-/// How many tokens a rule picks, and upper bounds of what it keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picks {
-    /// k of every layer and sample; empty for rules without ratios.
-    pub k: Vec<Vec<usize>>,
-    /// Upper bound of Σ |K_l| over the samples, l = 0 … L.
-    pub bounds: Vec<usize>,
-}
-
-impl Picks {
-    /// For samples of `lengths` tokens.
-    ///
-    /// # Errors
-    /// [`Error::RuleNeeds`] when the rule has another number of ratios than the model has layers.
-    pub fn new(prune: &Prune, lengths: &[usize], num_layers: usize) -> Result<Self> {
-        let num_tokens: usize = lengths.iter().sum();
-        let Some(ratios) = prune.ratios() else {
-            let mut bounds = vec![num_tokens; num_layers + 1];
-            if *prune == Prune::Concrete {
-                bounds[num_layers] = lengths.len();
-            }
-            return Ok(Self { k: Vec::new(), bounds });
-        };
-        let ratios = ratios.for_layers(num_layers).ok_or_else(|| Error::RuleNeeds {
-            rule: prune.to_string(),
-            needs: format!("one ratio or {num_layers}, one per layer, not {}", ratios.len()),
-        })?;
-        let is_forward = matches!(prune, Prune::Forward(_));
-        let mut k: Vec<Vec<usize>> = ratios
-            .iter()
-            .map(|ratio| {
-                let pick = |&length: &usize| if is_forward { ratio.floor_of(length) } else { ratio.ceil_of(length) };
-                lengths.iter().map(pick).collect()
-            })
-            .collect();
-        let mut bounds = vec![0; num_layers + 1];
-        for (sample, &length) in lengths.iter().enumerate() {
-            let mut bound = if is_forward { length } else { 1 };
-            if is_forward {
-                bounds[0] += length;
-                for layer in 1..num_layers {
-                    // K_{l+1} is the picks of layer l and `[CLS]`, all out of K_l.
-                    bound = bound.min(k[layer - 1][sample] + 1);
-                    bounds[layer] += bound;
-                }
-                bounds[num_layers] += 1;
-            } else {
-                bounds[num_layers] += 1;
-                for layer in (0..num_layers).rev() {
-                    bound = length.min(k[layer][sample] + bound);
-                    bounds[layer] += bound;
-                }
-            }
-        }
-        if is_forward {
-            // After the last layer only `[CLS]` counts; its ratio is unused.
-            k[num_layers - 1].fill(0);
-        }
-        Ok(Self { k, bounds })
-    }
-}
-
-/// [`Error::RuleNeeds`] when the back-tracking kernels cannot hold a sample.
-pub fn check_lengths(prune: &Prune, lengths: &[usize]) -> Result<()> {
-    if *prune == Prune::Dense {
-        return Ok(());
-    }
-    match lengths.iter().position(|&length| length > MAX_PRUNED_TOKENS) {
-        None => Ok(()),
-        Some(sample) => Err(Error::RuleNeeds {
-            rule: prune.to_string(),
-            needs: format!(
-                "inputs of at most {MAX_PRUNED_TOKENS} tokens, input {} has {}; `dense` has no such limit",
-                sample + 1,
-                lengths[sample]
-            ),
-        }),
-    }
 }

@@ -1,9 +1,9 @@
 //! From the words of a chunk to one report per input: labels, kept tokens, retention, FLOPs.
 
 use super::request::Classification;
-use crate::backend::{ChunkLayout, MapKind};
+use crate::backend::ChunkLayout;
 use crate::models::{InputConfig, Model, Task, Tokens};
-use crate::pruning::{Flops, Prune};
+use crate::pruning::{Plan, Prune};
 
 /// What was read back of a chunk.
 pub struct ChunkWords {
@@ -19,16 +19,12 @@ pub struct ChunkWords {
     pub maps: Option<Vec<f32>>,
 }
 
-/// Layers whose tokens a rule scores: the forward rule does not look at the last one.
-pub fn scored_layers(prune: &Prune, num_layers: usize) -> usize {
-    if matches!(prune, Prune::Forward(_)) { num_layers - 1 } else { num_layers }
-}
-
 /// One result per sample of the chunk.
 pub fn report(
     model: &Model,
     tokens: Vec<Tokens>,
     prune: &Prune,
+    plan: &Plan,
     layout: &ChunkLayout,
     words: &ChunkWords,
 ) -> Vec<Classification> {
@@ -57,15 +53,14 @@ pub fn report(
         };
         let label_index =
             (0..logits.len()).fold(0, |best, label| if logits[label] > logits[best] { label } else { best });
-        let is_forward = matches!(prune, Prune::Forward(_));
-        let scored_layers = scored_layers(prune, num_layers);
+        let scored_layers = plan.num_scored_layers();
         let token_scores = words.token_scores.as_ref().map(|values| {
             let scores = |layer: usize| values[layer * words.scores_stride + first_row..][..num_tokens].to_vec();
             (0..scored_layers).map(scores).collect()
         });
         let attention_maps = words.maps.as_ref().map(|values| {
             let map = |layer: usize| {
-                let num_rows = if is_forward { kept[layer].len() } else { num_tokens };
+                let num_rows = if plan.is_layer_by_layer() { kept[layer].len() } else { num_tokens };
                 let rows = values[layer * layout.num_map_values + first_map_value..].chunks(num_tokens).take(num_rows);
                 rows.flat_map(|row| &row[..num_rows]).copied().collect()
             };
@@ -80,7 +75,7 @@ pub fn report(
         first_map_value += num_tokens * num_tokens;
         Classification {
             prune: prune.clone(),
-            flops: flops(model, prune, num_tokens, &counts),
+            flops: plan.flops(num_tokens, &counts),
             retention: counts.iter().sum::<usize>() as f64 / (counts.len() * num_tokens) as f64,
             label: model.config().labels[label_index].clone(),
             label_index,
@@ -104,21 +99,4 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     let exps: Vec<f64> = logits.iter().map(|logit| f64::from(logit - maximum).exp()).collect();
     let sum: f64 = exps.iter().sum();
     exps.iter().map(|exp| (exp / sum) as f32).collect()
-}
-
-fn flops(model: &Model, prune: &Prune, num_tokens: usize, kept: &[usize]) -> Flops {
-    let main = model.config().encoder_size();
-    let pruned = match prune {
-        Prune::Forward(_) => main.forward(kept),
-        _ => main.pruned(kept),
-    };
-    let approx = match prune {
-        Prune::Dense | Prune::Forward(_) => 0,
-        Prune::Oracle(_) => main.maps(num_tokens, MapKind::MeanProbs),
-        Prune::TopK(_) | Prune::Concrete => {
-            let kind = if *prune == Prune::Concrete { MapKind::MeanPhi } else { MapKind::MeanProbs };
-            model.approx_config().map_or(0, |approx| approx.encoder_size().maps(num_tokens, kind))
-        }
-    };
-    Flops { dense: main.dense(num_tokens), pruned, approx }
 }

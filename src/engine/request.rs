@@ -38,11 +38,11 @@ pub struct Classification {
     pub flops: Flops,
     /// Whether the text was longer than the model's position limit and lost its end.
     pub truncated: bool,
-    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2; for `forward`, `[L − 1][T]`, the attention
-    /// received (0 for removed tokens). `None` for `dense`.
+    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2; for `forward` and `ltp`, `[L − 1][T]`, the
+    /// attention received (0 for removed tokens). `None` for `dense`.
     pub token_scores: Option<Vec<Vec<f32>>>,
     /// The maps that the rule looked at, `[L][T · T]`, rows attend to columns: mean attention probabilities, or for
-    /// `concrete` the mean of Φ(Z). For `forward`, `[L − 1][|K_l| · |K_l|]` over kept tokens. `None` for `dense`.
+    /// `concrete` the mean of Φ(Z). For `forward` and `ltp`, `[L − 1][|K_l| · |K_l|]` over kept tokens. `None` for `dense`.
     pub attention_maps: Option<Vec<Vec<f32>>>,
 }
 

@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::chunks::{ChunkLimits, Picks, check_lengths, row_bytes, share, split};
+use super::chunks::{ChunkLimits, row_bytes, share, split};
 use super::request::Classification;
-use super::worker::{Job, Networks, Worker, needs};
+use super::worker::{Job, Networks, Worker};
 use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, MatrixShape, logit, sigmoid};
+use crate::backend::{Backend, MAX_PRUNED_TOKENS, MatrixShape};
 use crate::error::Result;
 use crate::models::{Model, Tokens};
 use crate::network::Encoder;
 use crate::parallel::{Caller, all, num_threads};
-use crate::pruning::Prune;
+use crate::pruning::{Plan, check_lengths, concrete_thresholds};
 
 /// A model's networks on a device, and those who run chunks there.
 pub struct Session<B: Backend> {
@@ -58,7 +58,7 @@ impl<B: Backend> Session<B> {
     ) -> Result<Self> {
         let num_layers = model.config().num_hidden_layers;
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
-        let mut logits = threshold_logits(model);
+        let mut logits = concrete_thresholds(model.p_logits().unwrap_or_default());
         logits.resize(thresholds.stride(), 0.0);
         backend.write_matrix(&mut thresholds, 0, &logits)?;
         let limits = ChunkLimits {
@@ -92,10 +92,9 @@ impl<B: Backend> Session<B> {
     /// Checks a request, and splits it into chunks, none of which has samples of two shares.
     fn chunks(&self, job: Job<'_>, lengths: &[usize], share: u64) -> Result<Vec<Range<usize>>> {
         let Job { model, prune, .. } = job;
-        check_rule(model, prune)?;
-        check_lengths(prune, lengths)?;
-        Picks::new(prune, lengths, model.config().num_hidden_layers)?;
-        split(lengths, share, model.config(), *prune != Prune::Dense, &self.networks.limits)
+        let plan = Plan::of(prune, &model.facts(), lengths)?;
+        check_lengths(prune, lengths, MAX_PRUNED_TOKENS)?;
+        split(lengths, share, model.config(), plan.has_maps(), &self.networks.limits)
     }
 }
 
@@ -154,22 +153,6 @@ async fn run_queue(
         }
         *result = Some(outcome);
     }
-}
-
-/// logit(p) of every layer; empty without learned thresholds.
-pub fn threshold_logits(model: &Model) -> Vec<f32> {
-    model.p_logits().unwrap_or(&[]).iter().map(|&p_logit| logit(sigmoid(p_logit))).collect()
-}
-
-/// [`Error::RuleNeeds`] when the model lacks what a rule looks at.
-fn check_rule(model: &Model, prune: &Prune) -> Result<()> {
-    if prune.needs_approx_net() && !model.has_approx_net() {
-        return Err(needs(prune, "an ApproxNet (folder approx/)"));
-    }
-    if *prune == Prune::Concrete && !model.has_thresholds() {
-        return Err(needs(prune, "learned thresholds (tensors encoder.layer.{i}.p_logit)"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::engine::request::Outputs;
 use crate::engine::worker::Capacity;
 use crate::models::{Bytes, Input, ModelFiles, Picture};
 use crate::platform::Pause;
+use crate::pruning::Prune;
 
 #[cfg(feature = "threads")]
 #[path = "parallel_tests.rs"]
@@ -74,8 +75,8 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
     let num_kept = |layer: usize| results.iter().map(|result| result.kept[layer].len()).sum::<usize>();
     assert!(num_kept(1) < tokens().iter().map(Tokens::len).sum(), "{prune} removes no rows before layer 1");
 
-    // The forward rule gathers nothing before layer 0, which has all tokens.
-    let gathers_first = !matches!(prune, Prune::Forward(_));
+    // What chooses layer by layer gathers nothing before layer 0, which has all tokens.
+    let gathers_first = !Plan::of(&prune, &model.facts(), &[1]).unwrap().is_layer_by_layer();
     let is_image = matches!(samples, Samples::Pictures(_));
     let workspace = &mut session.worker.scratch.as_mut().unwrap().main;
     for (place, matrix) in workspace.layer_buffers_mut().into_iter().enumerate() {
@@ -98,7 +99,7 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
     }
 }
 
-const RULES: [&str; 3] = ["topk:0.3", "topk:0.9,0.6,0.4,0.1", "forward:0.5"];
+const RULES: [&str; 4] = ["topk:0.3", "topk:0.9,0.6,0.4,0.1", "forward:0.5", "ltp:0.06"];
 
 #[test]
 fn rows_beyond_the_kept_ones_are_never_written_on_the_cpu() {

@@ -2,18 +2,18 @@
 
 use std::mem;
 
-use super::chunks::{ChunkLimits, Picks};
-use super::report::{ChunkWords, report, scored_layers};
+use super::chunks::ChunkLimits;
+use super::report::{ChunkWords, report};
 use super::request::{Classification, Outputs};
 use crate::backend::{
-    BackTracking, BackTrackingRule, Backend, ChunkLayout, MapKind, MatrixShape, Region, Stage, kept_level,
+    BackTracking, Backend, ChunkLayout, MapKind, MatrixShape, Region, SelectTokens, Selection, Stage, kept_level,
 };
 use crate::error::{Error, Result};
 use crate::models::{Model, Network, Tokens};
-use crate::network::{Encoder, HeadRows, MapTarget, Workspace};
+use crate::network::{Encoder, HeadRows, Hook, KeepMaps, NoMaps, Sets, Workspace};
 use crate::parallel::for_each;
 use crate::platform::Pause;
-use crate::pruning::Prune;
+use crate::pruning::{MapsOf, Plan, Prune, Search};
 use crate::tensor::row_stride;
 
 /// A model's networks on a device.
@@ -101,20 +101,20 @@ impl<B: Backend> Worker<B> {
         let Job { model, prune, .. } = job;
         let num_layers = model.config().num_hidden_layers;
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-        let picks = Picks::new(prune, &lengths, num_layers)?;
-        let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &picks.k);
-        let capacity = Capacity::new(&layout, *prune != Prune::Dense, &networks.limits);
+        let plan = Plan::of(prune, &model.facts(), &lengths)?;
+        let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k);
+        let capacity = Capacity::new(&layout, plan.has_maps(), &networks.limits);
         let mut scratch = self.scratch_for(networks, capacity)?;
         let outcome = async {
             self.backend.begin_chunk(&mut scratch.index, layout, &words)?;
-            self.record(&mut scratch, networks, job, &tokens, &layout, &picks.bounds).await
+            self.record(&mut scratch, networks, job, &tokens, &layout, &plan).await
         };
         let read = match outcome.await {
-            Ok(head) => self.read(&scratch, &layout, job, head).await,
+            Ok(()) => self.read(&scratch, &layout, job, &plan).await,
             Err(error) => Err(error),
         };
         self.scratch = Some(scratch);
-        Ok(report(model, tokens, prune, &layout, &read?))
+        Ok(report(model, tokens, prune, &plan, &layout, &read?))
     }
 
     /// The scratch memory, grown if the chunk needs more.
@@ -148,7 +148,7 @@ impl<B: Backend> Worker<B> {
         })
     }
 
-    /// The rule's passes, in the order of the paper.
+    /// The passes that the plan asks for, in the order of the paper.
     async fn record(
         &mut self,
         scratch: &mut Scratch<B>,
@@ -156,70 +156,59 @@ impl<B: Backend> Worker<B> {
         job: Job<'_>,
         tokens: &[Tokens],
         layout: &ChunkLayout,
-        bounds: &[usize],
-    ) -> Result<HeadRows> {
+        plan: &Plan,
+    ) -> Result<()> {
         let backend = &mut self.backend;
         let Networks { main, approx, thresholds, .. } = networks;
         let Job { model, prune, pause, .. } = job;
         let Scratch { index, embedding_rows, main: workspace, approx: approx_workspace, maps, token_scores, .. } =
             scratch;
-        let constants = &model.config().prune;
+        let bounds = plan.bounds.as_slice();
         backend.write_matrix(&mut workspace.embeddings, 0, embed::<B>(model.main(), tokens, embedding_rows)?)?;
         workspace.write_patches(backend, tokens)?;
-        let top_k = BackTrackingRule::TopK { impact_weight: constants.topk_impact_weight };
-        let rule = match prune {
-            Prune::Dense => {
-                main.forward_dense(backend, workspace, index, layout, None, pause).await?;
-                main.head(backend, workspace, index, layout, HeadRows::FirstOfAll)?;
-                return Ok(HeadRows::FirstOfAll);
+        match &plan.search {
+            Search::Nothing => {
+                main.forward(backend, workspace, index, layout, Sets::All, &mut NoMaps, pause).await?;
+                return main.head(backend, workspace, index, layout, HeadRows::FirstOfAll);
             }
-            Prune::Forward(_) => {
-                write_forward_ends(backend, index, layout, tokens)?;
-                main.forward_choosing(backend, workspace, index, bounds, maps, token_scores, pause).await?;
-                main.head(backend, workspace, index, layout, HeadRows::Kept)?;
-                return Ok(HeadRows::Kept);
+            Search::LayerByLayer { selections } => {
+                write_ends(backend, index, layout, tokens, plan.num_anchors)?;
+                backend.pack_rows(kept_level(0)..kept_level(1), index)?;
+                let mut hook = Choosing { selections, num_anchors: plan.num_anchors, maps, token_scores };
+                let sets = Sets::Chosen { bounds };
+                main.forward(backend, workspace, index, layout, sets, &mut hook, pause).await?;
             }
-            Prune::Oracle(_) => {
-                let target = MapTarget { kind: MapKind::MeanProbs, maps };
-                main.forward_dense(backend, workspace, index, layout, Some(target), pause).await?;
-                top_k
+            Search::BackTracking { maps_of, kind, rule } => {
+                let mut keep = KeepMaps { kind: *kind, maps };
+                match (maps_of, approx, model.approx(), approx_workspace) {
+                    (MapsOf::Model, ..) => {
+                        main.forward(backend, workspace, index, layout, Sets::All, &mut keep, pause).await?;
+                    }
+                    (MapsOf::ApproxNet, Some(approx), Some(network), Some(approx_workspace)) => {
+                        let rows = embed::<B>(network, tokens, embedding_rows)?;
+                        backend.write_matrix(&mut approx_workspace.embeddings, 0, rows)?;
+                        // Both networks see the same patches.
+                        mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
+                        let outcome =
+                            approx.forward(backend, approx_workspace, index, layout, Sets::All, &mut keep, pause).await;
+                        mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
+                        outcome?;
+                    }
+                    // The plan has asked the same model.
+                    (MapsOf::ApproxNet, ..) => {
+                        let needs = "an ApproxNet, and this model has none".to_owned();
+                        return Err(Error::RuleNeeds { rule: prune.to_string(), needs });
+                    }
+                }
+                backend.begin_stage(Stage::BackTracking);
+                let call = BackTracking { rule: *rule, maps, thresholds, num_anchors: plan.num_anchors };
+                backend.back_tracking(call, index, token_scores)?;
+                backend.pack_rows(kept_level(0)..kept_level(layout.num_layers) + 1, index)?;
+                let sets = Sets::Known { bounds };
+                main.forward(backend, workspace, index, layout, sets, &mut NoMaps, pause).await?;
             }
-            Prune::TopK(_) | Prune::Concrete => {
-                let (Some(approx), Some(network), Some(approx_workspace)) = (approx, model.approx(), approx_workspace)
-                else {
-                    return Err(needs(prune, "an ApproxNet"));
-                };
-                backend.write_matrix(
-                    &mut approx_workspace.embeddings,
-                    0,
-                    embed::<B>(network, tokens, embedding_rows)?,
-                )?;
-                let (kind, rule) = match prune {
-                    Prune::Concrete => (
-                        MapKind::MeanPhi,
-                        BackTrackingRule::Concrete {
-                            impact_weight: constants.concrete_impact_weight,
-                            temperature: constants.concrete_temperature,
-                            hard_threshold: constants.concrete_hard_threshold,
-                        },
-                    ),
-                    _ => (MapKind::MeanProbs, top_k),
-                };
-                let target = MapTarget { kind, maps };
-                // Both networks see the same patches.
-                mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
-                let outcome = approx.forward_dense(backend, approx_workspace, index, layout, Some(target), pause).await;
-                mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
-                outcome?;
-                rule
-            }
-        };
-        backend.begin_stage(Stage::BackTracking);
-        backend.back_tracking(BackTracking { rule, maps, thresholds }, index, token_scores)?;
-        backend.pack_rows(kept_level(0)..kept_level(layout.num_layers) + 1, index)?;
-        main.forward_kept(backend, workspace, index, bounds, pause).await?;
-        main.head(backend, workspace, index, layout, HeadRows::Kept)?;
-        Ok(HeadRows::Kept)
+        }
+        main.head(backend, workspace, index, layout, HeadRows::Kept)
     }
 
     /// Logits, kept tokens and what else was asked for, with one mapping.
@@ -228,11 +217,11 @@ impl<B: Backend> Worker<B> {
         scratch: &Scratch<B>,
         layout: &ChunkLayout,
         job: Job<'_>,
-        head: HeadRows,
+        plan: &Plan,
     ) -> Result<ChunkWords> {
         let Job { prune, outputs, .. } = job;
         self.backend.begin_stage(Stage::Host);
-        let pruned = head == HeadRows::Kept;
+        let pruned = plan.has_maps();
         let mut regions = vec![Region::Matrix(&scratch.main.logits, layout.num_samples)];
         if pruned {
             regions.push(Region::Index(&scratch.index, layout.counts(0)..layout.num_words()));
@@ -258,7 +247,7 @@ impl<B: Backend> Worker<B> {
             values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
         };
         let num_labels = scratch.main.logits.width();
-        let num_scored = scored_layers(prune, layout.num_layers);
+        let num_scored = plan.num_scored_layers();
         let scores = read.token_scores.as_deref().unwrap_or_default();
         if !are_finite(&read.logits, read.logits_stride, num_labels, layout.num_samples)
             || !are_finite(scores, read.scores_stride, layout.num_tokens, num_scored)
@@ -291,22 +280,43 @@ fn embed<'a, B: Backend>(network: &Network, inputs: &[Tokens], memory: &'a mut [
     Ok(rows)
 }
 
-/// The forward rule starts with all tokens in K_0 and ends with `[CLS]` in K_L.
-fn write_forward_ends<B: Backend>(
+/// Each layer's own attention chooses who goes on.
+struct Choosing<'a, B: Backend> {
+    selections: &'a [Selection],
+    num_anchors: usize,
+    maps: &'a mut B::Matrix,
+    token_scores: &'a mut B::Matrix,
+}
+
+impl<B: Backend> Hook<B> for Choosing<'_, B> {
+    fn maps(&mut self) -> Option<(MapKind, &mut B::Matrix)> {
+        Some((MapKind::MeanProbs, &mut *self.maps))
+    }
+
+    fn choose(&mut self, backend: &mut B, layer: usize, index: &mut B::Index) -> Result<()> {
+        // After the last layer only the anchors count, whatever their attention.
+        if let Some(&selection) = self.selections.get(layer) {
+            let call = SelectTokens { maps: self.maps, layer, selection, num_anchors: self.num_anchors };
+            backend.select_tokens(call, index, self.token_scores)?;
+        }
+        backend.pack_rows(kept_level(layer + 1)..kept_level(layer + 2), index)
+    }
+}
+
+/// All tokens are in K_0, and the anchors in K_L.
+fn write_ends<B: Backend>(
     backend: &mut B,
     index: &mut B::Index,
     layout: &ChunkLayout,
     tokens: &[Tokens],
+    num_anchors: usize,
 ) -> Result<()> {
-    let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-    let counts: Vec<u32> = lengths.iter().map(|&length| length as u32).collect();
-    backend.write_index(index, layout.counts(0), &counts)?;
-    let positions: Vec<u32> = lengths.iter().flat_map(|&length| 0..length as u32).collect();
-    backend.write_index(index, layout.kept(0), &positions)?;
-    backend.write_index(index, layout.counts(layout.num_layers), &vec![1; lengths.len()])?;
-    backend.write_index(index, layout.kept(layout.num_layers), &vec![0; positions.len()])
-}
-
-pub fn needs(prune: &Prune, what: &str) -> Error {
-    Error::RuleNeeds { rule: prune.to_string(), needs: format!("{what}, and this model has none") }
+    for (layer, most) in [(0, usize::MAX), (layout.num_layers, num_anchors)] {
+        let counts: Vec<u32> = tokens.iter().map(|tokens| tokens.len().min(most) as u32).collect();
+        backend.write_index(index, layout.counts(layer), &counts)?;
+        // What stands behind a sample's count is not looked at.
+        let positions: Vec<u32> = tokens.iter().flat_map(|tokens| 0..tokens.len() as u32).collect();
+        backend.write_index(index, layout.kept(layer), &positions)?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, json_object, shortened};
 use crate::error::{Error, Result};
-use crate::pruning::{EncoderSize, Prune};
+use crate::pruning::{EncoderSize, Prune, PruneConfig};
 use crate::tensor::Heads;
 
 /// The model families that this crate computes.
@@ -74,21 +74,6 @@ pub enum Task {
     Classification,
     /// One number.
     Regression,
-}
-
-/// The constants of the pruning rules, from the key `sttabt`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PruneConfig {
-    /// τ of Rule 2.
-    pub concrete_temperature: f32,
-    /// Rule 2 keeps the tokens whose soft mask is at least this.
-    pub concrete_hard_threshold: f32,
-    /// q of Rule 1: how much the score of the layer above counts.
-    pub topk_impact_weight: f32,
-    /// q of Rule 2.
-    pub concrete_impact_weight: f32,
-    /// The rule for callers who name none.
-    pub default_prune: Option<Prune>,
 }
 
 /// A network's `config.json`.

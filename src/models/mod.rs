@@ -15,9 +15,9 @@ mod weights;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::pruning::Prune;
+use crate::pruning::{Facts, Need, Prune};
 
-pub use config::{Architecture, Config, ImageConfig, InputConfig, PruneConfig, Task, TextConfig};
+pub use config::{Architecture, Config, ImageConfig, InputConfig, Task, TextConfig};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::Network;
@@ -172,6 +172,23 @@ impl Model {
     /// The learned thresholds, one `p_logit` per layer.
     pub fn p_logits(&self) -> Option<&[f32]> {
         self.0.p_logits.as_deref()
+    }
+
+    /// What pruning rules ask of it.
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        Facts {
+            main: self.config().encoder_size(),
+            approx: self.approx_config().map(Config::encoder_size),
+            constants: &self.config().prune,
+            p_logits: self.p_logits(),
+            ltp_thresholds: None,
+            num_anchors: 1,
+        }
+    }
+
+    /// What a rule needs and the model does not have.
+    pub fn lacks(&self, prune: &Prune) -> Option<Need> {
+        self.facts().lacks(prune)
     }
 
     /// The rule for callers who name none: `sttabt.default_prune`, else `topk:0.5` with ApproxNet, else `dense`.

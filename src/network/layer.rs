@@ -1,9 +1,8 @@
 //! The steps of one layer of an encoder.
 
 use super::memory::Workspace;
-use super::pass::MapTarget;
 use super::upload::{Encoder, Layer, NormOrder};
-use crate::backend::{Activation, Attention, AttentionMap, Backend, Linear, MatrixShape, Rows};
+use crate::backend::{Activation, Attention, AttentionMap, Backend, Linear, MapKind, MatrixShape, Rows};
 use crate::error::Result;
 
 impl<B: Backend> Encoder<B> {
@@ -26,42 +25,21 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    /// A layer whose K_l and K_{l+1} are known before it starts.
-    pub(super) fn kept_layer(
-        &self,
-        backend: &mut B,
-        workspace: &mut Workspace<B>,
-        weights: &Layer<B>,
-        index: &B::Index,
-        keys: Rows,
-        queries: Rows,
-    ) -> Result<()> {
-        let s = self.heads.stride();
-        let Workspace { hidden_states, residual, qkv, query, projected, attention_output, .. } = workspace;
-        let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
-        project(backend, input, weights, s..3 * s, index, keys, qkv)?;
-        backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
-        let input = self.attention_input(backend, weights, residual, index, queries, attention_output)?;
-        project(backend, input, weights, 0..s, index, queries, query)?;
-        self.attend(backend, workspace, index, keys, queries, Source::Gathered)?;
-        self.finish_layer(backend, workspace, weights, index, queries, Source::Gathered)
-    }
-
     /// The head-averaged map of a layer whose Q and K are in `qkv`, and with V there what attention gives, in `context`.
     #[expect(clippy::too_many_arguments, reason = "the map's place, its rows and what else is wanted")]
     pub(super) fn attention_map(
         &self,
         backend: &mut B,
         workspace: &mut Workspace<B>,
-        target: &mut MapTarget<'_, B>,
+        (kind, maps): (MapKind, &mut B::Matrix),
         layer: usize,
         index: &B::Index,
         rows: Rows,
         with_context: bool,
     ) -> Result<()> {
         let Workspace { qkv, stats, context, .. } = workspace;
-        let call = AttentionMap { qkv, heads: self.heads, kind: target.kind, rows, layer };
-        backend.attention_maps(call, index, stats, target.maps, with_context.then_some(context))
+        let call = AttentionMap { qkv, heads: self.heads, kind, rows, layer };
+        backend.attention_maps(call, index, stats, maps, with_context.then_some(context))
     }
 
     /// Attention of the rows of `queries` over those of `keys`; ends in `context`.

@@ -6,5 +6,5 @@ mod pass;
 mod upload;
 
 pub(crate) use memory::Workspace;
-pub(crate) use pass::{HeadRows, MapTarget};
+pub(crate) use pass::{HeadRows, Hook, KeepMaps, NoMaps, Sets};
 pub(crate) use upload::Encoder;

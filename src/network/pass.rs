@@ -16,113 +16,121 @@ pub(crate) enum HeadRows {
     Kept,
 }
 
-/// What a pass does with attention maps.
-pub(crate) struct MapTarget<'a, B: Backend> {
+/// Which rows the layers of a pass compute. Bounds are upper bounds of Σ |K_l| over the samples, l = 0 … L.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sets<'a> {
+    /// All tokens in every layer.
+    All,
+    /// Layer l computes keys and values for K_l and everything else for K_{l+1}, all of which are packed (paper, section 3).
+    Known { bounds: &'a [usize] },
+    /// The same, but K_{l+1} is chosen from the attention of layer l, whose queries are computed for all of K_l; K_0 is packed.
+    Chosen { bounds: &'a [usize] },
+}
+
+/// What happens to a layer's attention map before the layer goes on.
+pub(crate) trait Hook<B: Backend> {
+    /// The place of the maps, `[1, L · num_map_values]`, and what they hold; `None` if nobody looks at them.
+    fn maps(&mut self) -> Option<(MapKind, &mut B::Matrix)>;
+
+    /// Packs K_{layer+1} where it was not known before; the map of `layer` is there, unless it is the last.
+    fn choose(&mut self, backend: &mut B, layer: usize, index: &mut B::Index) -> Result<()>;
+}
+
+/// Nobody looks at the maps.
+pub(crate) struct NoMaps;
+
+impl<B: Backend> Hook<B> for NoMaps {
+    fn maps(&mut self) -> Option<(MapKind, &mut B::Matrix)> {
+        None
+    }
+
+    fn choose(&mut self, _: &mut B, _: usize, _: &mut B::Index) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Maps are kept for a rule that looks at them after the pass.
+pub(crate) struct KeepMaps<'a, B: Backend> {
     pub kind: MapKind,
-    /// `[1, L · num_map_values]`
     pub maps: &'a mut B::Matrix,
 }
 
+impl<B: Backend> Hook<B> for KeepMaps<'_, B> {
+    fn maps(&mut self) -> Option<(MapKind, &mut B::Matrix)> {
+        Some((self.kind, &mut *self.maps))
+    }
+
+    fn choose(&mut self, _: &mut B, _: usize, _: &mut B::Index) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl<B: Backend> Encoder<B> {
-    /// A pass over all tokens: hidden states of every layer, or only the attention maps.
-    ///
-    /// With `maps`, the pass ends at the last layer's map, and there are no hidden states after it.
-    pub async fn forward_dense(
-        &self,
-        backend: &mut B,
-        workspace: &mut Workspace<B>,
-        index: &B::Index,
-        layout: &ChunkLayout,
-        mut maps: Option<MapTarget<'_, B>>,
-        pause: &Pause,
-    ) -> Result<()> {
-        let all = Rows { level: ALL, bound: layout.num_tokens };
-        let is_approx = maps.is_some();
-        let stage = |stage: Stage| if is_approx { Stage::ApproxNet } else { stage };
-        backend.begin_stage(stage(Stage::Embeddings));
-        self.embed(backend, workspace, index, all, Source::All)?;
-        for (layer, weights) in self.layers.iter().enumerate() {
-            backend.begin_stage(stage(Stage::Layer(layer)));
-            let s = self.heads.stride();
-            let is_last_map = maps.is_some() && layer + 1 == self.layers.len();
-            let features = if is_last_map { 0..2 * s } else { 0..3 * s };
-            let Workspace { hidden_states, projected, qkv, .. } = workspace;
-            let input = self.attention_input(backend, weights, hidden_states, index, all, projected)?;
-            project(backend, input, weights, features, index, all, qkv)?;
-            match &mut maps {
-                Some(target) => self.attention_map(backend, workspace, target, layer, index, all, !is_last_map)?,
-                None => self.attend(backend, workspace, index, all, all, Source::All)?,
-            }
-            if is_last_map {
-                break;
-            }
-            self.finish_layer(backend, workspace, weights, index, all, Source::All)?;
-            pause().await;
-        }
-        Ok(())
-    }
-
-    /// A pass over the kept tokens: layer l computes keys and values for K_l and everything else for K_{l+1} (paper, section 3).
-    ///
-    /// `bounds[l]` is an upper bound of Σ |K_l| over the samples.
-    pub async fn forward_kept(
-        &self,
-        backend: &mut B,
-        workspace: &mut Workspace<B>,
-        index: &B::Index,
-        bounds: &[usize],
-        pause: &Pause,
-    ) -> Result<()> {
-        let rows = |layer: usize| Rows { level: kept_level(layer), bound: bounds[layer] };
-        backend.begin_stage(Stage::Embeddings);
-        self.embed(backend, workspace, index, rows(0), Source::Gathered)?;
-        for (layer, weights) in self.layers.iter().enumerate() {
-            backend.begin_stage(Stage::Layer(layer));
-            self.kept_layer(backend, workspace, weights, index, rows(layer), rows(layer + 1))?;
-            pause().await;
-        }
-        Ok(())
-    }
-
-    /// The forward rule: layer l scores all of K_l, and its own attention decides K_{l+1}.
-    #[expect(clippy::too_many_arguments, reason = "the pass and the tokens it chooses are one loop")]
-    pub async fn forward_choosing(
+    /// A pass through all layers. Over all tokens with maps it ends at the last layer's map, and there are no hidden states after it.
+    #[expect(clippy::too_many_arguments, reason = "a pass is what, where and how")]
+    pub async fn forward(
         &self,
         backend: &mut B,
         workspace: &mut Workspace<B>,
         index: &mut B::Index,
-        bounds: &[usize],
-        maps: &mut B::Matrix,
-        token_scores: &mut B::Matrix,
+        layout: &ChunkLayout,
+        sets: Sets<'_>,
+        hook: &mut impl Hook<B>,
         pause: &Pause,
     ) -> Result<()> {
-        let rows = |layer: usize| Rows { level: kept_level(layer), bound: bounds[layer] };
-        let num_layers = self.layers.len();
-        let mut target = MapTarget { kind: MapKind::MeanProbs, maps };
-        backend.begin_stage(Stage::Embeddings);
-        backend.pack_rows(kept_level(0)..kept_level(1), index)?;
-        self.embed(backend, workspace, index, rows(0), Source::All)?;
+        let rows = |layer: usize| match sets {
+            Sets::All => Rows { level: ALL, bound: layout.num_tokens },
+            Sets::Known { bounds } | Sets::Chosen { bounds } => Rows { level: kept_level(layer), bound: bounds[layer] },
+        };
+        let (is_all, is_chosen) = (matches!(sets, Sets::All), matches!(sets, Sets::Chosen { .. }));
+        let is_for_maps = is_all && hook.maps().is_some();
+        let stage = |stage: Stage| if is_for_maps { Stage::ApproxNet } else { stage };
+        let s = self.heads.stride();
+        backend.begin_stage(stage(Stage::Embeddings));
+        let source = if matches!(sets, Sets::Known { .. }) { Source::Gathered } else { Source::All };
+        self.embed(backend, workspace, index, rows(0), source)?;
         for (layer, weights) in self.layers.iter().enumerate() {
+            backend.begin_stage(stage(Stage::Layer(layer)));
             let (keys, queries) = (rows(layer), rows(layer + 1));
-            backend.begin_stage(Stage::Layer(layer));
-            if layer + 1 < num_layers {
-                let s = self.heads.stride();
-                let Workspace { hidden_states, projected, qkv, .. } = workspace;
-                let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
-                project(backend, input, weights, 0..3 * s, index, keys, qkv)?;
-                self.attention_map(backend, workspace, &mut target, layer, index, keys, false)?;
-                backend.forward_top_k(target.maps, layer, index, token_scores)?;
-                backend.pack_rows(kept_level(layer + 1)..kept_level(layer + 2), index)?;
-                let Workspace { hidden_states, residual, qkv, query, .. } = workspace;
-                backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
-                backend.gather_rows(qkv, 0..s, index, queries, query)?;
-                self.attend(backend, workspace, index, keys, queries, Source::Gathered)?;
-                self.finish_layer(backend, workspace, weights, index, queries, Source::Gathered)?;
-            } else {
-                // After the last layer only `[CLS]` counts, whatever its attention.
-                backend.pack_rows(kept_level(num_layers)..kept_level(num_layers + 1), index)?;
-                self.kept_layer(backend, workspace, weights, index, keys, queries)?;
+            let is_last = layer + 1 == self.layers.len();
+            // Who goes on is known, so that only they need queries. After the last layer that is always so.
+            let is_known = !is_all && (!is_chosen || is_last);
+            let ends_here = is_for_maps && is_last;
+            let features = match (is_known, ends_here) {
+                (true, _) => s..3 * s,
+                (false, true) => 0..2 * s,
+                (false, false) => 0..3 * s,
+            };
+            let Workspace { hidden_states, projected, qkv, .. } = workspace;
+            let input = self.attention_input(backend, weights, hidden_states, index, keys, projected)?;
+            project(backend, input, weights, features, index, keys, qkv)?;
+            let mut has_context = false;
+            if let (false, Some((kind, maps))) = (is_known, hook.maps()) {
+                // Where all rows go on, attention comes from the same scores as the map.
+                has_context = is_all && !is_last;
+                self.attention_map(backend, workspace, (kind, maps), layer, index, keys, has_context)?;
             }
+            if ends_here {
+                break;
+            }
+            if is_chosen {
+                hook.choose(backend, layer, index)?;
+            }
+            let source = if is_all { Source::All } else { Source::Gathered };
+            if source == Source::Gathered {
+                let Workspace { hidden_states, residual, qkv, query, attention_output, .. } = workspace;
+                backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, queries, residual)?;
+                if is_known {
+                    let input = self.attention_input(backend, weights, residual, index, queries, attention_output)?;
+                    project(backend, input, weights, 0..s, index, queries, query)?;
+                } else {
+                    backend.gather_rows(qkv, 0..s, index, queries, query)?;
+                }
+            }
+            if !has_context {
+                self.attend(backend, workspace, index, keys, queries, source)?;
+            }
+            self.finish_layer(backend, workspace, weights, index, queries, source)?;
             pause().await;
         }
         Ok(())

@@ -18,7 +18,7 @@
 
 use std::ops::AddAssign;
 
-use crate::backend::MapKind;
+use super::plan::MapKind;
 
 /// FLOPs of one or more inputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::Prune;
-use super::rule::EXPECTED;
+use super::rule::expected;
 use crate::error::{Error, Result};
 
 /// What a caller asks for: a rule, or `auto`, `auto:RULE`.
@@ -26,7 +26,7 @@ impl FromStr for PruneMode {
         };
         mode.map_err(|error| match error {
             // What is wrong with a known rule has nothing to do with `auto`.
-            Error::Rule { reason, .. } if reason == EXPECTED => {
+            Error::Rule { reason, .. } if reason == expected() => {
                 Error::Rule { rule: text.to_owned(), reason: format!("{reason}; or auto, auto:RULE") }
             }
             other => other,

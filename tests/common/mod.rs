@@ -64,7 +64,7 @@ pub fn deit_tiny() -> Model {
 }
 
 /// A rule of each kind.
-pub const EACH_RULE: [&str; 5] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6"];
+pub const EACH_RULE: [&str; 6] = ["dense", "topk:0.5", "concrete", "oracle:0.4", "forward:0.6", "ltp:0.03"];
 
 /// The inputs under all of [`EACH_RULE`], one rule after another.
 pub fn under_each_rule(model: &Model, inputs: &[Input<'_>], kind: BackendKind) -> Vec<Classification> {
@@ -150,7 +150,7 @@ pub fn prune(run: &Value) -> Prune {
         "forward_topk" => "forward",
         mode => mode,
     };
-    let ratios: Vec<String> = match run["ratios"].as_array() {
+    let ratios: Vec<String> = match run["ratios"].as_array().or(run["thetas"].as_array()) {
         Some(ratios) => ratios.iter().map(Value::to_string).collect(),
         None => return rule.parse().expect("rule"),
     };

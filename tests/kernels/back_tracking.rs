@@ -55,6 +55,7 @@ struct BackTrackingCase {
     /// Rule 2: logit(p) of every layer.
     thresholds: Vec<f32>,
     maps: Maps,
+    num_anchors: usize,
 }
 
 impl BackTrackingCase {
@@ -78,13 +79,14 @@ impl BackTrackingCase {
                 match self.rule {
                     BackTrackingRule::TopK { impact_weight } => {
                         let k: Vec<usize> = chunk.k.iter().map(|k| k[sample]).collect();
-                        top_k(&maps, self.lengths[sample], &k, impact_weight.into())
+                        top_k(&maps, self.lengths[sample], &k, impact_weight.into(), self.num_anchors)
                     }
                     BackTrackingRule::Concrete { impact_weight, temperature, hard_threshold } => concrete(
                         &maps,
                         self.lengths[sample],
                         &self.thresholds,
                         [impact_weight.into(), temperature.into(), hard_threshold.into()],
+                        self.num_anchors,
                     ),
                 }
             })
@@ -116,7 +118,8 @@ impl Case for BackTrackingCase {
         let mut thresholds = backend.create_matrix("thresholds", 1, num_layers)?;
         backend.write_matrix(&mut thresholds, 0, &self.thresholds)?;
         let mut scores = poisoned(backend, num_layers + SPARE, chunk.layout.num_tokens + SPARE)?;
-        let call = BackTracking { rule: self.rule, maps: &maps, thresholds: &thresholds };
+        let call =
+            BackTracking { rule: self.rule, maps: &maps, thresholds: &thresholds, num_anchors: self.num_anchors };
         backend.back_tracking(call, &mut index, &mut scores)?;
         read_both(backend, &scores, &index, words.len()).await
     }
@@ -129,6 +132,8 @@ impl Case for BackTrackingCase {
             chunk.kept[layer] = samples.iter().map(|layers| layers[layer].kept.clone()).collect();
             scores.push(Some(samples.iter().map(|layers| layers[layer].scores.clone()).collect()));
         }
+        let last = self.lengths.iter().map(|&length| (0..self.num_anchors.min(length)).collect());
+        chunk.kept[self.num_layers()] = last.collect();
         let mut words = chunk.words();
         (0..=self.num_layers()).for_each(|layer| chunk.forget_level(layer, &mut words));
         Ok((expected_scores(&chunk, &scores), words))
@@ -162,6 +167,7 @@ fn back_tracking_top_k_cases() -> Vec<BackTrackingCase> {
             ratios: ratios.to_vec(),
             thresholds: Vec::new(),
             maps,
+            num_anchors: 1,
         });
     };
     for lengths in BATCHES {
@@ -174,7 +180,7 @@ fn back_tracking_top_k_cases() -> Vec<BackTrackingCase> {
         push(&[3, 65, 7], &[0.2, 0.9, 0.1, 0.5], 0.5, maps);
         push(&[6, 31, 2, 9], &[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2, 0.1], 0.1, maps);
     }
-    cases
+    two_anchors(cases)
 }
 
 device_test!(back_tracking_concrete, check(&back_tracking_concrete_cases()));
@@ -188,6 +194,7 @@ fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
             ratios: Vec::new(),
             thresholds: thresholds.to_vec(),
             maps,
+            num_anchors: 1,
         });
     };
     for lengths in BATCHES {
@@ -206,5 +213,13 @@ fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
             maps,
         );
     }
+    two_anchors(cases)
+}
+
+/// The cases, and some of them again with a second token that always stays.
+fn two_anchors(mut cases: Vec<BackTrackingCase>) -> Vec<BackTrackingCase> {
+    let some = cases.iter().filter(|case| case.lengths.len() > 1).cloned();
+    let more: Vec<_> = some.map(|case| BackTrackingCase { num_anchors: 2, ..case }).collect();
+    cases.extend(more);
     cases
 }

@@ -3,7 +3,7 @@
 use sttabt::backend::cpu::CpuBackend;
 use sttabt::backend::{
     ALL, Activation, Attention, AttentionMap, BackTracking, BackTrackingRule, Backend, Linear, MapKind, Region, Rows,
-    kept_level,
+    SelectTokens, Selection, kept_level,
 };
 use sttabt::tensor::{DType, HeadSide, Heads, PackedLayerNorm, PackedLinear, Tensor};
 use sttabt::{Error, Result};
@@ -100,13 +100,14 @@ impl<'a, B: Backend> Fixture<'a, B> {
         let (maps, thresholds) = (self.matrix(1, map_values)?, self.matrix(1, thresholds)?);
         let mut scores = self.matrix(scores.0, scores.1)?;
         let rule = BackTrackingRule::TopK { impact_weight: 0.1 };
-        let call = BackTracking { rule, maps: &maps, thresholds: &thresholds };
+        let call = BackTracking { rule, maps: &maps, thresholds: &thresholds, num_anchors: 1 };
         self.backend.back_tracking(call, &mut self.index, &mut scores)
     }
 
-    fn forward_top_k(mut self, map_values: usize, layer: usize, scores: (usize, usize)) -> Result<()> {
+    fn select_tokens(mut self, map_values: usize, layer: usize, scores: (usize, usize)) -> Result<()> {
         let (maps, mut scores) = (self.matrix(1, map_values)?, self.matrix(scores.0, scores.1)?);
-        self.backend.forward_top_k(&maps, layer, &mut self.index, &mut scores)
+        let call = SelectTokens { maps: &maps, layer, selection: Selection::Largest, num_anchors: 1 };
+        self.backend.select_tokens(call, &mut self.index, &mut scores)
     }
 
     fn pack_rows(mut self, levels: std::ops::Range<usize>) -> Result<()> {
@@ -166,11 +167,11 @@ async fn outcomes<B: Backend>(backend: &mut B) -> Vec<(Result<()>, &'static str)
     call!(10, back_tracking(200, 2, (1, 10)), "back_tracking: `token_scores` is 1, expected 2");
     call!(10, back_tracking(200, 2, (2, 9)), "back_tracking: `token_scores` is 9, expected 10");
     call!(1281, back_tracking(8, 2, (2, 1281)), "back_tracking: `tokens` is 1281, expected 1280");
-    call!(10, forward_top_k(96, 0, (2, 10)), "forward_top_k: `maps` is 96, expected 100");
-    call!(10, forward_top_k(300, 2, (3, 10)), "forward_top_k: `layer` is 2, expected less than 2");
-    call!(10, forward_top_k(200, 1, (1, 10)), "forward_top_k: `token_scores` is 1, expected 2");
-    call!(10, forward_top_k(200, 1, (2, 9)), "forward_top_k: `token_scores` is 9, expected 10");
-    call!(1281, forward_top_k(8, 0, (2, 1281)), "forward_top_k: `tokens` is 1281, expected 1280");
+    call!(10, select_tokens(96, 0, (2, 10)), "select_tokens: `maps` is 96, expected 100");
+    call!(10, select_tokens(300, 2, (3, 10)), "select_tokens: `layer` is 2, expected less than 2");
+    call!(10, select_tokens(200, 1, (1, 10)), "select_tokens: `token_scores` is 1, expected 2");
+    call!(10, select_tokens(200, 1, (2, 9)), "select_tokens: `token_scores` is 9, expected 10");
+    call!(1281, select_tokens(8, 0, (2, 1281)), "select_tokens: `tokens` is 1281, expected 1280");
     call!(10, pack_rows(ALL..kept_level(1)), "pack_rows: `levels` is 0..2, expected 4");
     call!(10, pack_rows(kept_level(1)..kept_level(4)), "pack_rows: `levels` is 2..5, expected 4");
     for (num_rows, past_the_end, message) in

@@ -1,26 +1,28 @@
-//! forward_top_k and pack_rows.
+//! select_tokens and pack_rows.
 
 use sttabt::Result;
-use sttabt::backend::{Backend, ChunkLayout, Region, kept_level};
+use sttabt::backend::{Backend, ChunkLayout, Region, SelectTokens, Selection, kept_level};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::back_tracking::{BATCHES, SPARE, expected_scores, k, part_of_sets};
 use crate::data::{Chunk, Level, Random};
 use crate::harness::{Case, Expected, Output, check, index, poisoned, read_both};
-use crate::recursions::{Maps, forward, map};
+use crate::recursions::{Maps, map, select};
 
 #[derive(Debug, Clone)]
-struct ForwardCase {
+struct SelectCase {
     lengths: Vec<usize>,
+    selection: Selection,
     ratio: f64,
     layer: usize,
     maps: Maps,
+    num_anchors: usize,
 }
 
 const NUM_LAYERS: usize = 3;
 
-impl ForwardCase {
+impl SelectCase {
     fn chunk(&self) -> Chunk {
         Chunk::with_k(&self.lengths, NUM_LAYERS, &k(&self.lengths, &[self.ratio; NUM_LAYERS]))
     }
@@ -35,9 +37,9 @@ impl ForwardCase {
     }
 }
 
-impl Case for ForwardCase {
+impl Case for SelectCase {
     fn kernel(&self) -> &'static str {
-        "forward_top_k"
+        "select_tokens"
     }
 
     async fn run<B: Backend>(&self, backend: &mut B) -> Result<Output> {
@@ -51,7 +53,9 @@ impl Case for ForwardCase {
         values.extend((0..self.lengths.len()).flat_map(|sample| self.map(&chunk, sample)));
         backend.write_matrix(&mut maps, 0, &values)?;
         let mut scores = poisoned(backend, NUM_LAYERS + SPARE, chunk.layout.num_tokens + SPARE)?;
-        backend.forward_top_k(&maps, self.layer, &mut index, &mut scores)?;
+        let call =
+            SelectTokens { maps: &maps, layer: self.layer, selection: self.selection, num_anchors: self.num_anchors };
+        backend.select_tokens(call, &mut index, &mut scores)?;
         read_both(backend, &scores, &index, words.len()).await
     }
 
@@ -60,11 +64,13 @@ impl Case for ForwardCase {
         let mut samples = Vec::new();
         for sample in 0..self.lengths.len() {
             let positions = &chunk.kept[self.layer][sample];
-            samples.push(forward(
+            samples.push(select(
+                self.selection,
                 &self.map(&chunk, sample),
                 self.lengths[sample],
                 positions,
                 chunk.k[self.layer][sample],
+                self.num_anchors,
             )?);
         }
         chunk.kept[self.layer + 1] = samples.iter().map(|layer| layer.kept.clone()).collect();
@@ -90,21 +96,35 @@ impl Case for ForwardCase {
     }
 }
 
-device_test!(forward_top_k, check(&forward_top_k_cases()));
+device_test!(select_tokens, check(&select_tokens_cases()));
 
-fn forward_top_k_cases() -> Vec<ForwardCase> {
+fn select_tokens_cases() -> Vec<SelectCase> {
     let mut cases = Vec::new();
+    let mut push = |lengths: &[usize], selection, ratio, layer, maps| {
+        for num_anchors in [1, 2] {
+            cases.push(SelectCase { lengths: lengths.to_vec(), selection, ratio, layer, maps, num_anchors });
+        }
+    };
     for lengths in BATCHES {
         for (maps, layer) in [(Maps::Random, 0), (Maps::Random, 1), (Maps::Ties, 1)] {
-            cases.push(ForwardCase { lengths: lengths.to_vec(), ratio: 0.4, layer, maps });
+            push(lengths, Selection::Largest, 0.4, layer, maps);
+            // What a token receives on average is 1 in T.
+            let longest = lengths.iter().copied().max().unwrap_or(1);
+            push(lengths, Selection::Above(0.7 / longest as f32), 0.0, layer, maps);
         }
     }
     // The largest sums there are.
-    cases.push(ForwardCase { lengths: vec![1280], ratio: 0.4, layer: 0, maps: Maps::Equal });
+    push(&[1280], Selection::Largest, 0.4, 0, Maps::Equal);
+    push(&[1280], Selection::Above(1.0), 0.0, 0, Maps::Equal);
     for maps in [Maps::Random, Maps::Ties, Maps::Equal, Maps::OneUlp] {
         for ratio in [0.0, 0.2, 0.5, 1.0] {
             for layer in [0, NUM_LAYERS - 1] {
-                cases.push(ForwardCase { lengths: vec![3, 300, 7], ratio, layer, maps });
+                push(&[3, 300, 7], Selection::Largest, ratio, layer, maps);
+            }
+        }
+        for threshold in [0.0, 0.003, 0.2, 1.0] {
+            for layer in [0, NUM_LAYERS - 1] {
+                push(&[3, 300, 7], Selection::Above(threshold), 0.0, layer, maps);
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! A set of kept tokens has no tolerance, so each rule refuses a case where f32 could decide either way.
 
+use sttabt::backend::Selection;
+
 use crate::data::Random;
 
 /// Which kind of maps.
@@ -68,10 +70,10 @@ fn largest(scores: &[f64], k: usize, min_gap: impl Fn(f64) -> f64) -> Result<Vec
 }
 
 /// Rule 1.
-pub fn top_k(maps: &[Vec<f32>], length: usize, k: &[usize], q: f64) -> Result<Vec<Layer>, String> {
-    let mut kept = vec![0];
+pub fn top_k(maps: &[Vec<f32>], length: usize, k: &[usize], q: f64, num_anchors: usize) -> Result<Vec<Layer>, String> {
+    let mut kept: Vec<usize> = (0..num_anchors.min(length)).collect();
     let mut w = vec![0.0; length];
-    w[0] = 1.0;
+    kept.iter().for_each(|&token| w[token] = 1.0 / kept.len() as f64);
     let mut layers = Vec::new();
     for (map, &k) in maps.iter().zip(k).rev() {
         let m: Vec<f64> = (0..length)
@@ -95,10 +97,10 @@ pub fn concrete(
     length: usize,
     thresholds: &[f32],
     [q, temperature, hard_threshold]: [f64; 3],
+    num_anchors: usize,
 ) -> Result<Vec<Layer>, String> {
     const EPS: f64 = 1e-7;
-    let mut mask = vec![0.0; length];
-    mask[0] = 1.0;
+    let mut mask: Vec<f64> = (0..length).map(|token| f64::from(token < num_anchors)).collect();
     let mut c = mask.clone();
     let mut layers = Vec::new();
     for (map, &threshold) in maps.iter().zip(thresholds).rev() {
@@ -125,15 +127,34 @@ pub fn concrete(
     Ok(layers)
 }
 
-/// The forward rule: row and column i of the map are the token `positions[i]`.
-pub fn forward(map: &[f32], length: usize, positions: &[usize], k: usize) -> Result<Layer, String> {
+/// `forward` and `ltp`: row and column i of the map are the token `positions[i]`.
+pub fn select(
+    selection: Selection,
+    map: &[f32],
+    length: usize,
+    positions: &[usize],
+    k: usize,
+    num_anchors: usize,
+) -> Result<Layer, String> {
     let count = positions.len();
     let received: Vec<f64> =
         (0..count).map(|j| (0..count).map(|i| f64::from(map[i * length + j])).sum::<f64>()).collect();
     // Every value is cut to a multiple of 2^−40.
-    let picked = largest(&received, k, |_| count as f64 / (1u64 << 40) as f64)?;
+    let cut = count as f64 / (1u64 << 40) as f64;
+    let (picked, divisor) = match selection {
+        Selection::Largest => (largest(&received, k, |_| cut)?, count),
+        Selection::Above(threshold) => {
+            let least = f64::from(threshold) * length as f64;
+            // What is equal to the last bit is not above.
+            let is_near = |sum: &&f64| (**sum - least).abs() < length as f64 * cut && **sum != least;
+            if let Some(sum) = received.iter().find(is_near) {
+                return Err(format!("a sum of {sum} is at the threshold {least}"));
+            }
+            (received.iter().map(|&sum| sum > least).collect(), length)
+        }
+    };
     let mut scores = vec![0.0; length];
-    positions.iter().zip(&received).for_each(|(&position, received)| scores[position] = received / count as f64);
-    let kept = positions.iter().zip(picked).filter(|&(&position, picked)| picked || position == 0);
+    positions.iter().zip(&received).for_each(|(&position, received)| scores[position] = received / divisor as f64);
+    let kept = positions.iter().zip(picked).filter(|&(&position, picked)| picked || position < num_anchors);
     Ok(Layer { kept: kept.map(|(&position, _)| position).collect(), scores })
 }

@@ -35,6 +35,6 @@ pub const TOLERANCES: &[Tolerance] = &[
     ),
     row("back_tracking top-k", 4e-6, 4e-6, 8e-7, "sums of up to 1280 positive values in order, two layers deep"),
     row("back_tracking concrete", 1e-5, 1e-5, 1.5e-6, "as top-k, and masks that magnify an error by 1/τ"),
-    row("forward_top_k", 3e-7, 4e-7, 5e-7, "exact sums, rounded once or twice"),
+    row("select_tokens", 3e-7, 4e-7, 5e-7, "exact sums, rounded once or twice"),
     row("pack_rows", 0.0, 0.0, 0.0, "whole numbers"),
 ];

@@ -11,8 +11,9 @@ use super::math::{exponentials, normal_cdf, sum, sum_of_squares};
 use super::product::{MAX_TILE_ROWS, tile_rows_on};
 use super::scores::{PackedHeads, tile_columns};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
-use crate::backend::{ALL, AttentionMap, CONCRETE_EPS, MapKind};
+use crate::backend::{ALL, AttentionMap, MapKind};
 use crate::error::Result;
+use crate::pruning::CONCRETE_EPS;
 
 /// A few rows of a sample's map.
 struct Task<'a> {

@@ -1,13 +1,12 @@
 //! The kernels on the CPU, one file per kernel, under the same names as the shaders: SIMD of the width that the CPU has, and
 //! threads natively.
 //!
-//! The rules' recursions ([`back_tracking`], `forward_top_k`) are plain loops: they cost next to nothing.
+//! The rules' recursions (`back_tracking`, `select_tokens`) are plain loops, those of the room `pruning`: they cost next to nothing.
 
 mod attention;
 mod attention_maps;
-pub mod back_tracking;
+mod back_tracking;
 mod cores;
-mod forward_top_k;
 mod gather_rows;
 mod layer_norm;
 mod linear;
@@ -16,6 +15,7 @@ mod pack_rows;
 mod panels;
 mod product;
 mod scores;
+mod select_tokens;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fearless_simd::Level;
 
 use super::{
-    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, Stage, StageHook,
-    check,
+    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, SelectTokens,
+    Stage, StageHook, check,
 };
 use crate::error::{Error, Result};
 use crate::parallel::Caller;
@@ -280,14 +280,13 @@ impl Backend for CpuBackend {
         back_tracking::run(&self.cores, &call, index, token_scores)
     }
 
-    fn forward_top_k(
+    fn select_tokens(
         &mut self,
-        maps: &CpuMatrix,
-        layer: usize,
+        call: SelectTokens<'_, Self>,
         index: &mut CpuIndex,
         token_scores: &mut CpuMatrix,
     ) -> Result<()> {
-        forward_top_k::run(maps, layer, index, token_scores)
+        select_tokens::run(&call, index, token_scores)
     }
 
     fn pack_rows(&mut self, levels: Range<usize>, index: &mut CpuIndex) -> Result<()> {

@@ -6,8 +6,9 @@ use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
 use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
-use crate::backend::{AttentionMap, CONCRETE_EPS, MapKind, MatrixShape};
+use crate::backend::{AttentionMap, MapKind, MatrixShape};
 use crate::error::Result;
+use crate::pruning::CONCRETE_EPS;
 
 /// Rows that an invocation owns, as in the wide shader.
 const TILE_ROWS: usize = 4;

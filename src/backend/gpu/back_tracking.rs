@@ -4,10 +4,9 @@ use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
 use super::queue::{Dispatch, Recorder};
-use crate::backend::{
-    ALL, BackTracking, BackTrackingRule, CONCRETE_EPS, MAX_PRUNED_TOKENS, MatrixShape, TOP_K_EPS, check,
-};
+use crate::backend::{ALL, BackTracking, BackTrackingRule, MAX_PRUNED_TOKENS, MatrixShape, check};
 use crate::error::Result;
+use crate::pruning::{CONCRETE_EPS, TOP_K_EPS};
 
 params! {
     struct Params {
@@ -26,6 +25,7 @@ params! {
         hard_threshold: f32,
         top_k_eps: f32,
         concrete_eps: f32,
+        num_anchors: u32,
     }
 }
 
@@ -73,6 +73,7 @@ pub fn dispatch(
         hard_threshold,
         top_k_eps: TOP_K_EPS,
         concrete_eps: CONCRETE_EPS,
+        num_anchors: call.num_anchors as u32,
     };
     recorder.dispatch(Dispatch {
         shader: &SHADER,

@@ -10,7 +10,6 @@ mod attention_stats;
 mod back_tracking;
 mod buffers;
 mod device;
-mod forward_top_k;
 mod gather_rows;
 mod kernel;
 mod layer_norm;
@@ -19,13 +18,14 @@ mod matrix_product;
 mod pack_rows;
 mod queue;
 mod row_counter;
+mod select_tokens;
 mod timing;
 
 use std::ops::Range;
 
 use super::{
-    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows, Stage,
-    check,
+    Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows,
+    SelectTokens, Stage, check,
 };
 use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
@@ -46,13 +46,13 @@ pub const SHADERS: [&Shader; 14] = [
     &attention_stats::SHADER,
     &attention_stats::TILED,
     &back_tracking::SHADER,
-    &forward_top_k::SHADER,
     &gather_rows::SHADER,
     &layer_norm::SHADER,
     &linear::SHADER,
     &linear::TILED,
     &linear::SUBGROUPS,
     &pack_rows::SHADER,
+    &select_tokens::SHADER,
 ];
 
 /// What a backend has done since it was made.
@@ -287,14 +287,13 @@ impl Backend for GpuBackend {
         back_tracking::dispatch(&mut self.recorder, &call, index, token_scores)
     }
 
-    fn forward_top_k(
+    fn select_tokens(
         &mut self,
-        maps: &GpuMatrix,
-        layer: usize,
+        call: SelectTokens<'_, Self>,
         index: &mut GpuIndex,
         token_scores: &mut GpuMatrix,
     ) -> Result<()> {
-        forward_top_k::dispatch(&mut self.recorder, maps, layer, index, token_scores)
+        select_tokens::dispatch(&mut self.recorder, &call, index, token_scores)
     }
 
     fn pack_rows(&mut self, levels: Range<usize>, index: &mut GpuIndex) -> Result<()> {

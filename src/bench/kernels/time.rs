@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sttabt::backend::{
     ALL, Attention, AttentionMap, BackTracking, BackTrackingRule, Backend, ChunkLayout, Linear, MapKind, MatrixShape,
-    Region, Rows, kept_level,
+    Region, Rows, SelectTokens, Selection, kept_level,
 };
 use sttabt::tensor::{DType, HeadSide, PackedLayerNorm, PackedLinear, Tensor, row_stride};
 
@@ -95,17 +95,21 @@ impl Work {
                 };
                 rounds(backend, scores, |backend, scores| {
                     backend.back_tracking(
-                        BackTracking { rule, maps: &maps, thresholds: &thresholds },
+                        BackTracking { rule, maps: &maps, thresholds: &thresholds, num_anchors: 1 },
                         &mut index,
                         scores,
                     )
                 })
                 .await
             }
-            Self::ForwardTopK { .. } => {
+            Self::SelectTokens { .. } => {
                 let maps = matrix(backend, 1, NUM_LAYERS * layout.num_map_values)?;
                 let scores = backend.create_matrix("scores", NUM_LAYERS, num_rows)?;
-                rounds(backend, scores, |backend, scores| backend.forward_top_k(&maps, 0, &mut index, scores)).await
+                rounds(backend, scores, |backend, scores| {
+                    let call = SelectTokens { maps: &maps, layer: 0, selection: Selection::Largest, num_anchors: 1 };
+                    backend.select_tokens(call, &mut index, scores)
+                })
+                .await
             }
             Self::PackRows { .. } => {
                 let nothing = matrix(backend, 1, 8)?;

@@ -46,7 +46,7 @@ pub enum Work {
         num_tokens: usize,
         concrete: bool,
     },
-    ForwardTopK {
+    SelectTokens {
         samples: usize,
         num_tokens: usize,
     },
@@ -159,7 +159,7 @@ pub const CASES: [Work; 19] = [
     Work::AttentionMaps { samples: 8, num_tokens: 197, heads: heads(3, 16) },
     Work::BackTracking { samples: 8, num_tokens: 128, concrete: false },
     Work::BackTracking { samples: 8, num_tokens: 128, concrete: true },
-    Work::ForwardTopK { samples: 8, num_tokens: 128 },
+    Work::SelectTokens { samples: 8, num_tokens: 128 },
     Work::PackRows { samples: 8, num_tokens: 128 },
 ];
 
@@ -172,7 +172,7 @@ impl Work {
             Self::Attention { .. } => "attention",
             Self::AttentionMaps { .. } => "attention_maps",
             Self::BackTracking { .. } => "back_tracking",
-            Self::ForwardTopK { .. } => "forward_top_k",
+            Self::SelectTokens { .. } => "select_tokens",
             Self::PackRows { .. } => "pack_rows",
         }
     }
@@ -201,7 +201,7 @@ impl Work {
                 let rule = if concrete { "concrete" } else { "topk" };
                 format!("{samples} x {num_tokens}, {NUM_LAYERS} layers, {rule}")
             }
-            Self::ForwardTopK { samples, num_tokens } => format!("{samples} x {num_tokens}"),
+            Self::SelectTokens { samples, num_tokens } => format!("{samples} x {num_tokens}"),
             Self::PackRows { samples, num_tokens } => format!("{samples} x {num_tokens}, {NUM_LAYERS} layers"),
         }
     }
@@ -235,7 +235,7 @@ impl Work {
                 4 * samples * num_tokens * (4 * heads.width() + num_tokens)
             }
             Self::BackTracking { samples, num_tokens, .. } => 4 * NUM_LAYERS * samples * num_tokens * num_tokens,
-            Self::ForwardTopK { samples, num_tokens } => 4 * samples * num_tokens * num_tokens,
+            Self::SelectTokens { samples, num_tokens } => 4 * samples * num_tokens * num_tokens,
             Self::PackRows { samples, num_tokens } => 4 * 3 * (NUM_LAYERS + 1) * samples * num_tokens,
         };
         bytes as f64
@@ -249,7 +249,7 @@ impl Work {
             Self::Attention { samples, num_tokens, .. }
             | Self::AttentionMaps { samples, num_tokens, .. }
             | Self::BackTracking { samples, num_tokens, .. }
-            | Self::ForwardTopK { samples, num_tokens }
+            | Self::SelectTokens { samples, num_tokens }
             | Self::PackRows { samples, num_tokens } => vec![num_tokens; samples],
         }
     }

@@ -1,6 +1,6 @@
 //! The logistic function and its inverse, as Rule 2 has them.
 
-use super::CONCRETE_EPS;
+use super::concrete::CONCRETE_EPS;
 
 /// 1 / (1 + exp(−x)) through exp(−|x|), which cannot overflow.
 pub fn sigmoid(x: f32) -> f32 {

@@ -1,8 +1,11 @@
-// K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and [CLS].
+// K_{l+1}: of K_l, the k tokens that receive most attention from the rows of K_l, or those that receive more than a threshold times the
+// original number of tokens; and the anchors.
 //
 // One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
 // fraction bits, room for 1280 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
 // drivers may simplify a compensated f32 sum away.
+
+override SELECTION: u32 = 0; // 0: the k largest, 1: above the threshold
 
 const WIDTH: u32 = 256;
 const MAX_TOKENS: u32 = 1280;
@@ -18,6 +21,9 @@ struct Params {
     next_counts_at: u32,
     next_kept_at: u32,
     first_score: u32,
+    num_anchors: u32,
+    threshold_high: u32, // in 2⁻²⁰
+    threshold_low: u32, // in 2⁻⁴⁰
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,6 +44,14 @@ fn rank(j: u32, count: u32) -> u32 {
         before += select(0u, 1u, more || (equal && i < j));
     }
     return before;
+}
+
+// Whether column j received more than the threshold times so many tokens.
+fn is_above(j: u32, num_tokens: u32) -> bool {
+    let fractions = params.threshold_low * num_tokens;
+    let least_high = params.threshold_high * num_tokens + (fractions >> 20u);
+    let least_low = fractions & 0xfffffu;
+    return high[j] > least_high || (high[j] == least_high && low[j] > least_low);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -71,12 +85,18 @@ fn main(
     storageBarrier();
     workgroupBarrier();
     let k = index[params.k_at + sample];
+    let divisor = f32(select(count, num_tokens, SELECTION == 1u));
     for (var j = local; j < count; j += WIDTH) {
         let position = index[params.kept_at + first_row + j];
         token_scores[params.first_score + first_row + position] =
-            (f32(high[j]) + f32(low[j]) / 1048576.0) / 1048576.0 / f32(count);
-        // Position 0 is [CLS], which always stays.
-        kept[j] = select(0u, 1u, position == 0u || rank(j, count) < k);
+            (f32(high[j]) + f32(low[j]) / 1048576.0) / 1048576.0 / divisor;
+        var goes_on = position < params.num_anchors;
+        if SELECTION == 0u {
+            goes_on = goes_on || rank(j, count) < k;
+        } else {
+            goes_on = goes_on || is_above(j, num_tokens);
+        }
+        kept[j] = select(0u, 1u, goes_on);
     }
     workgroupBarrier();
     for (var j = local; j < count; j += WIDTH) {
