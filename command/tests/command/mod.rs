@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use sttabt::Classification;
 
-use super::common::fixture;
+use super::common::{fixture, root};
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub fn tiny_images<'a>(subcommand: &'a str, args: &[&'a str]) -> Command {
 /// A subcommand on a model and the CPU; the working directory is the repository's.
 pub fn with_model<'a>(model: &'a str, subcommand: &'a str, args: &[&'a str]) -> Command {
     let mut command = sttabt([subcommand, "--backend", "cpu", "--model", model]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
+    command.current_dir(root()).args(args);
     command
 }
 
@@ -181,7 +181,7 @@ pub fn bench(args: &[&str]) -> Command {
             None => bench.env_remove(name),
         };
     }
-    bench.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    bench.args(args).stdin(Stdio::null()).current_dir(root());
     bench
 }
 
