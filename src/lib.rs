@@ -34,9 +34,8 @@
 //! [`backend`] → [`Classification`]. The paper's algorithm itself is the
 //! room `pruning`, and the shaders `back_tracking` and `select_tokens`.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP),
-//! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
-//! `default-features = false, features = ["gpu", "threads", "image"]`.
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP). All
+//! are on by default.
 
 #![warn(missing_docs)]
 

@@ -11,8 +11,11 @@ use sttabt::{
     Outputs, Picture, Prune,
 };
 
+/// The repository's folder: that of the workspace, whichever of its packages is tested.
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    let is_root = |folder: &&Path| folder.join("Cargo.lock").is_file();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(is_root).expect("a folder with Cargo.lock").to_owned()
 }
 
 pub fn fixture(name: &str) -> PathBuf {

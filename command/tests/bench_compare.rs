@@ -1,8 +1,7 @@
 //! `sttabt-bench compare`: a regression, told from noise.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use command::*;

@@ -1,8 +1,7 @@
 //! What people see of the command: adapters, colours, help, and a reader who leaves early.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use command::*;

@@ -1,8 +1,7 @@
 //! `sttabt eval`: which columns are read, what is measured, and what is said about a broken file.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use command::*;

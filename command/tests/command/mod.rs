@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use sttabt::Classification;
 
-use super::common::fixture;
+use super::common::{fixture, root};
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -49,10 +49,10 @@ impl Ended {
     }
 }
 
-/// The command without this machine's settings.
+/// The command without this machine's settings; the working directory is the repository's.
 pub fn sttabt<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sttabt"));
-    command.args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null()).current_dir(root());
     for name in ["STTABT_MODEL", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
         command.env_remove(name);
     }
@@ -71,10 +71,10 @@ pub fn tiny_images<'a>(subcommand: &'a str, args: &[&'a str]) -> Command {
     with_model("tests/fixtures/tiny-vit", subcommand, args)
 }
 
-/// A subcommand on a model and the CPU; the working directory is the repository's.
+/// A subcommand on a model and the CPU.
 pub fn with_model<'a>(model: &'a str, subcommand: &'a str, args: &[&'a str]) -> Command {
     let mut command = sttabt([subcommand, "--backend", "cpu", "--model", model]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
+    command.args(args);
     command
 }
 
@@ -181,7 +181,7 @@ pub fn bench(args: &[&str]) -> Command {
             None => bench.env_remove(name),
         };
     }
-    bench.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    bench.args(args).stdin(Stdio::null()).current_dir(root());
     bench
 }
 

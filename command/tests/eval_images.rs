@@ -1,8 +1,7 @@
 //! `sttabt eval --images`: what the class folders may be called, and what is measured.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::path::{Path, PathBuf};

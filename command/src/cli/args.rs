@@ -9,7 +9,7 @@ use super::{ColumnArgs, DeviceArgs, ModelArgs};
 
 /// Classify with transformers that compute only the tokens that matter.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "sttabt", version, max_term_width = 100)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

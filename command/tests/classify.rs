@@ -1,8 +1,7 @@
 //! `sttabt classify`: where texts come from, and what `--json` prints.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::io::ErrorKind;

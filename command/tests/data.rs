@@ -1,7 +1,9 @@
 //! Labelled data: the accuracies and retentions that the authors' code gives. Run by `./test --data DIR`, which sets
 //! `STTABT_DATA`; DIR holds `glue/SST-2/dev.tsv` and `imagenette-val/`, and beside it is `fixtures/deit-tiny/`.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
+#[path = "../../tests/parity_cases/mod.rs"]
 mod parity_cases;
 
 use std::path::PathBuf;

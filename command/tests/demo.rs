@@ -1,8 +1,7 @@
 //! `sttabt demo`: what its server gives, and what it keeps to itself.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::fs;

@@ -1,8 +1,7 @@
 //! `sttabt classify --image`: which files are read, and what is printed, drawn and refused.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use crate::command::{BackendArg, ColumnArgs, DeviceArgs, ModelArgs};
 
 /// Measure what token pruning costs and saves on this device.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "sttabt", version, max_term_width = 100)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

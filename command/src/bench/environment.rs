@@ -84,7 +84,7 @@ fn cpu_name() -> String {
 /// The version of a crate that this binary was built with.
 fn locked(name: &str) -> String {
     let name = format!("name = \"{name}\"");
-    let mut lines = include_str!("../../Cargo.lock").lines().skip_while(|line| *line != name).skip(1);
+    let mut lines = include_str!("../../../Cargo.lock").lines().skip_while(|line| *line != name).skip(1);
     let version = lines.next().and_then(|line| line.strip_prefix("version = \""));
     version.map_or("", |version| version.trim_end_matches('"')).to_owned()
 }

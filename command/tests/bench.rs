@@ -1,8 +1,7 @@
 //! `sttabt-bench`: what it measures, how its files compare, and what it says about wrong arguments.
-#![cfg(feature = "cli")]
 
-#[path = "common/command.rs"]
 mod command;
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::process::{Command, Stdio};
