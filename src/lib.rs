@@ -34,9 +34,9 @@
 //! [`backend`] → [`Classification`]. The paper's algorithm itself is
 //! [`backend::cpu::back_tracking`] and its shader twin.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP),
-//! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
-//! `default-features = false, features = ["gpu", "threads", "image"]`.
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG and WebP),
+//! `jpeg` (decoding JPEG as well), `cli` (the command and its crates). All are on by default; a library user who wants no command takes
+//! `default-features = false, features = ["gpu", "threads", "jpeg"]`.
 
 #![warn(missing_docs)]
 
