@@ -34,8 +34,8 @@
 //! [`backend`] → [`Classification`]. The paper's algorithm itself is the
 //! room `pruning`, and the shaders `back_tracking` and `select_tokens`.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP). All
-//! are on by default.
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG and WebP) and
+//! `jpeg` (decoding JPEG as well). All are on by default.
 
 #![warn(missing_docs)]
 

@@ -44,6 +44,8 @@ const PLACES: &[(&str, &[&str])] = &[
     // The bench tells its version.
     ("wgpu", &["backend/gpu/", "command/bench/environment.rs"]),
     ("rayon", &["parallel.rs"]),
+    ("libjpeg_turbo_rs", &["models/picture/jpeg.rs"]),
+    ("catch_unwind", &["models/picture/decode.rs"]),
     ("target_arch", &["platform.rs"]),
     ("sttabt::", &["command/"]),
     // The bench measures kernels; the command needs what every user has.
@@ -242,6 +244,7 @@ fn trespassers_are_found() {
         ("engine/mod.rs", "#[cfg(feature = \"gpu\")]\nfn a() { wgpu::a() }", 1),
         ("backend/gpu/queue.rs", "use rayon::prelude::*;", 1),
         ("backend/cpu/linear.rs", "use rayon::prelude::*;", 1),
+        ("models/picture/decode.rs", "use libjpeg_turbo_rs::Decoder;", 1),
         ("backend/gpu/queue.rs", "#[cfg(target_arch = \"wasm32\")]", 1),
         ("models/mod.rs", "use std::fs;\nuse std::time::Instant;", 3),
         ("models/mod.rs", "a.unwrap(); b.expect(\"b\"); panic!(); todo!(); eprintln!();", 5),

@@ -68,7 +68,7 @@ fn flops_of_a_large_model_do_not_overflow() {
 }
 
 /// A page sees the pixels that the command sees.
-#[cfg(feature = "image")]
+#[cfg(feature = "jpeg")]
 #[wasm_bindgen_test]
 fn pictures_decode_to_the_same_pixels() {
     let files = [

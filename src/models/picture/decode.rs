@@ -1,33 +1,50 @@
 //! From the bytes of a file to RGB: which format it is, its size before its pixels, its orientation.
 
 use std::io::{Cursor, ErrorKind};
+use std::panic::{UnwindSafe, catch_unwind};
 
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, Limits, RgbImage};
 
-use super::{Picture, jpeg};
+use super::Picture;
+#[cfg(feature = "jpeg")]
+use super::jpeg::decode as jpeg;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
+const SUPPORTED: &str = if cfg!(feature = "jpeg") { "PNG, JPEG, WebP" } else { "PNG, WebP" };
 
 /// The reason is the error.
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     if bytes.starts_with(PNG) {
-        png(bytes)
+        caught("PNG", || png(bytes))
     } else if bytes.starts_with(JPEG) {
-        jpeg::decode(bytes)
+        caught("JPEG", || jpeg(bytes))
     } else if is_riff(bytes) {
-        webp(bytes)
+        caught("WebP", || webp(bytes))
     } else if bytes.is_empty() {
         Err("the file is empty".to_owned())
     } else {
         Err(match unsupported_format(bytes) {
-            Some(format) => format!("{format} images are not supported; supported: PNG, JPEG, WebP"),
+            Some(format) => format!("{format} images are not supported; supported: {SUPPORTED}"),
             None => "not a PNG, JPEG or WebP image".to_owned(),
         })
     }
+}
+
+/// What a decoder returns. A panic inside it is an error, if panics unwind in this build and on this target.
+fn caught(format: &str, decode: impl FnOnce() -> Result<Picture, String> + UnwindSafe) -> Result<Picture, String> {
+    catch_unwind(decode).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("broken {format} image: its decoder panicked: {}", message.unwrap_or("it did not say why")))
+    })
+}
+
+#[cfg(not(feature = "jpeg"))]
+fn jpeg(_bytes: &[u8]) -> Result<Picture, String> {
+    Err(format!("JPEG images are not supported in a build without the feature `jpeg`; supported: {SUPPORTED}"))
 }
 
 /// The name of a format that people may well try.
@@ -72,10 +89,23 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
         side.map(u64::from).ok_or_else(|| "truncated PNG image".to_owned())
     };
     check_size(side(16)?, side(20)?)?;
+    check_palette(&bytes[PNG.len()..])?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(8 * Picture::MAX_PIXELS as u64);
     let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| reason("PNG", &error))?;
     pixels("PNG", decoder)
+}
+
+/// Three bytes a colour: the decoder reads past the end of another palette, and panics.
+fn check_palette(mut chunks: &[u8]) -> Result<(), String> {
+    while let Some((&[a, b, c, d, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind == b"PLTE" && length % 3 != 0 {
+            return Err(format!("broken PNG image: a palette of {length} bytes, expected 3 for each colour"));
+        }
+        chunks = rest.get(length.saturating_add(4)..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 fn is_riff(bytes: &[u8]) -> bool {
@@ -92,7 +122,8 @@ fn webp(bytes: &[u8]) -> Result<Picture, String> {
     pixels("WebP", decoder)
 }
 
-/// The bitstreams' own sizes, in `chunks` and in the animation's frames: the container's header may promise less.
+/// The bitstreams' own sizes, in `chunks` and in the animation's frames: the container's header may promise less. And metadata's, which the
+/// decoder allocates before it reads them.
 fn check_frames(mut chunks: &[u8], is_outermost: bool) -> Result<(), String> {
     while let Some((&[a, b, c, d, size @ ..], rest)) = chunks.split_first_chunk::<8>() {
         let size = u32::from_le_bytes(size) as usize;
@@ -105,6 +136,9 @@ fn check_frames(mut chunks: &[u8], is_outermost: bool) -> Result<(), String> {
             (b"VP8L", &[_, first, second, third, fourth, ..]) => {
                 let sides = u32::from_le_bytes([first, second, third, fourth]);
                 check_size(u64::from(sides & 0x3fff) + 1, u64::from((sides >> 14) & 0x3fff) + 1)?;
+            }
+            (b"EXIF" | b"XMP ", metadata) if metadata.len() < size => {
+                return Err(format!("broken WebP image: metadata of {size} bytes, which the file does not have"));
             }
             (b"ANMF", frame) if is_outermost => check_frames(frame.get(16..).unwrap_or_default(), false)?,
             _ => {}
@@ -170,4 +204,30 @@ pub(super) fn oriented(width: usize, height: usize, rgb: Vec<u8>, orientation: O
     image.apply_orientation(orientation);
     let image = image.into_rgb8();
     Ok(Picture { width: image.width() as usize, height: image.height() as usize, rgb: image.into_raw() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panicking_decoder_is_an_error() {
+        for (panic, why) in [
+            ((|| panic!("index {} of 3", 5)) as fn() -> _, "index 5 of 3"),
+            (|| panic!("no table"), "no table"),
+            (|| std::panic::panic_any(7), "it did not say why"),
+        ] {
+            let expected = format!("broken JPEG image: its decoder panicked: {why}");
+            assert_eq!(caught("JPEG", panic), Err(expected));
+        }
+    }
+
+    #[cfg(not(feature = "jpeg"))]
+    #[test]
+    fn a_build_without_jpeg_names_the_feature() {
+        let error = |bytes: &[u8]| Picture::decode("cat", bytes).expect_err("an error").to_string();
+        let expected = "JPEG images are not supported in a build without the feature `jpeg`; supported: PNG, WebP";
+        assert_eq!(error(b"\xff\xd8\xff\xe0"), format!("cat: {expected}"));
+        assert_eq!(error(b"GIF89a"), "cat: GIF images are not supported; supported: PNG, WebP");
+    }
 }

@@ -1,4 +1,7 @@
-//! JPEG as Pillow's libjpeg-turbo decodes it, bit for bit.
+//! JPEG as Pillow's libjpeg-turbo decodes it, bit for bit. Alone knows the crate that does so.
+//!
+//! That crate promises no memory safety. What it is known to get wrong is refused here before it sees it, and `tests/fuzz_pictures.rs` looks for
+//! more.
 
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};

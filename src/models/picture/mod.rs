@@ -2,7 +2,7 @@
 
 #[cfg(feature = "image")]
 mod decode;
-#[cfg(feature = "image")]
+#[cfg(feature = "jpeg")]
 mod jpeg;
 mod resize;
 
@@ -59,7 +59,8 @@ impl Picture {
     /// clip at 255 instead, which makes nearly every such picture white.
     ///
     /// # Errors
-    /// [`Error::File`]: another format, a truncated or broken file, more than [`Self::MAX_PIXELS`] pixels.
+    /// [`Error::File`]: another format, a truncated or broken file, more than [`Self::MAX_PIXELS`] pixels, a JPEG in a build without
+    /// the feature `jpeg`. A decoder that panics is such an error too, where panics unwind.
     #[cfg(feature = "image")]
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
         decode::decode(bytes).map_err(|reason| Error::File { file: name.to_owned(), reason })
