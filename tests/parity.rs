@@ -5,7 +5,7 @@ mod parity_cases;
 
 use common::*;
 use parity_cases::{Calls, check_cases, check_fixture};
-use sttabt::backend::gpu::MatrixProduct;
+use sttabt::backend::gpu::{Variant, Variants};
 use sttabt::{BackendKind, Model, Outputs};
 
 #[test]
@@ -48,18 +48,9 @@ fn deit_tiny_agrees_on_the_gpu() {
     check_fixture(&fixture("deit-tiny"), engine(&deit_tiny(), BackendKind::Gpu), 40, Calls::Single);
 }
 
-/// The variants of the matrix product that software adapters do not get by themselves.
+/// The variants that software adapters do not get by themselves.
 #[test]
-fn all_agree_with_the_tiled_matrix_product() {
-    check_variant(MatrixProduct::Tiled);
-}
-
-#[test]
-fn all_agree_with_the_matrix_product_of_subgroups() {
-    check_variant(MatrixProduct::Subgroups);
-}
-
-fn check_variant(product: MatrixProduct) {
+fn all_agree_with_the_tiled_variants() {
     // Of the real models every third case: a software adapter needs minutes for all.
     for (name, model, min_runs, step) in [
         ("tiny-bert", tiny_bert(), 50, 1),
@@ -68,12 +59,7 @@ fn check_variant(product: MatrixProduct) {
         ("deit-tiny", deit_tiny(), 10, 3),
     ] {
         let mut engine = engine(&model, BackendKind::Gpu);
-        let gpu = engine.gpu().expect("a GPU");
-        if !product.runs_on(gpu.adapter()) {
-            println!("{product}: NOT RUN ({} has no subgroups of 8)", gpu.adapter().name);
-            return;
-        }
-        gpu.set_matrix_product(product);
+        engine.gpu().expect("a GPU").set_variants(Variants::all(Variant::Tiled));
         check_cases(&fixture(name), engine, min_runs, Calls::Batches, |index, _| index % step == 0);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use fearless_simd::Level;
 use sttabt::Result;
 use sttabt::backend::cpu::CpuBackend;
-use sttabt::backend::gpu::{GpuBackend, GpuOptions, MatrixProduct};
+use sttabt::backend::gpu::{GpuBackend, GpuOptions, Variant, Variants};
 use sttabt::backend::{Backend, MatrixShape, Region};
 use sttabt::tensor::row_stride;
 
@@ -113,33 +113,15 @@ fn levels() -> Vec<Level> {
     std::iter::once(best).chain(lesser.into_iter().flatten()).collect()
 }
 
-/// Says something that a test which passes is to be read with: `println!` would be captured.
-fn note(text: &str) {
-    #[cfg(not(target_arch = "wasm32"))]
-    std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes()).expect("standard error");
-    #[cfg(target_arch = "wasm32")]
-    say!("{text}");
-}
-
 /// Where a case runs on the GPU: the variant has a name if the kernel has more than one.
 async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
-    let first = gpu().await;
-    let num_variants = match kernel {
-        "linear" => 3,
-        // With subgroups as with tiles.
-        "attention" | "attention_maps" => 2,
-        _ => return vec![("GPU", first)],
-    };
-    let names = ["GPU, wide", "GPU, tiled", "GPU, subgroups"];
+    if !["linear", "attention", "attention_maps"].contains(&kernel) {
+        return vec![("GPU", gpu().await)];
+    }
     let mut gpus = Vec::new();
-    for (name, product) in names.into_iter().zip(MatrixProduct::ALL).take(num_variants) {
-        if !product.runs_on(first.adapter()) {
-            let size = first.adapter().min_subgroup_size;
-            note(&format!("{name}: NOT RUN (wgpu offers subgroups of {size} on this adapter, it needs 8)"));
-            continue;
-        }
+    for (name, variant) in ["GPU, wide", "GPU, tiled"].into_iter().zip(Variant::ALL) {
         let mut gpu = gpu().await;
-        gpu.set_matrix_product(product);
+        gpu.set_variants(Variants::all(variant));
         gpus.push((name, gpu));
     }
     gpus

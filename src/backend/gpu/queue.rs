@@ -4,9 +4,9 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
-use super::matrix_product::MatrixProduct;
 use super::row_counter::RowCounter;
 use super::timing::StageTiming;
+use super::variant::{Variant, Variants};
 use crate::backend::Stage;
 use crate::error::{Error, Result};
 use crate::platform::LocalFuture;
@@ -45,8 +45,8 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
-    /// The variant of the matrix products.
-    pub matrix_product: MatrixProduct,
+    /// What the kernels with variants run.
+    pub variants: Variants,
     /// What is bound where a kernel writes nothing.
     pub unused: GpuBuffer,
     /// What dispatches belong to from now on.
@@ -92,7 +92,7 @@ impl Recorder {
         Self {
             open,
             counters: Counters::default(),
-            matrix_product: MatrixProduct::Wide,
+            variants: Variants::all(Variant::Wide),
             unused,
             stage: Stage::Host,
             timing: None,
