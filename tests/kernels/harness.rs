@@ -97,20 +97,39 @@ pub async fn read_both<B: Backend>(
     Ok(Output { values: read.remove(0).into_iter().map(f32::from_bits).collect(), words })
 }
 
-/// The SIMD levels that this CPU has, the best one first.
-fn levels() -> Vec<Level> {
-    #[cfg(target_arch = "x86_64")]
-    use fearless_simd::Simd;
+/// The SIMD levels that cases run at, and the names of those that this CPU does not have. One that it has must be found.
+fn levels() -> (Vec<Level>, Vec<&'static str>) {
     let best = Level::new();
     #[cfg(target_arch = "x86_64")]
-    let lesser = [
-        best.as_avx2().map(|token| token.level()),
-        best.as_sse4_2().map(|token| token.level()),
-        best.as_sse2().map(|token| token.level()),
-    ];
+    let all = {
+        use fearless_simd::Simd;
+        [
+            ("AVX-512", best.as_avx512().map(Simd::level), std::is_x86_feature_detected!("avx512bitalg")),
+            ("AVX2", best.as_avx2().map(Simd::level), std::is_x86_feature_detected!("avx2")),
+            ("SSE4.2", best.as_sse4_2().map(Simd::level), std::is_x86_feature_detected!("sse4.2")),
+            ("SSE2", best.as_sse2().map(Simd::level), true),
+        ]
+    };
+    // Elsewhere the level is chosen when compiling.
     #[cfg(not(target_arch = "x86_64"))]
-    let lesser: [Option<Level>; 0] = [];
-    std::iter::once(best).chain(lesser.into_iter().flatten()).collect()
+    let all = [("the compiled level", Some(best), true)];
+    let (mut levels, mut missing) = (Vec::new(), Vec::new());
+    for (name, level, is_here) in all {
+        match level {
+            Some(level) => levels.push(level),
+            None if is_here => panic!("this CPU has {name}, and no case would run at it"),
+            None => missing.push(name),
+        }
+    }
+    (levels, missing)
+}
+
+/// Says something that a test which passes is to be read with: `println!` would be captured.
+fn note(text: &str) {
+    #[cfg(not(target_arch = "wasm32"))]
+    std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes()).expect("standard error");
+    #[cfg(target_arch = "wasm32")]
+    say!("{text}");
 }
 
 /// Where a case runs on the GPU: the variant has a name if the kernel has more than one.
@@ -132,6 +151,12 @@ async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
 pub async fn check(cases: &[impl Case]) {
     let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
     let mut gpus = gpus(cases[0].kernel()).await;
+    let (levels, missing) = levels();
+    if !missing.is_empty() {
+        let num_missing = cases.len() * missing.len();
+        let names = missing.join(", ");
+        note(&format!("{}: {num_missing} runs NOT RUN (this CPU has no {names})", tolerance.kernel));
+    }
     let mut failures = Vec::new();
     let mut worst = [0.0f64; 3];
     for case in cases {
@@ -182,9 +207,15 @@ pub async fn check(cases: &[impl Case]) {
             }
         }
         failures.extend(failed);
-        for level in levels() {
+        for &level in &levels {
             let mut cpu = CpuBackend::with_level(level);
-            let Ok(output) = case.run(&mut cpu).await else { continue };
+            let output = match case.run(&mut cpu).await {
+                Ok(output) => output,
+                Err(error) => {
+                    failures.push(format!("{kernel}, {level:?}, {case:?}: {error}"));
+                    continue;
+                }
+            };
             let found = [
                 compare_values(&output.values, &values, tolerance.twin, &mut worst[0]),
                 compare_words(&output.words, &words),
@@ -203,10 +234,11 @@ pub async fn check(cases: &[impl Case]) {
         }
     }
     say!(
-        "{}: {} cases on {}; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
+        "{}: {} cases on {} and at {} SIMD levels; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
         tolerance.kernel,
         cases.len(),
         gpus[0].1.adapter().name,
+        levels.len(),
         worst[0],
         worst[1],
         worst[2]
