@@ -131,7 +131,10 @@ fn check_cancelling(mut engine: Engine, inputs: &[Input<'_>], other: &[Input<'_>
         }
         assert_eq!(pauses.load(Ordering::Relaxed), 2, "{rule}");
         engine.set_pause(Box::new(|| Box::pin(async {})));
+        let before = engine.gpu().map(|gpu| gpu.counters().submits);
         assert_eq!(classify(&mut engine, inputs, &prune), expected, "{rule}");
+        let submits = engine.gpu().map(|gpu| gpu.counters().submits);
+        assert_eq!(submits, before.map(|before| before + 1), "{rule}: what the cancelled run recorded was submitted");
     }
 }
 

@@ -196,7 +196,7 @@ impl Backend for GpuBackend {
     }
 
     fn release(&mut self) {
-        self.recorder.forget_bind_groups();
+        self.recorder.release();
     }
 
     fn begin_chunk(&mut self, index: &mut GpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
@@ -213,7 +213,7 @@ impl Backend for GpuBackend {
 
     fn write_index(&mut self, index: &mut GpuIndex, at: usize, words: &[u32]) -> Result<()> {
         check(at + words.len() <= index.num_words, "write_index", "words", at + words.len(), index.num_words)?;
-        self.recorder.open.queue.write_buffer(&index.buffer.buffer, 4 * at as u64, bytemuck::cast_slice(words));
+        self.recorder.write(&index.buffer, 4 * at as u64, bytemuck::cast_slice(words));
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Backend for GpuBackend {
         let capacity = (matrix.num_rows - first_row) * matrix.stride();
         check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
         let offset = (first_row * matrix.stride() * size_of::<f32>()) as u64;
-        self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, offset, bytemuck::cast_slice(values));
+        self.recorder.write(&matrix.buffer, offset, bytemuck::cast_slice(values));
         Ok(())
     }
 

@@ -141,8 +141,15 @@ impl Recorder {
         Ok(buffer)
     }
 
-    /// Forgets bind groups, so that buffers nobody else holds are freed.
-    pub fn forget_bind_groups(&mut self) {
+    /// Writes into a buffer. The queue does so before what is submitted later, so kernels that are recorded are submitted first.
+    pub fn write(&mut self, buffer: &GpuBuffer, offset: u64, bytes: &[u8]) {
+        self.submit_recorded();
+        self.open.queue.write_buffer(&buffer.buffer, offset, bytes);
+    }
+
+    /// Forgets bind groups and what a cancelled run has recorded, so that buffers nobody else holds are freed.
+    pub fn release(&mut self) {
+        self.clear();
         self.kernels.forget_bind_groups();
     }
 
@@ -156,9 +163,9 @@ impl Recorder {
         self.timing.as_mut().map(StageTiming::take).unwrap_or_default()
     }
 
-    /// Drops what a cancelled run has left.
+    /// Starts a chunk: stages that were timed before it and not read are forgotten.
     pub fn start(&mut self) {
-        self.clear();
+        self.submit_recorded();
         if let Some(timing) = &mut self.timing {
             timing.start();
         }
@@ -194,6 +201,12 @@ impl Recorder {
         self.counters.dispatches += 1;
         self.multiply_adds += dispatch.multiply_adds;
         if self.multiply_adds >= self.max_submit_multiply_adds || self.recorded.len() == MAX_DISPATCHES {
+            self.submit(None);
+        }
+    }
+
+    fn submit_recorded(&mut self) {
+        if !self.recorded.is_empty() {
             self.submit(None);
         }
     }
