@@ -131,7 +131,10 @@ fn check_cancelling(mut engine: Engine, inputs: &[Input<'_>], other: &[Input<'_>
         }
         assert_eq!(pauses.load(Ordering::Relaxed), 2, "{rule}");
         engine.set_pause(Box::new(|| Box::pin(async {})));
+        let before = engine.gpu().map(|gpu| gpu.counters().submits);
         assert_eq!(classify(&mut engine, inputs, &prune), expected, "{rule}");
+        let submits = engine.gpu().map(|gpu| gpu.counters().submits);
+        assert_eq!(submits, before.map(|before| before + 1), "{rule}: what the cancelled run recorded was submitted");
     }
 }
 
@@ -168,51 +171,29 @@ fn a_buffer_beyond_the_limit_is_refused() {
     );
 }
 
-/// A measurement, or one that fails, leaves the variant as it was; software does not get the one for hardware.
+/// A measurement, or one that fails, leaves the variants as they were; software does not get those for hardware.
 #[test]
-fn the_variants_of_the_matrix_product_are_timed() {
-    use sttabt::backend::gpu::{GpuBackend, GpuOptions, MatrixProduct};
+fn the_variants_are_timed() {
+    use sttabt::backend::gpu::{GpuBackend, GpuOptions, Variant, Variants};
     let open = || {
         let options = GpuOptions { adapter: None, allow_software: true };
         pollster::block_on(GpuBackend::new(&options)).expect("an adapter")
     };
-    let chosen = MatrixProduct::Tiled;
+    let chosen = Variants { linear: Variant::Tiled, attention: Variant::Wide };
     let mut backend = open();
-    backend.set_matrix_product(chosen);
-    let times = pollster::block_on(backend.time_matrix_products()).expect("times");
+    backend.set_variants(chosen);
+    let times = pollster::block_on(backend.time_variants()).expect("times");
     println!("{}: {times:?}", backend.adapter().name);
-    if backend.adapter().features.iter().any(|feature| feature == "timestamps") {
-        let timed: Vec<MatrixProduct> = times.iter().map(|(product, _)| *product).collect();
-        let expected: Vec<MatrixProduct> =
-            MatrixProduct::ALL.into_iter().filter(|product| product.runs_on(backend.adapter())).collect();
-        assert_eq!(timed, expected);
-        assert!(times.iter().all(|(_, ms)| *ms > 0.0), "{times:?}");
-    } else {
-        assert_eq!(times, []);
+    let has_clock = backend.adapter().features.iter().any(|feature| feature == "timestamps");
+    for times in [times.linear, times.attention] {
+        let variants: Vec<Variant> = times.iter().map(|(variant, _)| *variant).collect();
+        assert_eq!(variants, Variant::ALL, "a variant computes something else");
+        assert!(times.iter().all(|(_, ms)| (*ms > 0.0) == has_clock), "{times:?}");
     }
-    assert_eq!(backend.matrix_product(), chosen);
+    assert_eq!(backend.variants(), chosen);
     backend.destroy_device();
-    pollster::block_on(backend.time_matrix_products()).expect_err("a lost device");
-    assert_eq!(backend.matrix_product(), chosen);
+    pollster::block_on(backend.time_variants()).expect_err("a lost device");
+    assert_eq!(backend.variants(), chosen);
     let default = open();
-    assert!(!default.adapter().software || default.matrix_product() == MatrixProduct::Wide);
-}
-
-/// The second device on an adapter takes what was measured on the first.
-#[test]
-fn the_choice_of_a_matrix_product_is_kept() {
-    use sttabt::backend::gpu::{AdapterDescription, GpuBackend, GpuOptions};
-    let options = GpuOptions { adapter: None, allow_software: true };
-    let mut is_measured = true;
-    let [(first, measured), (second, found)] = [(); 2].map(|()| {
-        let mut backend = pollster::block_on(GpuBackend::new(&options)).expect("an adapter");
-        let AdapterDescription { software, features, .. } = backend.adapter();
-        // On hardware it was measured when the device was opened, and without a clock it cannot be.
-        is_measured = *software && features.iter().any(|feature| feature == "timestamps");
-        let product = pollster::block_on(backend.fastest_matrix_product()).expect("a choice");
-        (product, backend.counters().dispatches)
-    });
-    assert_eq!(first, second);
-    assert!(measured > 0 || !is_measured, "nothing was measured");
-    assert_eq!(found, 0, "the second device measured again");
+    assert!(!default.adapter().software || default.variants() == Variants::all(Variant::Wide));
 }

@@ -5,17 +5,15 @@
 mod common;
 
 use common::*;
-use sttabt::backend::gpu::MatrixProduct;
+use sttabt::backend::gpu::{Variant, Variants};
 use sttabt::{BackendKind, Engine, Input, Model, Outputs};
 
 fn check(model: &Model, inputs: &[Input<'_>], rules: &[&str]) {
     let mut engine: Engine = engine(model, BackendKind::Gpu);
     let mut before = 0;
-    let adapter = engine.gpu().expect("a GPU").adapter().clone();
-    let variants = MatrixProduct::ALL.into_iter().filter(|product| product.runs_on(&adapter));
-    let each_variant = variants.flat_map(|product| rules.iter().map(move |rule| (product, rule)));
-    for (product, rule) in each_variant {
-        engine.gpu().expect("a GPU").set_matrix_product(product);
+    let each_variant = Variant::ALL.into_iter().flat_map(|variant| rules.iter().map(move |rule| (variant, rule)));
+    for (variant, rule) in each_variant {
+        engine.gpu().expect("a GPU").set_variants(Variants::all(variant));
         let prune = rule.parse().expect("rule");
         let results = classify_with(&mut engine, inputs, &prune, &Outputs::default());
         let total: u64 = results.iter().map(|result| result.flops.total()).sum();
@@ -25,7 +23,7 @@ fn check(model: &Model, inputs: &[Input<'_>], rules: &[&str]) {
         assert_eq!(
             2 * (after - before),
             total,
-            "{rule}, {product}: what the kernels counted, and what the report says"
+            "{rule}, {variant}: what the kernels counted, and what the report says"
         );
         before = after;
     }

@@ -27,8 +27,7 @@ fn problems(shader: &Shader, count_rows: &str) -> Vec<String> {
         Ok(module) => module,
         Err(error) => return vec![format!("does not parse: {}", error.emit_to_string(&source))],
     };
-    let capabilities = if shader.name == "linear_subgroups" { CORE | Capabilities::SUBGROUP } else { CORE };
-    if let Err(error) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
+    if let Err(error) = Validator::new(ValidationFlags::all(), CORE).validate(&module) {
         return vec![format!("is not valid: {}", error.emit_to_string(&source))];
     }
     let mut problems = bindings(shader, &module);

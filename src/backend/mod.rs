@@ -162,7 +162,8 @@ pub enum Region<'a, B: Backend> {
 /// A device that runs the kernels. All row counts and addresses are in the `index` of the chunk.
 ///
 /// Every kernel checks its arguments' sizes and returns [`Error::Shape`] when they do not fit.
-/// A row's result never depends on its place or on the other rows.
+/// A row's result never depends on its place or on the other rows. What the host writes is seen by the kernels called after it, not by
+/// those called before.
 pub trait Backend: Sized {
     /// f32 rows in the backend's memory, padded to 8 values.
     type Matrix: MatrixShape;
@@ -190,7 +191,8 @@ pub trait Backend: Sized {
     /// Uploads weight and bias of a layer normalisation.
     fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<Self::LayerNorm>;
 
-    /// Frees what is cached for matrices and index buffers that have been dropped.
+    /// Frees what is cached for matrices and index buffers that have been dropped. Kernels that were called since the last
+    /// [`Backend::read`] may never run: a cancelled run leaves some.
     fn release(&mut self);
 
     /// Starts the work of a chunk whose index has this layout. `words` is written from word 0.

@@ -151,7 +151,7 @@ fn weights(hidden_size: usize, intermediate_size: usize, seed: u32) -> Vec<u8> {
 mod tests {
     use super::*;
     #[cfg(feature = "gpu")]
-    use crate::backend::gpu::MatrixProduct;
+    use crate::backend::gpu::{Variant, Variants};
     use crate::engine::BackendKind;
 
     /// The stored answers are those of the CPU path.
@@ -166,12 +166,9 @@ mod tests {
         pollster::block_on(self_test(&BackendKind::Gpu.into())).expect("the stored answers");
         let mut engine =
             pollster::block_on(Engine::new(&small_model().expect("a model"), &BackendKind::Gpu.into())).expect("a GPU");
-        for product in MatrixProduct::ALL {
-            let gpu = engine.gpu().expect("a GPU");
-            if product.runs_on(gpu.adapter()) {
-                gpu.set_matrix_product(product);
-                pollster::block_on(check(&mut engine)).expect("the stored answers");
-            }
+        for variant in Variant::ALL {
+            engine.gpu().expect("a GPU").set_variants(Variants::all(variant));
+            pollster::block_on(check(&mut engine)).expect("the stored answers");
         }
     }
 }

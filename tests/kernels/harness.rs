@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use fearless_simd::Level;
 use sttabt::Result;
 use sttabt::backend::cpu::CpuBackend;
-use sttabt::backend::gpu::{GpuBackend, GpuOptions, MatrixProduct};
+use sttabt::backend::gpu::{GpuBackend, GpuOptions, Variant, Variants};
 use sttabt::backend::{Backend, MatrixShape, Region};
 use sttabt::tensor::row_stride;
 
@@ -97,20 +97,31 @@ pub async fn read_both<B: Backend>(
     Ok(Output { values: read.remove(0).into_iter().map(f32::from_bits).collect(), words })
 }
 
-/// The SIMD levels that this CPU has, the best one first.
-fn levels() -> Vec<Level> {
-    #[cfg(target_arch = "x86_64")]
-    use fearless_simd::Simd;
+/// The SIMD levels that cases run at, and the names of those that this CPU does not have. One that it has must be found.
+fn levels() -> (Vec<Level>, Vec<&'static str>) {
     let best = Level::new();
     #[cfg(target_arch = "x86_64")]
-    let lesser = [
-        best.as_avx2().map(|token| token.level()),
-        best.as_sse4_2().map(|token| token.level()),
-        best.as_sse2().map(|token| token.level()),
-    ];
+    let all = {
+        use fearless_simd::Simd;
+        [
+            ("AVX-512", best.as_avx512().map(Simd::level), std::is_x86_feature_detected!("avx512bitalg")),
+            ("AVX2", best.as_avx2().map(Simd::level), std::is_x86_feature_detected!("avx2")),
+            ("SSE4.2", best.as_sse4_2().map(Simd::level), std::is_x86_feature_detected!("sse4.2")),
+            ("SSE2", best.as_sse2().map(Simd::level), true),
+        ]
+    };
+    // Elsewhere the level is chosen when compiling.
     #[cfg(not(target_arch = "x86_64"))]
-    let lesser: [Option<Level>; 0] = [];
-    std::iter::once(best).chain(lesser.into_iter().flatten()).collect()
+    let all = [("the compiled level", Some(best), true)];
+    let (mut levels, mut missing) = (Vec::new(), Vec::new());
+    for (name, level, is_here) in all {
+        match level {
+            Some(level) => levels.push(level),
+            None if is_here => panic!("this CPU has {name}, and no case would run at it"),
+            None => missing.push(name),
+        }
+    }
+    (levels, missing)
 }
 
 /// Says something that a test which passes is to be read with: `println!` would be captured.
@@ -123,23 +134,13 @@ fn note(text: &str) {
 
 /// Where a case runs on the GPU: the variant has a name if the kernel has more than one.
 async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
-    let first = gpu().await;
-    let num_variants = match kernel {
-        "linear" => 3,
-        // With subgroups as with tiles.
-        "attention" | "attention_maps" => 2,
-        _ => return vec![("GPU", first)],
-    };
-    let names = ["GPU, wide", "GPU, tiled", "GPU, subgroups"];
+    if !["linear", "attention", "attention_maps"].contains(&kernel) {
+        return vec![("GPU", gpu().await)];
+    }
     let mut gpus = Vec::new();
-    for (name, product) in names.into_iter().zip(MatrixProduct::ALL).take(num_variants) {
-        if !product.runs_on(first.adapter()) {
-            let size = first.adapter().min_subgroup_size;
-            note(&format!("{name}: NOT RUN (wgpu offers subgroups of {size} on this adapter, it needs 8)"));
-            continue;
-        }
+    for (name, variant) in ["GPU, wide", "GPU, tiled"].into_iter().zip(Variant::ALL) {
         let mut gpu = gpu().await;
-        gpu.set_matrix_product(product);
+        gpu.set_variants(Variants::all(variant));
         gpus.push((name, gpu));
     }
     gpus
@@ -150,6 +151,12 @@ async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
 pub async fn check(cases: &[impl Case]) {
     let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
     let mut gpus = gpus(cases[0].kernel()).await;
+    let (levels, missing) = levels();
+    if !missing.is_empty() {
+        let num_missing = cases.len() * missing.len();
+        let names = missing.join(", ");
+        note(&format!("{}: {num_missing} runs NOT RUN (this CPU has no {names})", tolerance.kernel));
+    }
     let mut failures = Vec::new();
     let mut worst = [0.0f64; 3];
     for case in cases {
@@ -200,9 +207,15 @@ pub async fn check(cases: &[impl Case]) {
             }
         }
         failures.extend(failed);
-        for level in levels() {
+        for &level in &levels {
             let mut cpu = CpuBackend::with_level(level);
-            let Ok(output) = case.run(&mut cpu).await else { continue };
+            let output = match case.run(&mut cpu).await {
+                Ok(output) => output,
+                Err(error) => {
+                    failures.push(format!("{kernel}, {level:?}, {case:?}: {error}"));
+                    continue;
+                }
+            };
             let found = [
                 compare_values(&output.values, &values, tolerance.twin, &mut worst[0]),
                 compare_words(&output.words, &words),
@@ -221,10 +234,11 @@ pub async fn check(cases: &[impl Case]) {
         }
     }
     say!(
-        "{}: {} cases on {}; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
+        "{}: {} cases on {} and at {} SIMD levels; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
         tolerance.kernel,
         cases.len(),
         gpus[0].1.adapter().name,
+        levels.len(),
         worst[0],
         worst[1],
         worst[2]

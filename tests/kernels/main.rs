@@ -46,3 +46,4 @@ mod maps;
 mod recursions;
 mod rows;
 mod tolerances;
+mod writes;

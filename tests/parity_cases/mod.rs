@@ -65,15 +65,15 @@ pub enum Calls {
 }
 
 /// Every run of every case in `cases.json` of a folder.
-pub fn check_fixture(folder: &Path, engine: Engine, min_runs: usize, calls: Calls) {
-    check_cases(folder, engine, min_runs, calls, |_, _| true);
+pub fn check_fixture(folder: &Path, engine: Engine, num_runs: usize, calls: Calls) {
+    check_cases(folder, engine, num_runs, calls, |_, _| true);
 }
 
 /// Every run of some cases, chosen by their place and their input.
 pub fn check_cases(
     folder: &Path,
     mut engine: Engine,
-    min_runs: usize,
+    num_runs: usize,
     calls: Calls,
     is_chosen: impl Fn(usize, &Value) -> bool,
 ) {
@@ -84,7 +84,7 @@ pub fn check_cases(
     for (index, case) in cases.iter().enumerate().filter(|(index, case)| is_chosen(*index, &case["input"])) {
         runs.extend(case["runs"].as_array().expect("runs").iter().map(|run| (index, case, run)));
     }
-    assert!(runs.len() >= min_runs, "only {} runs", runs.len());
+    assert_eq!(runs.len(), num_runs, "runs of {name}: one that is missing is no agreement");
     let rule = |run: &Value| prune(run).to_string();
     if calls == Calls::Batches {
         runs.sort_by_key(|(_, _, run)| rule(run));

@@ -64,8 +64,8 @@ impl Environment {
 #[cfg(feature = "gpu")]
 fn driver(engine: &mut Engine) -> String {
     engine.gpu().map_or_else(String::new, |gpu| {
-        let (adapter, product) = (gpu.adapter(), gpu.matrix_product());
-        format!("{}, {}; {product} matrix product", adapter.backend, adapter.driver)
+        let adapter = gpu.adapter();
+        format!("{}, {}; {}", adapter.backend, adapter.driver, gpu.variants())
     })
 }
 

@@ -3,8 +3,8 @@
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
-use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
+use super::variant::Variant;
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
@@ -75,9 +75,9 @@ pub fn dispatch(
     };
     let unused = recorder.unused.clone();
     let num_rows = call.query_rows.bound;
-    let (shader, num_workgroups) = match recorder.matrix_product {
-        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
-        MatrixProduct::Tiled | MatrixProduct::Subgroups => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
+    let (shader, num_workgroups) = match recorder.variants.attention {
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
     };
     recorder.dispatch(Dispatch {
         shader,

@@ -5,8 +5,8 @@ use super::attention::{SCORE_KEYS, SCORE_ROWS};
 use super::attention_stats::kind;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
-use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
+use super::variant::Variant;
 use crate::backend::{ALL, AttentionMap, MatrixShape};
 use crate::error::Result;
 
@@ -66,11 +66,9 @@ pub fn dispatch(
         scale: heads.scale(),
     };
     let (num_rows, num_columns) = (call.rows.bound, layout.max_tokens);
-    let (shader, num_workgroups) = match recorder.matrix_product {
-        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE) * num_columns.div_ceil(TILE)).div_ceil(64)),
-        MatrixProduct::Tiled | MatrixProduct::Subgroups => {
-            (&TILED, num_rows.div_ceil(SCORE_ROWS) * num_columns.div_ceil(SCORE_KEYS))
-        }
+    let (shader, num_workgroups) = match recorder.variants.attention {
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE) * num_columns.div_ceil(TILE)).div_ceil(64)),
+        Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * num_columns.div_ceil(SCORE_KEYS)),
     };
     recorder.dispatch(Dispatch {
         shader,

@@ -4,8 +4,8 @@ use super::GpuBackend;
 use super::attention::SCORE_ROWS;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
-use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
+use super::variant::Variant;
 use crate::backend::{AttentionMap, MapKind, MatrixShape};
 use crate::error::Result;
 use crate::pruning::CONCRETE_EPS;
@@ -66,9 +66,9 @@ pub fn dispatch(
         eps: CONCRETE_EPS,
     };
     let num_rows = call.rows.bound;
-    let (shader, num_workgroups) = match recorder.matrix_product {
-        MatrixProduct::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
-        MatrixProduct::Tiled | MatrixProduct::Subgroups => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
+    let (shader, num_workgroups) = match recorder.variants.attention {
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
     };
     recorder.dispatch(Dispatch {
         shader,

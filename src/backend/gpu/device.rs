@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::matrix_product::MatrixProduct;
 use crate::error::{Error, Result};
 
 /// How to choose an adapter.
@@ -31,8 +30,6 @@ pub struct AdapterDescription {
     pub max_binding_bytes: u64,
     /// Memory that a workgroup can share.
     pub max_workgroup_bytes: u32,
-    /// Invocations of a subgroup, at least; 0 where wgpu offers no subgroups.
-    pub min_subgroup_size: u32,
     /// Optional features that could speed kernels up: `f16`, `subgroups`, `timestamps`.
     pub features: Vec<String>,
 }
@@ -54,7 +51,6 @@ impl AdapterDescription {
             software: is_software(&info),
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            min_subgroup_size: if features.contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 },
             features: optional
                 .iter()
                 .filter(|(_, flag)| features.contains(*flag))
@@ -134,10 +130,7 @@ impl OpenDevice {
             ..wgpu::Limits::default()
         };
         // Having it costs nothing; see `GpuBackend::set_stage_timing`.
-        let mut required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
-        if MatrixProduct::Subgroups.runs_on(&description) {
-            required_features |= wgpu::Features::SUBGROUP;
-        }
+        let required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         let descriptor =
             wgpu::DeviceDescriptor { label: Some("sttabt"), required_features, required_limits, ..Default::default() };
         let (device, queue) = adapter

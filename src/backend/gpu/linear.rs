@@ -3,8 +3,8 @@
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
-use super::matrix_product::MatrixProduct;
 use super::queue::{Dispatch, Recorder};
+use super::variant::Variant;
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 const TILE_ROWS: usize = 8;
 /// Invocations of a workgroup, as in the wide shader.
 const WORKGROUP_SIZE: usize = 32;
-/// Rows and features of a workgroup's tile, as in the shaders with tiles.
+/// Rows and features of a workgroup's tile, as in the tiled shader.
 const TILE: usize = 64;
 
 params! {
@@ -29,16 +29,7 @@ params! {
 }
 
 shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
-shader!(
-    TILED = "linear_tiled",
-    ["erf", "linear_parts", "linear_tile_parts"],
-    [Read, Read, Read, Read, Read, ReadWrite]
-);
-shader!(
-    SUBGROUPS = "linear_subgroups",
-    ["erf", "linear_parts", "linear_tile_parts"],
-    [Read, Read, Read, Read, Read, ReadWrite]
-);
+shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -81,13 +72,11 @@ pub fn dispatch(
         Activation::Gelu => 1.0,
         Activation::Tanh => 2.0,
     };
-    let num_tiles = call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE);
-    let (shader, num_workgroups) = match recorder.matrix_product {
-        MatrixProduct::Wide => {
+    let (shader, num_workgroups) = match recorder.variants.linear {
+        Variant::Wide => {
             (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WORKGROUP_SIZE))
         }
-        MatrixProduct::Tiled => (&TILED, num_tiles),
-        MatrixProduct::Subgroups => (&SUBGROUPS, num_tiles),
+        Variant::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
     };
     recorder.dispatch(Dispatch {
         shader,

@@ -9,17 +9,18 @@ mod attention_maps;
 mod attention_stats;
 mod back_tracking;
 mod buffers;
+mod calibrate;
 mod device;
 mod gather_rows;
 mod kernel;
 mod layer_norm;
 mod linear;
-mod matrix_product;
 mod pack_rows;
 mod queue;
 mod row_counter;
 mod select_tokens;
 mod timing;
+mod variant;
 
 use std::ops::Range;
 
@@ -31,14 +32,15 @@ use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
 
 pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
+pub use calibrate::VariantTimes;
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
-pub use matrix_product::MatrixProduct;
 use queue::Recorder;
+pub use variant::{Variant, Variants};
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
-pub const SHADERS: [&Shader; 14] = [
+pub const SHADERS: [&Shader; 13] = [
     &attention::SHADER,
     &attention::TILED,
     &attention_maps::SHADER,
@@ -50,7 +52,6 @@ pub const SHADERS: [&Shader; 14] = [
     &layer_norm::SHADER,
     &linear::SHADER,
     &linear::TILED,
-    &linear::SUBGROUPS,
     &pack_rows::SHADER,
     &select_tokens::SHADER,
 ];
@@ -91,10 +92,10 @@ impl GpuBackend {
         let max_submit_multiply_adds = if open.adapter.software { 500_000_000 } else { 15_000_000_000 };
         let is_software = open.adapter.software;
         let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds) };
-        // Software adapters have caches in place of workgroup memory.
+        // Software keeps the wide variants that a recorder starts with: there the tiled ones lose, and measuring takes long.
         if !is_software {
-            let fastest = backend.fastest_matrix_product().await?;
-            backend.set_matrix_product(fastest);
+            let fastest = backend.fastest_variants().await?;
+            backend.set_variants(fastest);
         }
         Ok(backend)
     }
@@ -104,15 +105,15 @@ impl GpuBackend {
         &self.recorder.open.adapter
     }
 
-    /// The variant of the matrix product that it uses.
-    pub fn matrix_product(&self) -> MatrixProduct {
-        self.recorder.matrix_product
+    /// The variants that it runs.
+    pub fn variants(&self) -> Variants {
+        self.recorder.variants
     }
 
-    /// Takes another variant than the one chosen for this adapter: [`MatrixProduct::Wide`] on software, elsewhere the fastest one, as
-    /// of [`GpuBackend::fastest_matrix_product`]. One that does not run on the adapter is an error when results are read.
-    pub fn set_matrix_product(&mut self, matrix_product: MatrixProduct) {
-        self.recorder.matrix_product = matrix_product;
+    /// Takes other variants than those chosen for this device: [`Variant::Wide`] on software, elsewhere the fastest ones, see
+    /// [`GpuBackend::time_variants`]. One that the driver refuses is an error when results are read.
+    pub fn set_variants(&mut self, variants: Variants) {
+        self.recorder.variants = variants;
     }
 
     /// What it has done so far.
@@ -195,7 +196,7 @@ impl Backend for GpuBackend {
     }
 
     fn release(&mut self) {
-        self.recorder.forget_bind_groups();
+        self.recorder.release();
     }
 
     fn begin_chunk(&mut self, index: &mut GpuIndex, layout: ChunkLayout, words: &[u32]) -> Result<()> {
@@ -212,7 +213,7 @@ impl Backend for GpuBackend {
 
     fn write_index(&mut self, index: &mut GpuIndex, at: usize, words: &[u32]) -> Result<()> {
         check(at + words.len() <= index.num_words, "write_index", "words", at + words.len(), index.num_words)?;
-        self.recorder.open.queue.write_buffer(&index.buffer.buffer, 4 * at as u64, bytemuck::cast_slice(words));
+        self.recorder.write(&index.buffer, 4 * at as u64, bytemuck::cast_slice(words));
         Ok(())
     }
 
@@ -221,7 +222,7 @@ impl Backend for GpuBackend {
         let capacity = (matrix.num_rows - first_row) * matrix.stride();
         check(values.len() <= capacity, "write_matrix", "values", values.len(), capacity)?;
         let offset = (first_row * matrix.stride() * size_of::<f32>()) as u64;
-        self.recorder.open.queue.write_buffer(&matrix.buffer.buffer, offset, bytemuck::cast_slice(values));
+        self.recorder.write(&matrix.buffer, offset, bytemuck::cast_slice(values));
         Ok(())
     }
 

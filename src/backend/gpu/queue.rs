@@ -4,9 +4,9 @@ use super::Counters;
 use super::buffers::GpuBuffer;
 use super::device::{ErrorSlot, OpenDevice, from_wgpu};
 use super::kernel::{Constants, Kernels, Shader};
-use super::matrix_product::MatrixProduct;
 use super::row_counter::RowCounter;
 use super::timing::StageTiming;
+use super::variant::{Variant, Variants};
 use crate::backend::Stage;
 use crate::error::{Error, Result};
 use crate::platform::LocalFuture;
@@ -45,8 +45,8 @@ type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 pub struct Recorder {
     pub open: OpenDevice,
     pub counters: Counters,
-    /// The variant of the matrix products.
-    pub matrix_product: MatrixProduct,
+    /// What the kernels with variants run.
+    pub variants: Variants,
     /// What is bound where a kernel writes nothing.
     pub unused: GpuBuffer,
     /// What dispatches belong to from now on.
@@ -92,7 +92,7 @@ impl Recorder {
         Self {
             open,
             counters: Counters::default(),
-            matrix_product: MatrixProduct::Wide,
+            variants: Variants::all(Variant::Wide),
             unused,
             stage: Stage::Host,
             timing: None,
@@ -141,8 +141,15 @@ impl Recorder {
         Ok(buffer)
     }
 
-    /// Forgets bind groups, so that buffers nobody else holds are freed.
-    pub fn forget_bind_groups(&mut self) {
+    /// Writes into a buffer. The queue does so before what is submitted later, so kernels that are recorded are submitted first.
+    pub fn write(&mut self, buffer: &GpuBuffer, offset: u64, bytes: &[u8]) {
+        self.submit_recorded();
+        self.open.queue.write_buffer(&buffer.buffer, offset, bytes);
+    }
+
+    /// Forgets bind groups and what a cancelled run has recorded, so that buffers nobody else holds are freed.
+    pub fn release(&mut self) {
+        self.clear();
         self.kernels.forget_bind_groups();
     }
 
@@ -156,9 +163,9 @@ impl Recorder {
         self.timing.as_mut().map(StageTiming::take).unwrap_or_default()
     }
 
-    /// Drops what a cancelled run has left.
+    /// Starts a chunk: stages that were timed before it and not read are forgotten.
     pub fn start(&mut self) {
-        self.clear();
+        self.submit_recorded();
         if let Some(timing) = &mut self.timing {
             timing.start();
         }
@@ -194,6 +201,12 @@ impl Recorder {
         self.counters.dispatches += 1;
         self.multiply_adds += dispatch.multiply_adds;
         if self.multiply_adds >= self.max_submit_multiply_adds || self.recorded.len() == MAX_DISPATCHES {
+            self.submit(None);
+        }
+    }
+
+    fn submit_recorded(&mut self) {
+        if !self.recorded.is_empty() {
             self.submit(None);
         }
     }

@@ -68,8 +68,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
         match pollster::block_on(GpuBackend::new(&GpuOptions { adapter, allow_software })) {
             Ok(mut backend) => {
                 let adapter = backend.adapter().clone();
-                let product = backend.matrix_product();
-                let driver = format!("{}, {}; {product} matrix product", adapter.backend, adapter.driver);
+                let driver = format!("{}, {}; {}", adapter.backend, adapter.driver, backend.variants());
                 return measure(&mut backend, "gpu", Device { adapter: adapter.name, driver }, args, &stop);
             }
             Err(error @ sttabt::Error::NoAdapter { .. }) if is_auto && args.device.adapter.is_none() => {
