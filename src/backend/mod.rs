@@ -173,6 +173,8 @@ pub trait Backend: Sized {
     type LayerNorm;
     /// The packed index buffer of a chunk, laid out by [`ChunkLayout`].
     type Index;
+    /// What was submitted and is not read yet. To drop it is to forget its words.
+    type Pending;
 
     /// Whether the kernels take the host's threads themselves.
     const COMPUTES_ON_HOST: bool;
@@ -256,8 +258,17 @@ pub trait Backend: Sized {
     /// Packs levels out of `counts` and `kept`: writes their offsets, `sample_of_row` and `source_row`. Parents come first.
     fn pack_rows(&mut self, levels: Range<usize>, index: &mut Self::Index) -> Result<()>;
 
-    /// Runs what was recorded and returns the regions' words (f32 as bits), in order, with a single mapping.
-    fn read(&mut self, regions: &[Region<'_, Self>]) -> impl Future<Output = Result<Vec<Vec<u32>>>>;
+    /// Whether the host may go on to the next chunk between [`Backend::submit`] and [`Backend::finish`].
+    fn overlaps(&self) -> bool;
+    /// Runs what was recorded, and reads these regions after it.
+    fn submit(&mut self, regions: &[Region<'_, Self>]) -> Result<Self::Pending>;
+    /// Waits for what was submitted, and returns the regions' words (f32 as bits), in order, with a single mapping.
+    fn finish(&mut self, pending: Self::Pending) -> impl Future<Output = Result<Vec<Vec<u32>>>>;
+    /// Both at once.
+    fn read(&mut self, regions: &[Region<'_, Self>]) -> impl Future<Output = Result<Vec<Vec<u32>>>> {
+        let pending = self.submit(regions);
+        async { self.finish(pending?).await }
+    }
 }
 
 /// [`Error::Shape`] unless `ok`.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::models::Input;
 use crate::models::{Config, InputConfig, Model};
 use crate::tensor::row_stride;
 
@@ -68,11 +70,47 @@ pub fn share(lengths: &[usize], config: &Config, limits: &ChunkLimits, num_threa
     work.div_ceil(num_chunks).max(1)
 }
 
-/// Consecutive samples, as long as their sum fits, and their work belongs to the same [`share`]; `lengths` are the samples' tokens.
+/// About how many tokens are prepared at a time for a GPU, which computes those before meanwhile. Fewer would leave it idle between
+/// small kernels.
+#[cfg(feature = "gpu")]
+const GROUP_TOKENS: usize = 8192;
+
+/// Consecutive inputs of about equal numbers of tokens, guessed before they are prepared: a text has one for every four bytes.
+#[cfg(feature = "gpu")]
+pub fn groups(inputs: &[Input<'_>], config: &Config) -> Vec<Range<usize>> {
+    let guess = |input: &Input<'_>| match (&config.input, input) {
+        (InputConfig::Image(image), _) => image.num_tokens(),
+        (InputConfig::Text(text), Input::Text(one)) => (one.len() / 4 + 2).min(text.max_position_embeddings),
+        (InputConfig::Text(text), Input::Pair(one, two)) => {
+            ((one.len() + two.len()) / 4 + 3).min(text.max_position_embeddings)
+        }
+        (InputConfig::Text(_), Input::Image(_)) => 1,
+    };
+    let guesses: Vec<usize> = inputs.iter().map(guess).collect();
+    let total: usize = guesses.iter().sum();
+    let num_groups = (total / GROUP_TOKENS).max(1);
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let (mut done, mut last) = (0, usize::MAX);
+    for (place, guess) in guesses.into_iter().enumerate() {
+        // An input is where its middle is.
+        let group = (done + guess / 2) * num_groups / total.max(1);
+        done += guess;
+        match groups.last_mut() {
+            Some(inputs) if group == last => inputs.end = place + 1,
+            _ => groups.push(place..place + 1),
+        }
+        last = group;
+    }
+    groups
+}
+
+/// Consecutive samples, as long as their sum fits, and their work belongs to the same [`share`]; `lengths` are the samples' tokens,
+/// and `first` is the place of the first one in its request.
 ///
 /// # Errors
 /// [`Error::TooLarge`] when one sample alone does not fit a binding.
 pub fn split(
+    first: usize,
     lengths: &[usize],
     share: u64,
     config: &Config,
@@ -88,7 +126,7 @@ pub fn split(
         let maps = if with_maps { 4 * config.num_hidden_layers as u64 * length as u64 * length as u64 } else { 0 };
         for (what, needed) in [("the rows", rows), ("the attention maps", maps)] {
             if needed > limits.max_binding_bytes {
-                let what = format!("input {}: {what} of its {length} tokens", sample + 1);
+                let what = format!("input {}: {what} of its {length} tokens", first + sample + 1);
                 let backend = "a binding of this device".to_owned();
                 return Err(Error::TooLarge { what, needed, limit: limits.max_binding_bytes, backend });
             }

@@ -143,17 +143,17 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
-        let tokens = self.prepare(inputs)?;
-        self.classify_tokens(tokens, prune, outputs).await
-    }
-
-    /// The inputs as tokens, made on all threads.
-    fn prepare(&self, inputs: &[Input<'_>]) -> Result<Vec<Tokens>> {
-        let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
-        let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
         let model = &self.model;
-        for_each(tasks, |((index, input), tokens)| *tokens = Some(model.prepare(index, input)));
-        tokens.into_iter().flatten().collect()
+        let job = Job { model, prune, outputs, pause: &self.pause };
+        match &mut self.session {
+            Device::Cpu(session) => session.classify_on_all_threads(job, prepare(model, inputs, 0)?).await,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(session) => {
+                let groups = chunks::groups(inputs, model.config()).into_iter();
+                let prepared = groups.map(|group| prepare(model, &inputs[group.clone()], group.start));
+                session.classify(job, prepared).await
+            }
+        }
     }
 
     async fn classify_tokens(
@@ -166,7 +166,7 @@ impl Engine {
         match &mut self.session {
             Device::Cpu(session) => session.classify_on_all_threads(job, tokens).await,
             #[cfg(feature = "gpu")]
-            Device::Gpu(session) => session.classify(job, tokens).await,
+            Device::Gpu(session) => session.classify(job, std::iter::once(Ok(tokens))).await,
         }
     }
 
@@ -203,4 +203,12 @@ impl Engine {
             Device::Gpu(session) => Some(session.backend()),
         }
     }
+}
+
+/// Inputs of a request, from its `first` one on, as tokens, made on all threads.
+fn prepare(model: &Model, inputs: &[Input<'_>], first: usize) -> Result<Vec<Tokens>> {
+    let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
+    let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
+    for_each(tasks, |((index, input), tokens)| *tokens = Some(model.prepare(first + index, input)));
+    tokens.into_iter().flatten().collect()
 }

@@ -1,6 +1,6 @@
 //! Measuring what a rule and the dense model cost on an engine's device.
 
-use super::{Classification, Engine, Outputs};
+use super::{Classification, Engine, Outputs, prepare};
 use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::Result;
 use crate::models::{Input, InputConfig, TextTokens, Tokens};
@@ -54,7 +54,7 @@ impl Engine {
         inputs: &[Input<'_>],
         outputs: &Outputs,
     ) -> Result<(Decision, Vec<Classification>)> {
-        let tokens = self.prepare(inputs)?;
+        let tokens = prepare(&self.model, inputs, 0)?;
         let size = self.model.config().encoder_size();
         let mut decision = policy.decide(tokens.iter().map(|tokens| size.dense(tokens.len())).sum());
         if tokens.iter().any(|tokens| tokens.len() > MAX_PRUNED_TOKENS) {

@@ -75,26 +75,48 @@ impl<B: Backend> Session<B> {
         &mut self.worker.backend
     }
 
-    /// Runs the inputs chunk by chunk.
+    /// Runs the inputs chunk by chunk. They come in groups: where the backend overlaps, a group is prepared, and a chunk recorded, while
+    /// the device computes the chunk before.
     #[cfg(any(feature = "gpu", test))]
-    pub async fn classify(&mut self, job: Job<'_>, tokens: Vec<Tokens>) -> Result<Vec<Classification>> {
-        let mut results = Vec::with_capacity(tokens.len());
-        let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
-        let chunks = self.chunks(job, &lengths, u64::MAX)?;
-        let mut tokens = tokens.into_iter();
-        for chunk in chunks {
-            let tokens = tokens.by_ref().take(chunk.len()).collect();
-            results.extend(self.worker.run_chunk(&self.networks, job, tokens).await?);
+    pub async fn classify(
+        &mut self,
+        job: Job<'_>,
+        groups: impl Iterator<Item = Result<Vec<Tokens>>>,
+    ) -> Result<Vec<Classification>> {
+        let mut results = Vec::new();
+        let mut running = None;
+        let mut first = 0;
+        for group in groups {
+            let tokens = group?;
+            let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
+            let chunks = self.chunks(job, first, &lengths, u64::MAX)?;
+            first += lengths.len();
+            let mut tokens = tokens.into_iter();
+            for chunk in chunks {
+                if !self.worker.backend.overlaps()
+                    && let Some(before) = running.take()
+                {
+                    results.extend(self.worker.finish_chunk(job, before).await?);
+                }
+                let tokens = tokens.by_ref().take(chunk.len()).collect();
+                let started = self.worker.start_chunk(&self.networks, job, tokens).await?;
+                if let Some(before) = running.replace(started) {
+                    results.extend(self.worker.finish_chunk(job, before).await?);
+                }
+            }
+        }
+        if let Some(last) = running {
+            results.extend(self.worker.finish_chunk(job, last).await?);
         }
         Ok(results)
     }
 
-    /// Checks a request, and splits it into chunks, none of which has samples of two shares.
-    fn chunks(&self, job: Job<'_>, lengths: &[usize], share: u64) -> Result<Vec<Range<usize>>> {
+    /// Checks inputs of a request, from its `first` one on, and splits them into chunks, none of which has samples of two shares.
+    fn chunks(&self, job: Job<'_>, first: usize, lengths: &[usize], share: u64) -> Result<Vec<Range<usize>>> {
         let Job { model, prune, .. } = job;
         let plan = Plan::of(prune, &model.facts(), lengths)?;
-        check_lengths(prune, lengths, MAX_PRUNED_TOKENS)?;
-        split(lengths, share, model.config(), plan.has_maps(), &self.networks.limits)
+        check_lengths(prune, first, lengths, MAX_PRUNED_TOKENS)?;
+        split(first, lengths, share, model.config(), plan.has_maps(), &self.networks.limits)
     }
 }
 
@@ -104,7 +126,7 @@ impl Session<CpuBackend> {
     pub async fn classify_on_all_threads(&mut self, job: Job<'_>, tokens: Vec<Tokens>) -> Result<Vec<Classification>> {
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         let chunks =
-            self.chunks(job, &lengths, share(&lengths, job.model.config(), &self.networks.limits, num_threads()))?;
+            self.chunks(job, 0, &lengths, share(&lengths, job.model.config(), &self.networks.limits, num_threads()))?;
         let num_others = chunks.len().min(num_threads()).saturating_sub(1);
         while self.others.len() < num_others {
             self.others.push(Worker::new(self.worker.backend.fork()));

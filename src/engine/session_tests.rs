@@ -63,7 +63,7 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
     let tokens =
         || -> Vec<Tokens> { inputs.iter().enumerate().map(|(i, input)| model.prepare(i, input).unwrap()).collect() };
     let mut session = Session::new(backend, model, None).await.unwrap();
-    session.classify(job, tokens()).await.unwrap();
+    session.classify(job, std::iter::once(Ok(tokens()))).await.unwrap();
 
     let scratch = session.worker.scratch.as_mut().unwrap();
     let workspace = &mut scratch.main;
@@ -71,7 +71,7 @@ async fn check_rows<B: Backend>(backend: B, (model, samples): &(Model, Samples),
         let poison = vec![f32::NAN; matrix.num_rows() * matrix.stride()];
         session.worker.backend.write_matrix(matrix, 0, &poison).unwrap();
     }
-    let results = session.classify(job, tokens()).await.unwrap();
+    let results = session.classify(job, std::iter::once(Ok(tokens()))).await.unwrap();
     let num_kept = |layer: usize| results.iter().map(|result| result.kept[layer].len()).sum::<usize>();
     assert!(num_kept(1) < tokens().iter().map(Tokens::len).sum(), "{prune} removes no rows before layer 1");
 
@@ -144,7 +144,7 @@ fn a_batch_is_shared_out() {
     let chunks = |lengths: &[usize], num_threads: usize, max_multiply_adds: u64| -> Vec<usize> {
         let limits = ChunkLimits { max_binding_bytes: u64::MAX, max_multiply_adds, row_bytes: 1 };
         let share = share(lengths, model.config(), &limits, num_threads);
-        split(lengths, share, model.config(), true, &limits).unwrap().into_iter().map(|chunk| chunk.len()).collect()
+        split(0, lengths, share, model.config(), true, &limits).unwrap().into_iter().map(|chunk| chunk.len()).collect()
     };
     let any = u64::MAX;
     assert_eq!(chunks(&[128; 8], 1, any), [8]);

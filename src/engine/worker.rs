@@ -34,6 +34,16 @@ pub struct Job<'a> {
     pub pause: &'a Pause,
 }
 
+/// A chunk that the device runs.
+pub struct Started<B: Backend> {
+    tokens: Vec<Tokens>,
+    plan: Plan,
+    layout: ChunkLayout,
+    /// Of the logits and of the token scores.
+    strides: [usize; 2],
+    pending: B::Pending,
+}
+
 /// Runs chunks one after another.
 pub struct Worker<B: Backend> {
     pub backend: B,
@@ -98,6 +108,18 @@ impl<B: Backend> Worker<B> {
         job: Job<'_>,
         tokens: Vec<Tokens>,
     ) -> Result<Vec<Classification>> {
+        let started = self.start_chunk(networks, job, tokens).await?;
+        self.finish_chunk(job, started).await
+    }
+
+    /// Has the device run a chunk. On a GPU the next one may be started before this one is finished: the memory that they share is
+    /// written in the order of the submits.
+    pub async fn start_chunk(
+        &mut self,
+        networks: &Networks<B>,
+        job: Job<'_>,
+        tokens: Vec<Tokens>,
+    ) -> Result<Started<B>> {
         let Job { model, prune, .. } = job;
         let num_layers = model.config().num_hidden_layers;
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
@@ -109,12 +131,21 @@ impl<B: Backend> Worker<B> {
             self.backend.begin_chunk(&mut scratch.index, layout, &words)?;
             self.record(&mut scratch, networks, job, &tokens, &layout, &plan).await
         };
-        let read = match outcome.await {
-            Ok(()) => self.read(&scratch, &layout, job, &plan).await,
+        let pending = match outcome.await {
+            Ok(()) => self.submit(&scratch, &layout, job, &plan),
             Err(error) => Err(error),
         };
+        let strides = [scratch.main.logits.stride(), scratch.token_scores.stride()];
         self.scratch = Some(scratch);
-        Ok(report(model, tokens, prune, &plan, &layout, &read?))
+        Ok(Started { tokens, plan, layout, strides, pending: pending? })
+    }
+
+    /// The results of a chunk that was started.
+    pub async fn finish_chunk(&mut self, job: Job<'_>, started: Started<B>) -> Result<Vec<Classification>> {
+        let Started { tokens, plan, layout, strides, pending } = started;
+        let words = self.backend.finish(pending).await?;
+        let words = chunk_words(words, strides, &layout, job, &plan)?;
+        Ok(report(job.model, tokens, job.prune, &plan, &layout, &words))
     }
 
     /// The scratch memory, grown if the chunk needs more.
@@ -211,52 +242,55 @@ impl<B: Backend> Worker<B> {
         main.head(backend, workspace, index, layout, HeadRows::Kept)
     }
 
-    /// Logits, kept tokens and what else was asked for, with one mapping.
-    async fn read(
-        &mut self,
-        scratch: &Scratch<B>,
-        layout: &ChunkLayout,
-        job: Job<'_>,
-        plan: &Plan,
-    ) -> Result<ChunkWords> {
-        let Job { prune, outputs, .. } = job;
+    /// Has logits, kept tokens and what else was asked for read, with one mapping.
+    fn submit(&mut self, scratch: &Scratch<B>, layout: &ChunkLayout, job: Job<'_>, plan: &Plan) -> Result<B::Pending> {
         self.backend.begin_stage(Stage::Host);
-        let pruned = plan.has_maps();
         let mut regions = vec![Region::Matrix(&scratch.main.logits, layout.num_samples)];
-        if pruned {
+        if plan.has_maps() {
             regions.push(Region::Index(&scratch.index, layout.counts(0)..layout.num_words()));
             // Read whether asked for or not: they tell whether ApproxNet's numbers overflowed.
             regions.push(Region::Matrix(&scratch.token_scores, layout.num_layers));
-            if outputs.attention_maps {
+            if job.outputs.attention_maps {
                 regions.push(Region::Matrix(&scratch.maps, 1));
             }
         }
-        let mut words = self.backend.read(&regions).await?.into_iter();
-        let mut next = |wanted: bool| if wanted { words.next() } else { None };
-        let floats = |words: Vec<u32>| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>();
-        let read = ChunkWords {
-            logits: next(true).map(floats).unwrap_or_default(),
-            logits_stride: scratch.main.logits.stride(),
-            kept: next(pruned),
-            token_scores: next(pruned).map(floats),
-            scores_stride: scratch.token_scores.stride(),
-            maps: next(pruned && outputs.attention_maps).map(floats),
-        };
-        // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens.
-        let are_finite = |values: &[f32], stride: usize, width: usize, num_rows: usize| {
-            values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
-        };
-        let num_labels = scratch.main.logits.width();
-        let num_scored = plan.num_scored_layers();
-        let scores = read.token_scores.as_deref().unwrap_or_default();
-        if !are_finite(&read.logits, read.logits_stride, num_labels, layout.num_samples)
-            || !are_finite(scores, read.scores_stride, layout.num_tokens, num_scored)
-        {
-            return Err(Error::Overflow { rule: prune.to_string() });
-        }
-        let token_scores = read.token_scores.filter(|_| outputs.token_scores);
-        Ok(ChunkWords { token_scores, ..read })
+        self.backend.submit(&regions)
     }
+}
+
+/// The regions of a chunk, taken apart.
+fn chunk_words(
+    words: Vec<Vec<u32>>,
+    [logits_stride, scores_stride]: [usize; 2],
+    layout: &ChunkLayout,
+    job: Job<'_>,
+    plan: &Plan,
+) -> Result<ChunkWords> {
+    let Job { model, prune, outputs, .. } = job;
+    let pruned = plan.has_maps();
+    let mut words = words.into_iter();
+    let mut next = |wanted: bool| if wanted { words.next() } else { None };
+    let floats = |words: Vec<u32>| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>();
+    let read = ChunkWords {
+        logits: next(true).map(floats).unwrap_or_default(),
+        logits_stride,
+        kept: next(pruned),
+        token_scores: next(pruned).map(floats),
+        scores_stride,
+        maps: next(pruned && outputs.attention_maps).map(floats),
+    };
+    // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens.
+    let are_finite = |values: &[f32], stride: usize, width: usize, num_rows: usize| {
+        values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
+    };
+    let scores = read.token_scores.as_deref().unwrap_or_default();
+    if !are_finite(&read.logits, logits_stride, model.config().labels.len(), layout.num_samples)
+        || !are_finite(scores, scores_stride, layout.num_tokens, plan.num_scored_layers())
+    {
+        return Err(Error::Overflow { rule: prune.to_string() });
+    }
+    let token_scores = read.token_scores.filter(|_| outputs.token_scores);
+    Ok(ChunkWords { token_scores, ..read })
 }
 
 /// The embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, in `memory`.

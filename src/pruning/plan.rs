@@ -166,13 +166,14 @@ impl Plan {
     }
 }
 
-/// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold.
-pub fn check_lengths(prune: &Prune, lengths: &[usize], max_tokens: usize) -> Result<()> {
+/// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold; `first` is the place of the first
+/// input in its request.
+pub fn check_lengths(prune: &Prune, first: usize, lengths: &[usize], max_tokens: usize) -> Result<()> {
     let too_long = |&(_, &length): &(usize, &usize)| *prune != Prune::Dense && length > max_tokens;
     let Some((sample, length)) = lengths.iter().enumerate().find(too_long) else { return Ok(()) };
     Err(prune.needs_error(&format!(
         "inputs of at most {max_tokens} tokens, input {} has {length}; `dense` has no such limit",
-        sample + 1
+        first + sample + 1
     )))
 }
 

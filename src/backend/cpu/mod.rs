@@ -167,6 +167,8 @@ impl Backend for CpuBackend {
     type Linear = CpuLinear;
     type LayerNorm = PackedLayerNorm;
     type Index = CpuIndex;
+    /// Kernels are done when they return: the words.
+    type Pending = Vec<Vec<u32>>;
 
     const COMPUTES_ON_HOST: bool = true;
 
@@ -293,7 +295,11 @@ impl Backend for CpuBackend {
         pack_rows::pack_rows(levels, index)
     }
 
-    async fn read(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
+    fn overlaps(&self) -> bool {
+        false
+    }
+
+    fn submit(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
         let one = |region: &Region<'_, Self>| match region {
             Region::Matrix(matrix, num_rows) => {
                 check(*num_rows <= matrix.num_rows, "read", "rows", num_rows, matrix.num_rows)?;
@@ -305,5 +311,9 @@ impl Backend for CpuBackend {
             }
         };
         regions.iter().map(one).collect()
+    }
+
+    async fn finish(&mut self, words: Vec<Vec<u32>>) -> Result<Vec<Vec<u32>>> {
+        Ok(words)
     }
 }

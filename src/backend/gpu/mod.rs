@@ -36,7 +36,7 @@ pub use calibrate::VariantTimes;
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
-use queue::Recorder;
+use queue::{Readback, Recorder};
 pub use variant::{Variant, Variants};
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
@@ -73,6 +73,13 @@ pub struct Counters {
     pub bind_groups: u64,
     /// Pipelines created.
     pub pipelines: u64,
+}
+
+/// Regions on their way to the host.
+pub struct GpuPending {
+    readback: Readback,
+    /// Of every region.
+    num_words: Vec<usize>,
 }
 
 /// A device of WebGPU, Vulkan, Metal or Direct3D.
@@ -150,6 +157,7 @@ impl Backend for GpuBackend {
     type Linear = GpuLinear;
     type LayerNorm = GpuLayerNorm;
     type Index = GpuIndex;
+    type Pending = GpuPending;
 
     const COMPUTES_ON_HOST: bool = false;
 
@@ -301,7 +309,12 @@ impl Backend for GpuBackend {
         pack_rows::dispatch(&mut self.recorder, levels, index)
     }
 
-    async fn read(&mut self, regions: &[Region<'_, Self>]) -> Result<Vec<Vec<u32>>> {
+    fn overlaps(&self) -> bool {
+        // The timestamps of a chunk are read before the next one writes its own.
+        !self.recorder.is_timed()
+    }
+
+    fn submit(&mut self, regions: &[Region<'_, Self>]) -> Result<GpuPending> {
         let mut copies = Vec::with_capacity(regions.len());
         for region in regions {
             let (buffer, words) = match region {
@@ -316,15 +329,18 @@ impl Backend for GpuBackend {
             };
             copies.push((&buffer.buffer, 4 * words.start as u64, 4 * words.len() as u64));
         }
-        let words = self.recorder.read(&copies).await?;
+        let num_words = copies.iter().map(|(_, _, bytes)| (bytes / 4) as usize).collect();
+        Ok(GpuPending { readback: self.recorder.start_read(&copies), num_words })
+    }
+
+    async fn finish(&mut self, pending: GpuPending) -> Result<Vec<Vec<u32>>> {
+        let words = self.recorder.finish_read(pending.readback).await?;
         let mut rest = words.as_slice();
-        Ok(copies
-            .iter()
-            .map(|(_, _, bytes)| {
-                let (part, tail) = rest.split_at((bytes / 4) as usize);
-                rest = tail;
-                part.to_vec()
-            })
-            .collect())
+        let part = |num_words: usize| {
+            let (part, tail) = rest.split_at(num_words);
+            rest = tail;
+            part.to_vec()
+        };
+        Ok(pending.num_words.into_iter().map(part).collect())
     }
 }

@@ -41,6 +41,19 @@ pub struct Dispatch<'a> {
 /// A buffer, the first byte and the number of bytes to read back.
 type Copy<'a> = (&'a wgpu::Buffer, u64, u64);
 
+/// A read that was started.
+pub struct Readback {
+    submission: wgpu::SubmissionIndex,
+    /// `None` if there is nothing to read.
+    mapping: Option<Mapping>,
+}
+
+struct Mapping {
+    staging: wgpu::Buffer,
+    total: u64,
+    receiver: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
 /// A device with its recording.
 pub struct Recorder {
     pub open: OpenDevice,
@@ -61,8 +74,8 @@ pub struct Recorder {
     /// Estimated work of the recorded dispatches.
     multiply_adds: u64,
     max_submit_multiply_adds: u64,
-    /// Grows; read back from at most once per chunk.
-    staging: Option<wgpu::Buffer>,
+    /// Buffers that nothing is read from now: two where chunks overlap.
+    staging: Vec<wgpu::Buffer>,
     next_id: u64,
     /// Outcomes of error scopes that have not been looked at.
     scopes: Vec<(String, LocalFuture<Option<wgpu::Error>>)>,
@@ -102,7 +115,7 @@ impl Recorder {
             recorded: Vec::new(),
             multiply_adds: 0,
             max_submit_multiply_adds,
-            staging: None,
+            staging: Vec::new(),
             next_id: 0,
             scopes: Vec::new(),
             counter,
@@ -159,6 +172,11 @@ impl Recorder {
         self.timing.is_some()
     }
 
+    /// Whether somebody measures stages.
+    pub fn is_timed(&self) -> bool {
+        self.timing.is_some()
+    }
+
     pub fn take_stages_ms(&mut self) -> Vec<(Stage, f64)> {
         self.timing.as_mut().map(StageTiming::take).unwrap_or_default()
     }
@@ -212,7 +230,7 @@ impl Recorder {
     }
 
     /// Submits what is recorded, and copies into the staging buffer after it.
-    fn submit(&mut self, copies: Option<(&wgpu::Buffer, &[Copy<'_>])>) {
+    fn submit(&mut self, copies: Option<(&wgpu::Buffer, &[Copy<'_>])>) -> wgpu::SubmissionIndex {
         // The queue orders this write after the submits before it, so every submit uses the buffer from its start.
         self.open.queue.write_buffer(&self.params, 0, &self.staged);
         let mut encoder =
@@ -248,24 +266,23 @@ impl Recorder {
                 timing.resolve(&mut encoder);
             }
         }
-        self.open.queue.submit([encoder.finish()]);
+        let submission = self.open.queue.submit([encoder.finish()]);
         self.counters.submits += 1;
         self.clear();
+        submission
     }
 
-    /// Submits, and returns `bytes` from `offset` of every buffer, one after another.
-    ///
-    /// # Errors
-    /// What the device reported since the last call: [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
-    pub async fn read(&mut self, copies: &[Copy<'_>]) -> Result<Vec<u32>> {
+    /// Submits, and has `bytes` from `offset` of every buffer mapped after it.
+    pub fn start_read(&mut self, copies: &[Copy<'_>]) -> Readback {
         let total: u64 = copies.iter().map(|(_, _, bytes)| bytes).sum();
         if total == 0 {
-            self.submit(None);
-            return self.check().await.map(|()| Vec::new());
+            return Readback { submission: self.submit(None), mapping: None };
         }
-        let staging = match self.staging.take() {
-            Some(staging) if staging.size() >= total => staging,
-            _ => {
+        let is_large_enough = |staging: &wgpu::Buffer| staging.size() >= total;
+        let staging = match self.staging.iter().position(is_large_enough) {
+            Some(place) => self.staging.swap_remove(place),
+            None => {
+                self.staging.clear();
                 self.counters.buffers += 1;
                 self.open.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some("staging"),
@@ -275,7 +292,7 @@ impl Recorder {
                 })
             }
         };
-        self.submit(Some((&staging, copies)));
+        let submission = self.submit(Some((&staging, copies)));
         let (sender, receiver) = futures_channel::oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, 0..total, move |outcome| {
             // Nobody listens when the run was dropped.
@@ -284,8 +301,21 @@ impl Recorder {
         self.counters.maps += 1;
         // Firefox looks whether a mapping is done when something is submitted, and otherwise ten times a second.
         self.open.queue.submit([]);
-        // Natively this runs the device until the mapping is done; in a browser it does nothing.
-        if let Err(error) = self.open.device.poll(wgpu::PollType::wait_indefinitely()) {
+        Readback { submission, mapping: Some(Mapping { staging, total, receiver }) }
+    }
+
+    /// The bytes of a read that was started, one buffer's after another's.
+    ///
+    /// # Errors
+    /// What the device reported since the last call: [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
+    pub async fn finish_read(&mut self, readback: Readback) -> Result<Vec<u32>> {
+        let Readback { submission, mapping } = readback;
+        let Some(Mapping { staging, total, receiver }) = mapping else {
+            return self.check().await.map(|()| Vec::new());
+        };
+        // Natively this runs the device until that submit is done, and no later one; in a browser it does nothing.
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        if let Err(error) = self.open.device.poll(wait) {
             self.errors().set(Error::Gpu { message: format!("waiting for the device: {error}") });
         }
         let mapped = receiver.await;
@@ -301,7 +331,7 @@ impl Recorder {
             bytemuck::pod_collect_to_vec::<u8, u32>(&view)
         };
         staging.unmap();
-        self.staging = Some(staging);
+        self.staging.push(staging);
         if let Some(timing) = &mut self.timing {
             timing.read(&self.open.device).await?;
             self.counters.maps += 1;
@@ -323,7 +353,8 @@ impl Recorder {
     #[cfg(feature = "count-rows")]
     pub async fn counted(&mut self) -> Result<u64> {
         let Some(buffer) = self.counter.as_ref().map(|counter| counter.buffer.clone()) else { return Ok(0) };
-        let words = self.read(&[(&buffer, 0, 8)]).await?;
+        let readback = self.start_read(&[(&buffer, 0, 8)]);
+        let words = self.finish_read(readback).await?;
         Ok(u64::from(words[0]) | u64::from(words[1]) << 32)
     }
 }
