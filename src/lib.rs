@@ -30,21 +30,28 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels of
-//! [`backend`] → [`Classification`]. The paper's algorithm itself is
-//! [`backend::cpu::back_tracking`] and its shader twin.
+//! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels →
+//! [`Classification`]. The paper's algorithm itself is `src/backend/cpu/back_tracking.rs` and its shader twin.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP). All
-//! are on by default.
+//! are on by default. (`internals` is for the tests and the bench of this repository, and changes without notice.)
 
 #![warn(missing_docs)]
 
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, unused_imports, reason = "some of it is for the tests, the bench and the web package alone")]
+mod backend;
+#[cfg(feature = "internals")]
 pub mod backend;
 mod engine;
 mod error;
 mod models;
 mod platform;
 mod pruning;
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "some of it is for the tests and the bench alone")]
+mod tensor;
+#[cfg(feature = "internals")]
 pub mod tensor;
 
 #[cfg(feature = "gpu")]
