@@ -30,15 +30,19 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels of
-//! [`backend`] → [`Classification`]. The paper's algorithm itself is the
-//! room `pruning`, and the shaders `back_tracking` and `select_tokens`.
+//! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels →
+//! [`Classification`]. The paper's algorithm itself is the room `src/pruning/`, and the shaders `back_tracking` and `select_tokens`.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG and WebP) and
-//! `jpeg` (decoding JPEG as well). All are on by default.
+//! `jpeg` (decoding JPEG as well). All are on by default. (`internals` is for the tests and the bench of this repository, and
+//! changes without notice.)
 
 #![warn(missing_docs)]
 
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, unused_imports, reason = "some of it is for the tests, the bench and the web package alone")]
+mod backend;
+#[cfg(feature = "internals")]
 pub mod backend;
 mod engine;
 mod error;
@@ -47,6 +51,10 @@ mod network;
 mod parallel;
 mod platform;
 mod pruning;
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "some of it is for the tests and the bench alone")]
+mod tensor;
+#[cfg(feature = "internals")]
 pub mod tensor;
 
 #[cfg(feature = "gpu")]

@@ -51,8 +51,7 @@ impl Engine {
         Self::open(&mut model.clone(), options, false).await
     }
 
-    /// The same, with as little memory as can be: on the CPU, f16 weights stay f16
-    /// ([`CpuBackend::set_compact_weights`]), and [`Bytes::Owned`](crate::Bytes::Owned) of the model are freed as they are packed,
+    /// The same, with as little memory as can be: on the CPU, f16 weights stay f16, and [`Bytes::Owned`](crate::Bytes::Owned) of the model are freed as they are packed,
     /// if `model` is the only handle to them. No other engine can be made of it then, nor after an error.
     ///
     /// # Errors
@@ -187,6 +186,7 @@ impl Engine {
     }
 
     /// The CPU backend, if it runs on it: the means to measure its stages.
+    #[cfg(feature = "internals")]
     pub fn cpu(&mut self) -> Option<&mut CpuBackend> {
         match &mut self.session {
             Device::Cpu(session) => Some(session.backend()),
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     /// The GPU backend, if it runs on one: counters, measured stages, and the means to test a lost device.
-    #[cfg(feature = "gpu")]
+    #[cfg(all(feature = "gpu", feature = "internals"))]
     pub fn gpu(&mut self) -> Option<&mut GpuBackend> {
         match &mut self.session {
             Device::Cpu(_) => None,

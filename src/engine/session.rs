@@ -71,6 +71,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// The backend, for what it counts and measures.
+    #[cfg(feature = "internals")]
     pub fn backend(&mut self) -> &mut B {
         &mut self.worker.backend
     }
