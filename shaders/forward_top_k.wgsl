@@ -6,6 +6,7 @@
 
 const WIDTH: u32 = 256;
 const MAX_TOKENS: u32 = 1280;
+const UNITS: f32 = 1048576.0; // of a word: 2²⁰
 
 struct Params {
     num_samples: u32,
@@ -58,9 +59,9 @@ fn main(
         var units = 0u;
         var fractions = 0u;
         for (var i = 0u; i < count; i++) {
-            let scaled = maps[map_at + i * num_tokens + j] * 1048576.0;
+            let scaled = maps[map_at + i * num_tokens + j] * UNITS;
             units += u32(scaled);
-            fractions += u32(fract(scaled) * 1048576.0);
+            fractions += u32(fract(scaled) * UNITS);
         }
         high[j] = units + (fractions >> 20u);
         low[j] = fractions & 0xfffffu;
@@ -74,7 +75,7 @@ fn main(
     for (var j = local; j < count; j += WIDTH) {
         let position = index[params.kept_at + first_row + j];
         token_scores[params.first_score + first_row + position] =
-            (f32(high[j]) + f32(low[j]) / 1048576.0) / 1048576.0 / f32(count);
+            (f32(high[j]) + f32(low[j]) / UNITS) / UNITS / f32(count);
         // Position 0 is [CLS], which always stays.
         kept[j] = select(0u, 1u, position == 0u || rank(j, count) < k);
     }

@@ -26,6 +26,8 @@ pub use stage::{Stage, StageHook};
 
 /// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
 pub const MAX_PRUNED_TOKENS: usize = 1280;
+/// Units of the forward rule's sums, which are exact.
+pub const FIXED_POINT: u64 = 1 << 40;
 /// Added inside logarithms and quotients of Rule 2.
 pub const CONCRETE_EPS: f32 = 1e-7;
 /// Added to the normaliser of Rule 1.

@@ -4,11 +4,8 @@
 
 use super::back_tracking::largest;
 use super::{CpuIndex, CpuMatrix};
-use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, check};
+use crate::backend::{ALL, FIXED_POINT, MAX_PRUNED_TOKENS, MatrixShape, check};
 use crate::error::Result;
-
-/// Units of a sum.
-const FIXED_POINT: f64 = (1u64 << 40) as f64;
 
 pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &mut CpuMatrix) -> Result<()> {
     let layout = index.layout;
@@ -33,7 +30,7 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
         let mut received = vec![0u64; positions.len()];
         for i in 0..positions.len() {
             for (sum, &a) in received.iter_mut().zip(&map[i * num_tokens..]) {
-                *sum += (f64::from(a) * FIXED_POINT) as u64;
+                *sum += (f64::from(a) * FIXED_POINT as f64) as u64;
             }
         }
         let is_largest = largest(&received, k);
@@ -41,7 +38,7 @@ pub fn run(maps: &CpuMatrix, layer: usize, index: &mut CpuIndex, token_scores: &
         let scores = &mut token_scores.values[layer * stride + rows.start..][..num_tokens];
         scores.fill(0.0);
         for (&position, received) in positions.iter().zip(received) {
-            scores[position as usize] = (received as f64 / FIXED_POINT / positions.len() as f64) as f32;
+            scores[position as usize] = (received as f64 / FIXED_POINT as f64 / positions.len() as f64) as f32;
         }
         // Position 0 is `[CLS]`, which always stays.
         let kept = positions.iter().zip(is_largest).filter(|&(&position, is_largest)| position == 0 || is_largest);
