@@ -1,4 +1,5 @@
 // output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample
+// uses: common, exp, vectors, scores, stats, attention_parts
 //
 // The softmax is streamed: a running maximum, a running sum, and an output that is rescaled as the maximum grows.
 // One invocation owns four query rows and a head, and takes four keys at a time. It holds 32 columns of the output; a larger

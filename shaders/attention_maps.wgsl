@@ -1,4 +1,5 @@
 // maps[first_value + map_offset + i · T + j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS))
+// uses: common, erf, exp, scores, attention_maps_parts
 //
 // One invocation owns four rows i and four columns j of a sample's map, and sums over the heads.
 

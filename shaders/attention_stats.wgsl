@@ -1,4 +1,5 @@
 // Of the scores S_h[i, ·] of a row: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
+// uses: common, exp, vectors, scores, stats, attention_stats_parts
 //
 // One invocation owns four rows and a head, and takes four keys at a time.
 

@@ -1,4 +1,5 @@
 // K_{l+1}: of K_l, the k tokens with the largest mean attention received from the rows of K_l, and [CLS].
+// uses: common
 //
 // One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
 // fraction bits, room for 1280 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and

@@ -1,4 +1,5 @@
 // output[r, c] = input[source_row[r], first_column + c]
+// uses: common
 //
 // One invocation copies four columns of a row.
 

@@ -295,6 +295,27 @@ fn every_file_is_used() {
     assert_none(&failures);
 }
 
+/// What a kernel's file names in its second line, one after another, and the file itself are the whole shader.
+#[test]
+fn files_name_what_they_use() {
+    let files = files();
+    let text =
+        |stem: &str| files.iter().find(|(name, _)| *name == format!("{stem}.wgsl")).map(|(_, text)| text.as_str());
+    let mut failures = Vec::new();
+    for shader in SHADERS {
+        let own = text(shader.name).unwrap_or_default();
+        let Some(uses) = own.lines().nth(1).and_then(|line| line.strip_prefix("// uses: ")) else {
+            failures.push(format!("{}.wgsl does not say in its second line what it uses", shader.name));
+            continue;
+        };
+        let named: Option<String> = uses.split(", ").chain([shader.name]).map(text).collect();
+        if named.as_deref() != Some(shader.source) {
+            failures.push(format!("{}.wgsl uses other files than `{uses}`, or in another order", shader.name));
+        }
+    }
+    assert_none(&failures);
+}
+
 /// The header has a formula and says who owns what, and every binding ends with its shape.
 #[test]
 fn files_explain_themselves() {
