@@ -1,19 +1,22 @@
 // maps[first_value + map_offset + i · T + j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS))
+// uses: common, erf, exp, scores, attention_maps_parts
 //
 // One invocation owns four rows i and four columns j of a sample's map, and sums over the heads.
 
-@compute @workgroup_size(64)
+const TILE: u32 = 4;
+
+@compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let num_rows = index[params.num_rows_at];
-    let num_columns = (params.max_tokens + 3u) / 4u;
-    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + 3u) / 4u * num_columns);
-    let first_j = id % num_columns * 4u;
-    let first_row = id / num_columns * 4u;
-    let end_row = min(first_row + 4u, num_rows);
+    let num_columns = (params.max_tokens + TILE - 1u) / TILE;
+    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + TILE - 1u) / TILE * num_columns);
+    let first_j = id % num_columns * TILE;
+    let first_row = id / num_columns * TILE;
+    let end_row = min(first_row + TILE, num_rows);
     // The four rows may be of several samples, each with a map of its own.
     var row = first_row;
     while row < end_row {
@@ -32,7 +35,7 @@ fn main(
 fn tile(first_row: u32, end_row: u32, first_j: u32, sample: u32, first: u32, num_rows: u32) {
     let rows = min(first_row + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u));
     let keys = first + min(first_j + vec4(0u, 1u, 2u, 3u), vec4(num_rows - 1u));
-    count_rows((end_row - first_row) * min(4u, num_rows - first_j) * params.num_heads, params.head_size);
+    count_rows((end_row - first_row) * min(TILE, num_rows - first_j) * params.num_heads, params.head_size);
     var sums = mat4x4<f32>();
     for (var head = 0u; head < params.num_heads; head++) {
         let column = head * params.head_stride4;

@@ -1,4 +1,5 @@
 // maps[first_value + map_offset + i · T + j] = mean_h exp(S_h[i, j] − maximum) / sum, or mean_h Φ((S_h[i, j] − mean) / (std + EPS))
+// uses: common, erf, exp, score_tile, attention_maps_parts
 //
 // The tiled variant, for hardware. One workgroup owns 16 rows i and 64 columns j of a sample's map, and sums over the heads.
 

@@ -1,18 +1,21 @@
 // Of the scores S_h[i, ·] of a row: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
+// uses: common, exp, vectors, scores, stats, attention_stats_parts
 //
 // One invocation owns four rows and a head, and takes four keys at a time.
 
-@compute @workgroup_size(64)
+const TILE_ROWS: u32 = 4;
+
+@compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let num_rows = index[params.num_rows_at];
-    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + 3u) / 4u * params.num_heads);
+    let id = invocation_number(workgroup_id, num_workgroups, local, (num_rows + TILE_ROWS - 1u) / TILE_ROWS * params.num_heads);
     let head = id % params.num_heads;
-    let first_row = id / params.num_heads * 4u;
-    let end_row = min(first_row + 4u, num_rows);
+    let first_row = id / params.num_heads * TILE_ROWS;
+    let end_row = min(first_row + TILE_ROWS, num_rows);
     // The four rows may be of several samples, each with its own keys.
     var row = first_row;
     while row < end_row {

@@ -1,4 +1,5 @@
 // Of the scores S_h[i, ·] of a row: (maximum, Σ exp(S − maximum)), or (mean, 1 / (population std + EPS)).
+// uses: common, exp, vectors, score_tile, score_rows, attention_stats_parts
 //
 // The tiled variant, for hardware. One workgroup owns 16 rows and a head, and takes 64 keys at a time. Each row's statistics are found by
 // four invocations, each for its own keys, and put together at the end.

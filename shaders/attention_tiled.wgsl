@@ -1,4 +1,5 @@
 // output[i] = concat_h softmax_j(Q_h[i] · K_h[j] / √d) · V_h[j], j over the key rows of i's sample
+// uses: common, exp, vectors, score_tile, score_rows, attention_parts
 //
 // The tiled variant, for hardware. One workgroup owns 16 query rows and a head, and takes 64 keys at a time. The softmax is streamed, as
 // in the other variant; here four invocations share a row. They hold 64 columns of the output; a larger head takes another turn over

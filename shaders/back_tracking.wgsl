@@ -1,4 +1,5 @@
 // Attention back-tracking: the paper's two recursions, from the last layer's [CLS] to the input.
+// uses: common
 //
 //   Rule 1 (top-k)     m[j] = mean over i in K_{l+1} of Ā[i, j] · ((1 − q) + q · w[i])
 //                      K_l  = the k largest m ∪ K_{l+1};   w = m / (Σ_{K_l} m + EPS)

@@ -1,5 +1,6 @@
 // Shared by all kernels.
 
+const INVOCATIONS: u32 = 64; // of a workgroup where all of them are numbered
 const IDLE: u32 = 0x003fffff; // times 64 invocations times 8 rows is less than 2^32
 
 // The number of a workgroup: more than 65535 of them are folded into two dimensions.
@@ -22,7 +23,7 @@ fn busy_workgroup(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, num_busy: 
     return select(IDLE, before, (number + 1u) * num_busy / total > before);
 }
 
-// The number of an invocation in workgroups of 64, if the first `num_busy` invocations have something to do.
+// The number of an invocation in workgroups of INVOCATIONS, if the first `num_busy` invocations have something to do.
 fn invocation_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, local: u32, num_busy: u32) -> u32 {
-    return busy_workgroup(workgroup_id, num_workgroups, (num_busy + 63u) / 64u) * 64u + local;
+    return busy_workgroup(workgroup_id, num_workgroups, (num_busy + INVOCATIONS - 1u) / INVOCATIONS) * INVOCATIONS + local;
 }

@@ -1,4 +1,5 @@
 // output[r, c] = input[source_row[r], first_column + c]
+// uses: common
 //
 // One invocation copies four columns of a row.
 
@@ -16,7 +17,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> index: array<u32>; // see ChunkLayout
 @group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>; // [rows, output_stride]
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,

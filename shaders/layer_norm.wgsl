@@ -1,4 +1,5 @@
 // output[r, c] = (input[r, c] − mean_r) / √(variance_r + eps) · weight[c] + bias[c]
+// uses: common
 //
 // One workgroup owns four rows. Sixteen invocations share each, every sixteenth column each: its sum never depends on its place.
 

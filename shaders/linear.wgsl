@@ -1,10 +1,12 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
+// uses: common, erf, linear_parts
 //
-// The wide variant. One invocation owns a tile of TILE_ROWS rows × 8 features; neighbours own the next features of the same
+// The wide variant. One invocation owns a tile of TILE_ROWS rows × TILE_FEATURES features; neighbours own the next features of the same
 // rows. No workgroup memory: independent work suits software adapters, and caches serve the rest.
 
 const WORKGROUP_SIZE: u32 = 32; // few, so that a short text's workgroups can be shared out evenly
 const TILE_ROWS: u32 = 8;
+const TILE_FEATURES: u32 = 8;
 const BLOCK8: u32 = 8; // 64 inputs
 
 // Eight columns of four rows: a mat4x4's column is a row's.
@@ -72,7 +74,7 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let num_rows = index[params.num_rows_at];
-    let num_columns8 = (params.num_features4 + 1u) / 2u;
+    let num_columns8 = (4u * params.num_features4 + TILE_FEATURES - 1u) / TILE_FEATURES;
     let num_tiles = (num_rows + TILE_ROWS - 1u) / TILE_ROWS * num_columns8;
     let num_busy = (num_tiles + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
     let id = busy_workgroup(workgroup_id, num_workgroups, num_busy) * WORKGROUP_SIZE + local;
@@ -87,7 +89,7 @@ fn main(
     // Rows past the end repeat the last one; neither they nor features past the end, read wherever bounds checks lead, are stored.
     let rows0 = min(first_row + vec4(0u, 1u, 2u, 3u), vec4(num_rows - 1u)) * params.in_stride8;
     let rows1 = min(first_row + vec4(4u, 5u, 6u, 7u), vec4(num_rows - 1u)) * params.in_stride8;
-    let features0 = (params.first_feature + 8u * column8 + vec4(0u, 1u, 2u, 3u)) * params.in_stride8;
+    let features0 = (params.first_feature + TILE_FEATURES * column8 + vec4(0u, 1u, 2u, 3u)) * params.in_stride8;
     let features1 = features0 + 4u * params.in_stride8;
     var sums00 = mat4x4<f32>();
     var sums01 = mat4x4<f32>();

@@ -1,4 +1,5 @@
 // Offsets and row tables of levels, from the kept tokens of every sample.
+// uses: common
 //
 //   offsets[level][s] = Σ_{s' < s} |K_l of s'|;  sample_of_row[level][row] = s
 //   source_row[level][row] = offsets[parent][s] + the rank of the row's position in the parent's sorted set

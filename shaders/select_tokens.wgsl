@@ -1,5 +1,7 @@
-// K_{l+1}: of K_l, the k tokens that receive most attention from the rows of K_l, or those that receive more than a threshold times the
-// original number of tokens; and the anchors.
+// K_{l+1}: of K_l, the k tokens that receive most attention, or those that receive more than a threshold; and the anchors.
+// uses: common
+//
+// Attention is received from the rows of K_l; the threshold counts times the original number of tokens.
 //
 // One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
 // fraction bits, room for 1280 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
@@ -9,6 +11,7 @@ override SELECTION: u32 = 0; // 0: the k largest, 1: above the threshold
 
 const WIDTH: u32 = 256;
 const MAX_TOKENS: u32 = 1280;
+const UNITS: f32 = 1048576.0; // of a word: 2²⁰
 
 struct Params {
     num_samples: u32,
@@ -72,9 +75,9 @@ fn main(
         var units = 0u;
         var fractions = 0u;
         for (var i = 0u; i < count; i++) {
-            let scaled = maps[map_at + i * num_tokens + j] * 1048576.0;
+            let scaled = maps[map_at + i * num_tokens + j] * UNITS;
             units += u32(scaled);
-            fractions += u32(fract(scaled) * 1048576.0);
+            fractions += u32(fract(scaled) * UNITS);
         }
         high[j] = units + (fractions >> 20u);
         low[j] = fractions & 0xfffffu;
@@ -89,7 +92,7 @@ fn main(
     for (var j = local; j < count; j += WIDTH) {
         let position = index[params.kept_at + first_row + j];
         token_scores[params.first_score + first_row + position] =
-            (f32(high[j]) + f32(low[j]) / 1048576.0) / 1048576.0 / divisor;
+            (f32(high[j]) + f32(low[j]) / UNITS) / UNITS / divisor;
         var goes_on = position < params.num_anchors;
         if SELECTION == 0u {
             goes_on = goes_on || rank(j, count) < k;

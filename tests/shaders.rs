@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use naga::{AddressSpace, Expression, Handle, Literal, Module, StorageAccess, TypeInner};
+use sttabt::backend::cpu::math;
 use sttabt::backend::gpu::{Access, COUNT_ROWS, SHADERS, Shader};
+use sttabt::backend::{FIXED_POINT, MAX_PRUNED_TOKENS};
 
 const COUNT_OFF: &str = include_str!("../shaders/count_off.wgsl");
 const COUNT_ON: &str = include_str!("../shaders/count_on.wgsl");
@@ -33,6 +35,7 @@ fn problems(shader: &Shader, count_rows: &str) -> Vec<String> {
     let mut problems = bindings(shader, &module);
     problems.extend(params(shader, &module));
     problems.extend(limits(&module));
+    problems.extend(constants(shader, &module));
     for (_, declared) in module.overrides.iter() {
         if declared.init.is_none() {
             problems.push(format!("override {:?} has no default", declared.name));
@@ -92,6 +95,61 @@ fn params(shader: &Shader, module: &Module) -> Vec<String> {
     problems
 }
 
+/// Every constant that Rust has too is the same there.
+fn constants(shader: &Shader, module: &Module) -> Vec<String> {
+    let own = shader.constants.iter().map(|&(name, value)| (name, vec![value as f32]));
+    let others = shared_constants().into_iter().filter(|(name, _, _)| *name == shader.name);
+    let mut problems = Vec::new();
+    for (name, expected) in own.chain(others.map(|(_, name, values)| (name, values))) {
+        match constant(module, name) {
+            Some(found) if found == expected => {}
+            found => problems.push(format!("constant {name} is {found:?}, Rust has {expected:?}")),
+        }
+        let num_invocations: u32 = module.entry_points.iter().flat_map(|main| main.workgroup_size).product();
+        if ["INVOCATIONS", "WORKGROUP_SIZE"].contains(&name) && vec![num_invocations as f32] != expected {
+            problems.push(format!("a workgroup has {num_invocations} invocations, Rust has {expected:?}"));
+        }
+    }
+    problems
+}
+
+/// What stands in a shader and in Rust, beside a kernel's own [`Shader::constants`]. Helpers that several shaders take are looked up in
+/// one.
+fn shared_constants() -> Vec<(&'static str, &'static str, Vec<f32>)> {
+    vec![
+        ("back_tracking", "MAX_TOKENS", vec![MAX_PRUNED_TOKENS as f32]),
+        ("select_tokens", "MAX_TOKENS", vec![MAX_PRUNED_TOKENS as f32]),
+        // A sum has two words there.
+        ("select_tokens", "UNITS", vec![(FIXED_POINT as f32).sqrt()]),
+        ("linear", "ERF_END", vec![math::ERF_END]),
+        ("linear", "ERF_NUMERATOR", math::ERF_NUMERATOR.to_vec()),
+        ("linear", "ERF_DENOMINATOR", math::ERF_DENOMINATOR.to_vec()),
+        ("linear", "FRAC_1_SQRT_2", vec![std::f32::consts::FRAC_1_SQRT_2]),
+        ("attention", "LOG2_E", vec![std::f32::consts::LOG2_E]),
+        ("attention", "LN_2", math::LN_2.to_vec()),
+        ("attention", "EXP_COEFFICIENTS", math::EXP_COEFFICIENTS.to_vec()),
+    ]
+}
+
+/// The value of a module's constant, or the values of an array.
+fn constant(module: &Module, name: &str) -> Option<Vec<f32>> {
+    fn values(module: &Module, expression: Handle<Expression>, found: &mut Vec<f32>) {
+        match &module.global_expressions[expression] {
+            Expression::Literal(Literal::U32(value)) => found.push(*value as f32),
+            Expression::Literal(Literal::F32(value)) => found.push(*value),
+            Expression::Compose { components, .. } => {
+                components.iter().for_each(|&component| values(module, component, found));
+            }
+            // A NaN, which equals nothing.
+            _ => found.push(f32::NAN),
+        }
+    }
+    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    let mut found = Vec::new();
+    values(module, constant.init, &mut found);
+    Some(found)
+}
+
 fn limits(module: &Module) -> Vec<String> {
     let mut problems = Vec::new();
     let storage = |space: &AddressSpace| matches!(space, AddressSpace::Storage { .. });
@@ -137,10 +195,12 @@ fn shaders_are_valid_and_match_rust() {
 /// A small valid shader, to be broken.
 const GOOD: &str = "
 struct Params { first: u32, second: f32 }
+const TILE: u32 = 4;
+const WORKGROUP_SIZE: u32 = 64;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read_write> output: array<f32>;
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main() { output[0] = input[params.first] * params.second; }
 ";
 
@@ -165,7 +225,11 @@ fn broken_shaders_are_found() {
         ("first: u32, second: f32", "second: f32, first: u32", "Params has"),
         ("first: u32", "first: u32, middle: u32", "Params has 12 bytes, Rust has 8"),
         ("second: f32", "@align(8) second: f32", "Params has"),
-        ("workgroup_size(64)", "workgroup_size(16, 17)", "272 invocations"),
+        ("workgroup_size(WORKGROUP_SIZE)", "workgroup_size(16, 17)", "272 invocations"),
+        ("workgroup_size(WORKGROUP_SIZE)", "workgroup_size(32)", "a workgroup has 32 invocations, Rust has [64.0]"),
+        ("TILE: u32 = 4", "TILE: u32 = 8", "constant TILE is Some([8.0]), Rust has [4.0]"),
+        ("TILE: u32 = 4", "TILE = array<u32, 2>(4, 4)", "constant TILE is Some([4.0, 4.0])"),
+        ("const TILE", "const ROWS", "constant TILE is None"),
         ("@compute", "var<workgroup> a: array<f32, 4096>; var<workgroup> b: u32;\n@compute", "16400 bytes"),
         ("@compute", &buffers, "9 storage buffers"),
         ("@compute", "override SIZE: u32;\n@compute", "has no default"),
@@ -181,6 +245,7 @@ fn broken_shaders_are_found() {
             bindings: &[Access::Read, Access::ReadWrite],
             params_bytes: 8,
             params_fields: &[("first", 0), ("second", 4)],
+            constants: &[("TILE", 4), ("WORKGROUP_SIZE", 64)],
         };
         let found = problems(&shader, COUNT_OFF).join("; ");
         if found.is_empty() != expected.is_empty() || !found.contains(expected) {
@@ -225,6 +290,27 @@ fn every_file_is_used() {
             Some((_, text)) if shader.source.ends_with(text.as_str()) => {}
             Some(_) => failures.push(format!("{name} does not end its shader")),
             None => failures.push(format!("{name} is missing")),
+        }
+    }
+    assert_none(&failures);
+}
+
+/// What a kernel's file names in its second line, one after another, and the file itself are the whole shader.
+#[test]
+fn files_name_what_they_use() {
+    let files = files();
+    let text =
+        |stem: &str| files.iter().find(|(name, _)| *name == format!("{stem}.wgsl")).map(|(_, text)| text.as_str());
+    let mut failures = Vec::new();
+    for shader in SHADERS {
+        let own = text(shader.name).unwrap_or_default();
+        let Some(uses) = own.lines().nth(1).and_then(|line| line.strip_prefix("// uses: ")) else {
+            failures.push(format!("{}.wgsl does not say in its second line what it uses", shader.name));
+            continue;
+        };
+        let named: Option<String> = uses.split(", ").chain([shader.name]).map(text).collect();
+        if named.as_deref() != Some(shader.source) {
+            failures.push(format!("{}.wgsl uses other files than `{uses}`, or in another order", shader.name));
         }
     }
     assert_none(&failures);

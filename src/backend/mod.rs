@@ -17,7 +17,7 @@ mod stage;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-pub use crate::pruning::{BackTrackingRule, MapKind, Selection, logit, sigmoid};
+pub use crate::pruning::{BackTrackingRule, FIXED_POINT, MapKind, Selection, logit, sigmoid};
 use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
 
 pub use layout::{ALL, ChunkLayout, kept_level};

@@ -2,9 +2,8 @@
 //!
 //! Sums of received attention are exact, in fixed point: real sentences have tokens whose means differ by less than one ulp.
 
-/// Fraction bits of a sum of received attention.
-pub const FIXED_POINT_BITS: u32 = 40;
-const FIXED_POINT: f64 = (1u64 << FIXED_POINT_BITS) as f64;
+/// Units of a sum of received attention, which is exact.
+pub const FIXED_POINT: u64 = 1 << 40;
 
 /// How a layer picks those of its tokens that go on, from the attention that each receives from the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,7 +26,7 @@ impl Selection {
 
 /// A threshold of 0 to 1 in fixed point, rounded down: a sum of T tokens is above it if it exceeds T times this.
 pub fn fixed_point(threshold: f32) -> u64 {
-    (f64::from(threshold) * FIXED_POINT) as u64
+    (f64::from(threshold) * FIXED_POINT as f64) as u64
 }
 
 /// Of a layer's tokens, at sorted `positions`: which go on, and their scores.
@@ -45,7 +44,7 @@ pub fn choose(
     let mut received = vec![0u64; num_rows];
     for row in map.chunks(num_tokens.max(1)).take(num_rows) {
         for (sum, &a) in received.iter_mut().zip(row) {
-            *sum += (f64::from(a) * FIXED_POINT) as u64;
+            *sum += (f64::from(a) * FIXED_POINT as f64) as u64;
         }
     }
     let mut goes_on = match selection {
@@ -59,7 +58,7 @@ pub fn choose(
         *goes_on |= (position as usize) < num_anchors;
     }
     let divisor = selection.divisor(num_rows, num_tokens) as f64;
-    (goes_on, received.into_iter().map(|sum| (sum as f64 / FIXED_POINT / divisor) as f32).collect())
+    (goes_on, received.into_iter().map(|sum| (sum as f64 / FIXED_POINT as f64 / divisor) as f32).collect())
 }
 
 /// Which of the values are the k largest; of equal ones, those with the lower index.

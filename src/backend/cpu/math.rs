@@ -5,18 +5,32 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
+/// ln 2 in two parts: a whole number times the first is exact.
+pub const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// The polynomial of [`exp`] on |r| ≤ ln 2 / 2, the highest power first, from r² down.
+pub const EXP_COEFFICIENTS: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+/// Where [`erf`] is 1 in f32.
+pub const ERF_END: f32 = 3.832_507;
+/// The numerator of [`erf`] over x, in x², the highest power first.
+pub const ERF_NUMERATOR: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
+/// Its denominator.
+pub const ERF_DENOMINATOR: [f32; 5] =
+    [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
+
 /// exp(x) to 2 ulp for x ≤ 88; below −88 it is 0. NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| S::f32s::splat(simd, value);
     // The smallest exponent is all zeros, which makes the result 0. A comparison, because a maximum would lose NaN.
     let x = x.simd_lt(splat(-88.0)).select(splat(-88.0), x);
-    // x = n · ln 2 + r with |r| ≤ ln 2 / 2, and ln 2 in two parts of which n times the first one is exact.
+    // x = n · ln 2 + r with |r| ≤ ln 2 / 2.
     let n = (x * LOG2_E).round_ties_even();
-    let r = n.mul_add(splat(-0.693_359_4), x);
-    let r = n.mul_add(splat(2.121_944_4e-4), r);
-    let mut p = splat(1.987_569_1e-4);
-    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    let r = n.mul_add(splat(-LN_2[0]), x);
+    let r = n.mul_add(splat(-LN_2[1]), r);
+    let mut p = splat(EXP_COEFFICIENTS[0]);
+    for &coefficient in &EXP_COEFFICIENTS[1..] {
         p = p.mul_add(r, splat(coefficient));
     }
     let exp_r = (p * r).mul_add(r, r) + 1.0;
@@ -24,21 +38,21 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     exp_r * (exponent << 23).bitcast::<S::f32s>()
 }
 
-/// The error function, to a few ulp: a rational approximation on |x| < 3.83 (beyond it the result is ±1 in f32).
+/// The error function, to a few ulp: a rational approximation on |x| < [`ERF_END`] (beyond it the result is ±1 in f32).
 #[inline(always)]
 pub fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| S::f32s::splat(simd, value);
     let x2 = x * x;
-    let mut p = splat(-2.726_142_3e-10);
-    for coefficient in [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2] {
+    let mut p = splat(ERF_NUMERATOR[0]);
+    for &coefficient in &ERF_NUMERATOR[1..] {
         p = p.mul_add(x2, splat(coefficient));
     }
-    let mut q = splat(-1.456_607_2e-5);
-    for coefficient in [-2.133_740_5e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2] {
+    let mut q = splat(ERF_DENOMINATOR[0]);
+    for &coefficient in &ERF_DENOMINATOR[1..] {
         q = q.mul_add(x2, splat(coefficient));
     }
     // Where the approximation ends it is one ulp short of ±1, and x · Φ(x) would grow with a very negative x.
-    x.abs().simd_ge(splat(3.832_507)).select(splat(1.0).copysign(x), x * p / q)
+    x.abs().simd_ge(splat(ERF_END)).select(splat(1.0).copysign(x), x * p / q)
 }
 
 /// Φ(x), the standard normal distribution function.

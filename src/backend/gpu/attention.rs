@@ -2,15 +2,15 @@
 
 use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
-use super::kernel::{params, shader};
+use super::kernel::{INVOCATIONS, params, shader};
 use super::queue::{Dispatch, Recorder};
 use super::variant::Variant;
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
 
-/// Query rows that an invocation owns, as in the wide shader.
+/// Query rows that an invocation owns.
 const TILE_ROWS: usize = 4;
-/// Query rows of the scores that a workgroup computes together, as in the tiled shaders.
+/// Query rows of the scores that a workgroup computes together.
 pub const SCORE_ROWS: usize = 16;
 /// Keys of those scores.
 pub const SCORE_KEYS: usize = 64;
@@ -35,12 +35,14 @@ params! {
 shader!(
     "attention",
     ["exp", "vectors", "scores", "stats", "attention_parts"],
-    [Read, Read, Read, ReadWrite, ReadWrite]
+    [Read, Read, Read, ReadWrite, ReadWrite],
+    [TILE_ROWS, INVOCATIONS]
 );
 shader!(
     TILED = "attention_tiled",
     ["exp", "vectors", "score_tile", "score_rows", "attention_parts"],
-    [Read, Read, Read, ReadWrite, ReadWrite]
+    [Read, Read, Read, ReadWrite, ReadWrite],
+    [SCORE_ROWS]
 );
 
 pub fn dispatch(
@@ -76,7 +78,7 @@ pub fn dispatch(
     let unused = recorder.unused.clone();
     let num_rows = call.query_rows.bound;
     let (shader, num_workgroups) = match recorder.variants.attention {
-        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(INVOCATIONS)),
         Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
     };
     recorder.dispatch(Dispatch {

@@ -4,13 +4,13 @@ use super::GpuBackend;
 use super::attention::{SCORE_KEYS, SCORE_ROWS};
 use super::attention_stats::kind;
 use super::buffers::{GpuIndex, GpuMatrix};
-use super::kernel::{params, shader};
+use super::kernel::{INVOCATIONS, params, shader};
 use super::queue::{Dispatch, Recorder};
 use super::variant::Variant;
 use crate::backend::{ALL, AttentionMap, MatrixShape};
 use crate::error::Result;
 
-/// Rows and columns that an invocation owns, as in the wide shader.
+/// Rows and columns that an invocation owns.
 const TILE: usize = 4;
 
 params! {
@@ -32,11 +32,17 @@ params! {
     }
 }
 
-shader!("attention_maps", ["erf", "exp", "scores", "attention_maps_parts"], [Read, Read, Read, ReadWrite]);
+shader!(
+    "attention_maps",
+    ["erf", "exp", "scores", "attention_maps_parts"],
+    [Read, Read, Read, ReadWrite],
+    [TILE, INVOCATIONS]
+);
 shader!(
     TILED = "attention_maps_tiled",
     ["erf", "exp", "score_tile", "attention_maps_parts"],
-    [Read, Read, Read, ReadWrite]
+    [Read, Read, Read, ReadWrite],
+    [SCORE_ROWS, SCORE_KEYS]
 );
 
 pub fn dispatch(
@@ -67,7 +73,7 @@ pub fn dispatch(
     };
     let (num_rows, num_columns) = (call.rows.bound, layout.max_tokens);
     let (shader, num_workgroups) = match recorder.variants.attention {
-        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE) * num_columns.div_ceil(TILE)).div_ceil(64)),
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE) * num_columns.div_ceil(TILE)).div_ceil(INVOCATIONS)),
         Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * num_columns.div_ceil(SCORE_KEYS)),
     };
     recorder.dispatch(Dispatch {

@@ -3,14 +3,14 @@
 use super::GpuBackend;
 use super::attention::SCORE_ROWS;
 use super::buffers::{GpuIndex, GpuMatrix};
-use super::kernel::{params, shader};
+use super::kernel::{INVOCATIONS, params, shader};
 use super::queue::{Dispatch, Recorder};
 use super::variant::Variant;
 use crate::backend::{AttentionMap, MapKind, MatrixShape};
 use crate::error::Result;
 use crate::pruning::CONCRETE_EPS;
 
-/// Rows that an invocation owns, as in the wide shader.
+/// Rows that an invocation owns.
 const TILE_ROWS: usize = 4;
 
 params! {
@@ -29,11 +29,17 @@ params! {
     }
 }
 
-shader!("attention_stats", ["exp", "vectors", "scores", "stats", "attention_stats_parts"], [Read, Read, ReadWrite]);
+shader!(
+    "attention_stats",
+    ["exp", "vectors", "scores", "stats", "attention_stats_parts"],
+    [Read, Read, ReadWrite],
+    [TILE_ROWS, INVOCATIONS]
+);
 shader!(
     TILED = "attention_stats_tiled",
     ["exp", "vectors", "score_tile", "score_rows", "attention_stats_parts"],
-    [Read, Read, ReadWrite]
+    [Read, Read, ReadWrite],
+    [SCORE_ROWS]
 );
 
 /// The override `KIND` of both shaders.
@@ -67,7 +73,7 @@ pub fn dispatch(
     };
     let num_rows = call.rows.bound;
     let (shader, num_workgroups) = match recorder.variants.attention {
-        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(64)),
+        Variant::Wide => (&SHADER, (num_rows.div_ceil(TILE_ROWS) * heads.num_heads).div_ceil(INVOCATIONS)),
         Variant::Tiled => (&TILED, num_rows.div_ceil(SCORE_ROWS) * heads.num_heads),
     };
     recorder.dispatch(Dispatch {

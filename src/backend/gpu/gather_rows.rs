@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buffers::{GpuIndex, GpuMatrix};
-use super::kernel::{params, shader};
+use super::kernel::{INVOCATIONS, params, shader};
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
@@ -19,7 +19,7 @@ params! {
     }
 }
 
-shader!("gather_rows", [], [Read, Read, ReadWrite]);
+shader!("gather_rows", [], [Read, Read, ReadWrite], [INVOCATIONS]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -52,7 +52,7 @@ pub fn dispatch(
         constants: &[],
         params: bytemuck::bytes_of(&params),
         buffers: &[&input.buffer, &index.buffer, &output.buffer],
-        num_workgroups: (rows.bound * columns.len() / 4).div_ceil(64),
+        num_workgroups: (rows.bound * columns.len() / 4).div_ceil(INVOCATIONS),
         multiply_adds: rows.bound as u64 * columns.len() as u64,
     });
     Ok(())

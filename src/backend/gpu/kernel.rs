@@ -26,7 +26,12 @@ pub struct Shader {
     pub params_bytes: usize,
     /// Name and offset of every field of `Params`.
     pub params_fields: &'static [(&'static str, usize)],
+    /// Name and value of every constant that the Rust side has too.
+    pub constants: &'static [(&'static str, usize)],
 }
+
+/// Invocations of a workgroup where the shader numbers them all.
+pub const INVOCATIONS: usize = 64;
 
 /// Defines `Params` once, as bytes for the device and as a list of names and offsets for the tests.
 macro_rules! params {
@@ -45,12 +50,12 @@ macro_rules! params {
 }
 pub(super) use params;
 
-/// Defines `SHADER` from the shared helper files and the kernel's own.
+/// Defines `SHADER` from the shared helper files and the kernel's own, with the constants that stand in both languages.
 macro_rules! shader {
-    ($name:literal, $helpers:tt, $accesses:tt) => {
-        $crate::backend::gpu::kernel::shader!(SHADER = $name, $helpers, $accesses);
+    ($name:literal, $helpers:tt, $accesses:tt $(, $constants:tt)?) => {
+        $crate::backend::gpu::kernel::shader!(SHADER = $name, $helpers, $accesses $(, $constants)?);
     };
-    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*]) => {
+    ($shader:ident = $name:literal, [$($helper:literal),*], [$($access:ident),*] $(, [$($constant:ident),*])?) => {
         pub const $shader: $crate::backend::gpu::kernel::Shader = $crate::backend::gpu::kernel::Shader {
             name: $name,
             source: concat!(
@@ -61,6 +66,7 @@ macro_rules! shader {
             bindings: &[$($crate::backend::gpu::kernel::Access::$access),*],
             params_bytes: std::mem::size_of::<Params>(),
             params_fields: Params::FIELDS,
+            constants: &[$($((stringify!($constant), $constant)),*)?],
         };
     };
 }

@@ -6,8 +6,8 @@ use super::queue::{Dispatch, Recorder};
 use crate::backend::{MatrixShape, Rows, check};
 use crate::error::Result;
 
-/// Rows that a workgroup owns, as in the shader.
-const TILE_ROWS: usize = 4;
+/// Rows that a workgroup owns.
+const ROWS: usize = 4;
 
 params! {
     struct Params {
@@ -18,7 +18,7 @@ params! {
     }
 }
 
-shader!("layer_norm", [], [Read, Read, Read, ReadWrite]);
+shader!("layer_norm", [], [Read, Read, Read, ReadWrite], [ROWS]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -43,7 +43,7 @@ pub fn dispatch(
         constants: &[],
         params: bytemuck::bytes_of(&params),
         buffers: &[&input.buffer, &layer_norm.weight, &index.buffer, &output.buffer],
-        num_workgroups: rows.bound.div_ceil(TILE_ROWS),
+        num_workgroups: rows.bound.div_ceil(ROWS),
         multiply_adds: rows.bound as u64 * 4 * input.stride() as u64,
     });
     Ok(())

@@ -8,11 +8,13 @@ use super::variant::Variant;
 use crate::backend::{Activation, Linear, MatrixShape, check};
 use crate::error::Result;
 
-/// Rows of the tile that an invocation owns, as in the shader.
+/// Rows of the tile that an invocation owns in the wide variant.
 const TILE_ROWS: usize = 8;
-/// Invocations of a workgroup, as in the wide shader.
+/// Features of that tile.
+const TILE_FEATURES: usize = 8;
+/// Invocations of a workgroup there.
 const WORKGROUP_SIZE: usize = 32;
-/// Rows and features of a workgroup's tile, as in the tiled shader.
+/// Rows and features of a workgroup's tile in the tiled variant.
 const TILE: usize = 64;
 
 params! {
@@ -28,8 +30,13 @@ params! {
     }
 }
 
-shader!("linear", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
-shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite]);
+shader!(
+    "linear",
+    ["erf", "linear_parts"],
+    [Read, Read, Read, Read, Read, ReadWrite],
+    [TILE_ROWS, TILE_FEATURES, WORKGROUP_SIZE]
+);
+shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite], [TILE]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -74,7 +81,8 @@ pub fn dispatch(
     };
     let (shader, num_workgroups) = match recorder.variants.linear {
         Variant::Wide => {
-            (&SHADER, (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(8)).div_ceil(WORKGROUP_SIZE))
+            let num_tiles = call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(TILE_FEATURES);
+            (&SHADER, num_tiles.div_ceil(WORKGROUP_SIZE))
         }
         Variant::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
     };

@@ -6,7 +6,7 @@ use super::kernel::{params, shader};
 use super::queue::{Dispatch, Recorder};
 use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, SelectTokens, Selection, check};
 use crate::error::Result;
-use crate::pruning::{FIXED_POINT_BITS, fixed_point};
+use crate::pruning::{FIXED_POINT, fixed_point};
 
 params! {
     struct Params {
@@ -47,8 +47,8 @@ pub fn dispatch(
         Selection::Largest => (0.0, 0),
         Selection::Above(threshold) => (1.0, fixed_point(threshold)),
     };
-    // Half of the fraction bits to a word.
-    let half = FIXED_POINT_BITS / 2;
+    // Of a word of the shader's sums.
+    let units = FIXED_POINT.isqrt();
     let params = Params {
         num_samples: layout.num_samples as u32,
         offsets_at: layout.offsets(ALL) as u32,
@@ -61,8 +61,8 @@ pub fn dispatch(
         next_kept_at: layout.kept(layer + 1) as u32,
         first_score: (layer * token_scores.stride()) as u32,
         num_anchors: call.num_anchors as u32,
-        threshold_high: (threshold >> half) as u32,
-        threshold_low: (threshold & ((1 << half) - 1)) as u32,
+        threshold_high: (threshold / units) as u32,
+        threshold_low: (threshold % units) as u32,
     };
     recorder.dispatch(Dispatch {
         shader: &SHADER,
