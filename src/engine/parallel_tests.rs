@@ -55,7 +55,7 @@ fn threads_and_pauses_change_no_result() {
         let (model, prune) = (&subject.0, rule.parse().unwrap());
         let (pause, _) = counted_pause(1);
         let job = Job { model, prune: &prune, outputs: &OUTPUTS, pause: &pause };
-        let expected = pollster::block_on(session(model).classify(job, many(subject))).unwrap();
+        let expected = pollster::block_on(session(model).classify(job, std::iter::once(Ok(many(subject))))).unwrap();
         for (num_threads, num_polls) in [(1, 1), (2, 1), (3, 2), (8, 1), (8, 3)] {
             let (pause, _) = counted_pause(num_polls);
             let job = Job { pause: &pause, ..job };
@@ -75,7 +75,7 @@ fn every_thread_has_a_chunk_of_its_own() {
     let (model, prune) = (&subject.0, "topk:0.5".parse().unwrap());
     let (ready, _) = counted_pause(1);
     let job = Job { model, prune: &prune, outputs: &OUTPUTS, pause: &ready };
-    let expected = pollster::block_on(session(model).classify(job, many(&subject))).unwrap();
+    let expected = pollster::block_on(session(model).classify(job, std::iter::once(Ok(many(&subject))))).unwrap();
     for (num_threads, num_chunks) in [(1, 1), (2, 2), (3, 3), (8, 5)] {
         on_threads(num_threads, || {
             let mut session = session(model);
