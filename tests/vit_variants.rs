@@ -48,6 +48,34 @@ fn variants_that_change_nothing() {
     }
 }
 
+/// Every result has its own picture, as the preprocessor resizes it, whatever the rule, and however the batch is split.
+#[test]
+fn results_carry_the_picture_that_the_model_saw() {
+    let crop = preprocessor(|json| {
+        json["size"] = json!({"shortest_edge": 56});
+        json["do_center_crop"] = json!(true);
+        json["crop_size"] = json!({"height": 48, "width": 48});
+    });
+    let pictures: Vec<Picture> = pictures().into_iter().cycle().take(24).collect();
+    let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
+    for model in [tiny_vit(), variant("a crop", crop)] {
+        let preprocessor = model.preprocessor().expect("a preprocessor");
+        let expected: Vec<Option<Picture>> =
+            pictures.iter().map(|picture| preprocessor.resized(picture).ok()).collect();
+        assert!(expected[1].as_ref().is_some_and(|seen| *seen != pictures[1]), "nothing was resized");
+        for (kind, rule) in
+            [(BackendKind::Cpu, "topk:0.5"), (BackendKind::Cpu, "dense"), (BackendKind::Gpu, "concrete")]
+        {
+            let results = classify(&mut engine(&model, kind), &inputs, &rule.parse().expect("rule"));
+            for (index, (result, expected)) in results.into_iter().zip(&expected).enumerate() {
+                assert!(result.picture == *expected, "{rule} on {kind:?}, input {}", index + 1);
+            }
+        }
+    }
+    let text = classify(&mut engine(&tiny_bert(), BackendKind::Cpu), &[Input::Text("w7")], &Prune::Dense);
+    assert_eq!(text[0].picture, None);
+}
+
 /// Tiny-vit on images of another shape with 32 patches.
 fn reshaped(height: usize, width: usize) -> Model {
     variant(

@@ -151,6 +151,19 @@ fn saved_pictures_show_what_is_kept() {
     }
 }
 
+/// An image of another size is drawn as the model saw it, in its place among others.
+#[test]
+fn saved_pictures_are_the_resized_ones() {
+    let out = path(&scratch("images_save_resized").join("layers.png"));
+    let large = "tests/fixtures/preprocessing/odd.png";
+    run(tiny_images("classify", &["--save", &out, "--image", IMAGES[0], large])).quiet();
+    let seen = tiny_vit().preprocessor().expect("a preprocessor").resized(&picture(&common::root().join(large)));
+    let (figure, seen) = (picture(Path::new(&out)), seen.expect("resized"));
+    assert_eq!([seen.width(), seen.height()], [48; 2]);
+    let row = |y: usize| &figure.rgb()[3 * ((60 + y) * figure.width() + 6)..][..3 * 48];
+    assert!((0..48).all(|y| row(y) == &seen.rgb()[3 * 48 * y..][..3 * 48]), "the second row's first panel");
+}
+
 #[test]
 fn a_picture_that_cannot_be_saved_leaves_nothing_behind() {
     let folder = scratch("images_unsaved");

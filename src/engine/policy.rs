@@ -85,7 +85,7 @@ impl Engine {
                 // `[CLS]` has no patch, and what is beyond a patch is padding.
                 rows[..stride].fill(0.0);
                 rows.chunks_mut(stride).for_each(|row| row[image.patch_values()..].fill(0.0));
-                vec![Tokens::Patches { rows, num_tokens }; IMAGES[size]]
+                vec![Tokens::Patches { rows, num_tokens, picture: None }; IMAGES[size]]
             }
         }
     }

@@ -67,9 +67,9 @@ pub fn report(
             (0..scored_layers).map(map).collect()
         });
         let counts: Vec<usize> = kept.iter().map(Vec::len).collect();
-        let (input_ids, tokens, truncated) = match tokens {
-            Tokens::Text(text) => (text.input_ids, text.tokens, text.truncated),
-            Tokens::Patches { .. } => (Vec::new(), Vec::new(), false),
+        let (input_ids, tokens, truncated, picture) = match tokens {
+            Tokens::Text(text) => (text.input_ids, text.tokens, text.truncated, None),
+            Tokens::Patches { picture, .. } => (Vec::new(), Vec::new(), false, picture),
         };
         first_row += num_tokens;
         first_map_value += num_tokens * num_tokens;
@@ -83,6 +83,7 @@ pub fn report(
             input_ids,
             truncated,
             grid,
+            picture,
             logits,
             probs,
             kept,

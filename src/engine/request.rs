@@ -1,5 +1,6 @@
 //! What goes into [`Engine::classify`](crate::Engine::classify) and what comes out.
 
+use crate::models::Picture;
 use crate::pruning::{Flops, Prune};
 
 /// What comes back besides the result; both cost memory and time to read back.
@@ -22,6 +23,11 @@ pub struct Classification {
     pub input_ids: Vec<u32>,
     /// Rows and columns of an image's patches: position 0 is `[CLS]`, position 1 + row · columns + column a patch.
     pub grid: Option<[usize; 2]>,
+    /// The image as the model saw it: resized and cropped to the model's size, 3 bytes a pixel (150 KB for 224 × 224). `None` for a text.
+    ///
+    /// It is what [`Preprocessor::resized`](crate::Preprocessor::resized) gives; the run has it anyway. Set it to `None` to keep many results in
+    /// little memory.
+    pub picture: Option<Picture>,
     /// The classifier's outputs; `[num_labels]`.
     pub logits: Vec<f32>,
     /// Softmax of the logits; empty for a regression model.

@@ -133,7 +133,7 @@ impl Model {
                     other => other,
                 })?;
                 let rows = vit::patch_rows(image, &resized, &preprocessor.channel_values());
-                Ok(Tokens::Patches { rows, num_tokens: image.num_tokens() })
+                Ok(Tokens::Patches { rows, num_tokens: image.num_tokens(), picture: Some(resized) })
             }
             (Reader::Image(..), Input::Text(_) | Input::Pair(..)) => {
                 Err(Error::Input { index, reason: "a text, but the model classifies images".to_owned() })

@@ -41,7 +41,7 @@ impl<B: Backend> Workspace<B> {
         let Some([patches, _]) = &mut self.patches else { return Ok(()) };
         let mut first_row = 0;
         for tokens in tokens {
-            if let Tokens::Patches { rows, num_tokens } = tokens {
+            if let Tokens::Patches { rows, num_tokens, .. } = tokens {
                 backend.write_matrix(patches, first_row, rows)?;
                 first_row += num_tokens;
             }

@@ -1,4 +1,4 @@
-//! What a call brings with it from JavaScript: its inputs, and a flag that cancels it.
+//! What a call brings with it from JavaScript, its inputs and a flag that cancels it, and what it takes back.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -60,9 +60,31 @@ impl Image {
     }
 }
 
-impl Image {
-    pub(crate) fn picture(&self) -> &Picture {
-        &self.0
+/// What a call computed.
+#[wasm_bindgen]
+pub struct Results {
+    json: String,
+    /// As the model saw them; `None` for a text.
+    pictures: Vec<Option<Picture>>,
+}
+
+#[wasm_bindgen]
+impl Results {
+    /// An array of `Result` as JSON, in the order of the inputs. It is given away: the second time it is empty.
+    pub fn json(&mut self) -> String {
+        std::mem::take(&mut self.json)
+    }
+
+    /// The pixels that the model saw of an image, RGBA; their width is the model's. Empty for a text.
+    pub fn pixels(&self, index: usize) -> Vec<u8> {
+        let rgb = self.pictures.get(index).and_then(Option::as_ref).map_or(&[][..], Picture::rgb);
+        rgb.chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect()
+    }
+}
+
+impl Results {
+    pub(crate) fn new(json: String, pictures: Vec<Option<Picture>>) -> Self {
+        Self { json, pictures }
     }
 }
 

@@ -13,7 +13,7 @@ use sttabt::{
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::call::{CancelFlag, Image, Inputs};
+use crate::call::{CancelFlag, Inputs, Results};
 use crate::error::{from_core, js_error};
 use crate::files::ModelBytes;
 use crate::json::{ResultJson, backend_info, model_info, why_json};
@@ -80,28 +80,18 @@ impl Classifier {
         backend_info(self.engine.backend(), software).to_string()
     }
 
-    /// The pixels that the model sees of an image, RGBA; its width is the model's.
-    ///
-    /// # Errors
-    /// Kind `input`.
-    pub fn resized(&self, image: &Image) -> Result<Vec<u8>, JsValue> {
-        let Some(preprocessor) = self.engine.model().preprocessor() else {
-            return Err(js_error("input", "an image, but the model classifies texts"));
-        };
-        let resized = preprocessor.resized(image.picture()).map_err(|error| from_core(&error))?;
-        Ok(resized.rgb().chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect())
-    }
-
-    /// Classifies all inputs in one run; an array of `Result` as JSON, in their order.
+    /// Classifies all inputs in one run.
     ///
     /// # Errors
     /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
-    pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<String, JsValue> {
+    pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<Results, JsValue> {
         let outputs = Outputs { token_scores: true, attention_maps: false };
-        let (results, decision) = self.run(&inputs, &prune, &outputs, cancel).await?;
+        let (mut results, decision) = self.run(&inputs, &prune, &outputs, cancel).await?;
+        let pictures = results.iter_mut().map(|result| result.picture.take()).collect();
         let results: Vec<ResultJson<'_>> =
             results.iter().map(|result| ResultJson::new(result, decision.as_ref())).collect();
-        serde_json::to_string(&results).map_err(|error| js_error("internal", &error.to_string()))
+        let json = serde_json::to_string(&results).map_err(|error| js_error("internal", &error.to_string()))?;
+        Ok(Results::new(json, pictures))
     }
 
     /// Why a token or patch of the one input survived a layer, or did not; `Why` as JSON. `key` tells inputs with their rules

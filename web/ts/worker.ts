@@ -3,7 +3,7 @@
 import { loadFiles, loadUrl } from "./files.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireResult, WireText } from "./messages.js";
 import { SttabtError, type BackendInfo, type ErrorKind, type ModelInfo, type Progress, type Why } from "./types.js";
-import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes } from "./wasm/sttabt_web.js";
+import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes, type Results } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
 let info: ModelInfo | null = null;
@@ -77,15 +77,18 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     }
     if (call.losses > 0) model.lose_device(call.losses);
     const start = performance.now();
-    const results = JSON.parse(await model.classify(inputs, prune, cancel)) as WireResult[];
-    const ms = performance.now() - start;
-    return {
-        results: results.map((result, index) => {
-            const picture = given[index];
-            return { ...result, ms, resized: picture instanceof Image ? resized(model, picture) : null };
-        }),
-        backend: JSON.parse(model.backend()) as BackendInfo,
-    };
+    const computed = await model.classify(inputs, prune, cancel);
+    try {
+        const results = JSON.parse(computed.json()) as WireResult[];
+        const ms = performance.now() - start;
+        results.forEach((result, index) => {
+            result.ms = ms;
+            result.resized = given[index] instanceof Image ? resized(computed, index) : null;
+        });
+        return { results, backend: JSON.parse(model.backend()) as BackendInfo };
+    } finally {
+        computed.free();
+    }
 }
 
 async function load({ url, files, backend }: Extract<Call, { call: "load" }>): Promise<Answers["load"]> {
@@ -144,9 +147,10 @@ async function decode(name: string, given: WireImage): Promise<Image> {
     return Image.decode(name, new Uint8Array(bytes));
 }
 
-/** What the model sees of a picture. */
-function resized(classifier: Classifier, picture: Image): ImageData {
-    return new ImageData(new Uint8ClampedArray(classifier.resized(picture)), info?.imageSize?.[1] ?? 0);
+/** What the model saw of a picture. */
+function resized(results: Results, index: number): ImageData {
+    const pixels = results.pixels(index);
+    return new ImageData(new Uint8ClampedArray(pixels.buffer as ArrayBuffer), info?.imageSize?.[1] ?? 0);
 }
 
 function wire(error: unknown): { kind: ErrorKind; message: string } {

@@ -34,8 +34,6 @@ impl Inputs {
 #[derive(Default)]
 pub struct Run {
     pub results: Vec<Classification>,
-    /// With `--save`: the images as the model saw them.
-    pictures: Vec<Picture>,
     /// Of `auto`, for each batch.
     pub decisions: Vec<Decision>,
     /// Without the decoding of images.
@@ -84,7 +82,8 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
         Inputs::Images(files) => classify_images(&mut engine, files, &plan, args.save.is_some())?,
     };
     if let Some(path) = &args.save {
-        let rows: Vec<(&Picture, &Classification)> = run.pictures.iter().zip(&run.results).collect();
+        let rows: Vec<(&Picture, &Classification)> =
+            run.results.iter().filter_map(|result| Some((result.picture.as_ref()?, result))).collect();
         if let Some(figure) = figure::draw(&rows) {
             figure::save(&figure, path)?;
         }
@@ -123,16 +122,14 @@ fn classify_texts(engine: &mut Engine, texts: &[(String, Option<String>)], plan:
     Ok(run)
 }
 
-fn classify_images(engine: &mut Engine, files: &[PathBuf], plan: &Plan, keep: bool) -> Result<Run> {
+fn classify_images(engine: &mut Engine, files: &[PathBuf], plan: &Plan, keep_pictures: bool) -> Result<Run> {
     let mut run = Run::default();
     for files in files.chunks(IMAGES_AT_ONCE) {
         let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
         let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
         classify(engine, &inputs, plan, &mut run).map_err(|error| super::name_file(error, |index| &files[index]))?;
-        if let (true, Some(preprocessor)) = (keep, engine.model().preprocessor()) {
-            for picture in &pictures {
-                run.pictures.push(preprocessor.resized(picture)?);
-            }
+        if !keep_pictures {
+            run.results.iter_mut().for_each(|result| result.picture = None);
         }
     }
     Ok(run)

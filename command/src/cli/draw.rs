@@ -173,6 +173,7 @@ mod tests {
             tokens: strings(&["[CLS]", "片", "good", "##ish", "[SEP]"]),
             input_ids: vec![0; 5],
             grid: None,
+            picture: None,
             logits: vec![0.0],
             probs: vec![1.0],
             label_index: 0,
