@@ -5,22 +5,10 @@
 //! `[CLS]` to the input; and the large network then computes only the tokens that were asked for.
 //!
 //! ```
-//! # fn read(name: &str) -> Vec<u8> { std::fs::read(format!("tests/fixtures/tiny-bert/{name}")).unwrap() }
 //! # pollster::block_on(async {
-//! use sttabt::{ApproxFiles, BackendKind, Bytes, Engine, Input, Model, ModelFiles, Outputs, Prune};
+//! use sttabt::{BackendKind, Engine, Input, Model, ModelFiles, Outputs, Prune};
 //!
-//! let model = Model::from_bytes(ModelFiles {
-//!     config: read("config.json"),
-//!     weights: Bytes::Owned(read("model.safetensors")),
-//!     tokenizer_json: Some(read("tokenizer.json")),
-//!     vocab_txt: None,
-//!     tokenizer_config: None,
-//!     preprocessor_config: None,
-//!     approx: Some(ApproxFiles {
-//!         config: read("approx/config.json"),
-//!         weights: Bytes::Owned(read("approx/model.safetensors")),
-//!     }),
-//! })?;
+//! let model = Model::from_bytes(ModelFiles::from_dir("tests/fixtures/tiny-bert")?)?;
 //! let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await?;
 //! let inputs = [Input::Text("w51 w41 w11 w19 w70"), Input::Text("w88")];
 //! let results = engine.classify(&inputs, &"topk:0.5".parse()?, &Outputs::default()).await?;
@@ -35,8 +23,8 @@
 //! [`backend::cpu::back_tracking`] and its shader twin.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG, JPEG and WebP),
-//! `cli` (the command and its crates). All are on by default; a library user who wants no command takes
-//! `default-features = false, features = ["gpu", "threads", "image"]`.
+//! `files` (model folders on disk), `cli` (the command and its crates). All are on by default; a library user who wants no
+//! command takes `default-features = false, features = ["gpu", "threads", "image", "files"]`.
 
 #![warn(missing_docs)]
 

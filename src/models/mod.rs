@@ -3,6 +3,8 @@
 mod bert;
 mod config;
 mod fields;
+#[cfg(feature = "files")]
+mod folder;
 mod input;
 mod network;
 mod picture;
