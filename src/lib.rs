@@ -43,8 +43,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
-    ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,
-    Preprocessor, PruneConfig, Task, TextConfig,
+    ApproxFiles, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture, Preprocessor, PruneConfig,
+    Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{Contribution, Decision, EncoderSize, Flops, Policy, Prune, PruneMode, Ratio, Ratios, Why};
