@@ -17,6 +17,10 @@ pub enum Error {
     #[error("{file}: {reason}")]
     File { file: String, reason: String },
 
+    /// A file cannot be read.
+    #[error("cannot read {file}: {reason}")]
+    Read { file: String, reason: String },
+
     /// A tensor that the architecture needs is not in the file.
     #[error("{file}: tensor `{name}` is missing")]
     MissingTensor { file: String, name: String },

@@ -5,22 +5,10 @@
 //! `[CLS]` to the input; and the large network then computes only the tokens that were asked for.
 //!
 //! ```
-//! # fn read(name: &str) -> Vec<u8> { std::fs::read(format!("tests/fixtures/tiny-bert/{name}")).unwrap() }
 //! # pollster::block_on(async {
-//! use sttabt::{ApproxFiles, BackendKind, Bytes, Engine, Input, Model, ModelFiles, Outputs, Prune};
+//! use sttabt::{BackendKind, Engine, Input, Model, ModelFiles, Outputs, Prune};
 //!
-//! let model = Model::from_bytes(ModelFiles {
-//!     config: read("config.json"),
-//!     weights: Bytes::Owned(read("model.safetensors")),
-//!     tokenizer_json: Some(read("tokenizer.json")),
-//!     vocab_txt: None,
-//!     tokenizer_config: None,
-//!     preprocessor_config: None,
-//!     approx: Some(ApproxFiles {
-//!         config: read("approx/config.json"),
-//!         weights: Bytes::Owned(read("approx/model.safetensors")),
-//!     }),
-//! })?;
+//! let model = Model::from_bytes(ModelFiles::from_dir("tests/fixtures/tiny-bert")?)?;
 //! let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await?;
 //! let inputs = [Input::Text("w51 w41 w11 w19 w70"), Input::Text("w88")];
 //! let results = engine.classify(&inputs, &"topk:0.5".parse()?, &Outputs::default()).await?;
@@ -34,7 +22,7 @@
 //! [`Classification`]. The paper's algorithm itself is the room `src/pruning/`, and the shaders `back_tracking` and `select_tokens`.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon in the CPU backend), `image` (decoding PNG and WebP) and
-//! `jpeg` (decoding JPEG as well). All are on by default. (`internals` is for the tests and the bench of this repository, and
+//! `jpeg` (decoding JPEG as well), `files` (model folders on disk). All are on by default. (`internals` is for the tests and the bench of this repository, and
 //! changes without notice.)
 
 #![warn(missing_docs)]
@@ -62,8 +50,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
-    ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,
-    Preprocessor, Task, TextConfig,
+    ApproxFiles, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture, Preprocessor, Task,
+    TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

@@ -1,11 +1,12 @@
 //! Scratch memory, of which rows beyond the kept ones are never written, and the split of a batch.
+#![cfg(feature = "files")]
 
 use super::*;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{ChunkLayout, Region};
 use crate::engine::request::Outputs;
 use crate::engine::worker::Capacity;
-use crate::models::{Bytes, Input, ModelFiles, Picture};
+use crate::models::{Input, ModelFiles, Picture};
 use crate::platform::Pause;
 use crate::pruning::Prune;
 
@@ -34,20 +35,7 @@ fn tiny_vit() -> (Model, Samples) {
 
 fn model(name: &str) -> Model {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
-    Model::from_bytes(ModelFiles {
-        config: read("config.json"),
-        weights: Bytes::Owned(read("model.safetensors")),
-        tokenizer_json: std::fs::read(folder.join("tokenizer.json")).ok(),
-        vocab_txt: None,
-        tokenizer_config: None,
-        preprocessor_config: std::fs::read(folder.join("preprocessor_config.json")).ok(),
-        approx: Some(crate::models::ApproxFiles {
-            config: read("approx/config.json"),
-            weights: Bytes::Owned(read("approx/model.safetensors")),
-        }),
-    })
-    .unwrap()
+    Model::from_bytes(ModelFiles::from_dir(folder).unwrap()).unwrap()
 }
 
 /// Fills every layer buffer with NaN, runs, and looks for the first row that is still all NaN.

@@ -4,19 +4,10 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, json_object, shortened};
+use super::fields::{Fields, shortened};
 use crate::error::{Error, Result};
 use crate::pruning::{EncoderSize, Prune, PruneConfig};
 use crate::tensor::Heads;
-
-/// The model families that this crate computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// `BertForSequenceClassification`: texts; layers normalise after attention and MLP.
-    Bert,
-    /// `ViTForImageClassification`, DeiT among them: images; layers normalise before attention and MLP.
-    Vit,
-}
 
 /// What a model reads, and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +25,9 @@ pub struct TextConfig {
     pub vocab_size: usize,
     /// Tokens of an input at most.
     pub max_position_embeddings: usize,
-    /// 2 where the model tells a first text from a second.
+    /// Rows of the table of positions before that of the first token.
+    pub position_offset: usize,
+    /// 2 where the model tells a first text from a second; 0 where it has no token types.
     pub type_vocab_size: usize,
 }
 
@@ -48,6 +41,8 @@ pub struct ImageConfig {
     pub image_size: [usize; 2],
     /// Height and width of a patch; divides the image's.
     pub patch_size: usize,
+    /// Tokens before the patches; the first is `[CLS]`.
+    pub num_anchors: usize,
 }
 
 impl ImageConfig {
@@ -56,15 +51,60 @@ impl ImageConfig {
         self.image_size.map(|size| size / self.patch_size)
     }
 
-    /// T: the patches and `[CLS]`.
+    /// T: the patches and the tokens before them.
     pub fn num_tokens(&self) -> usize {
-        1 + self.grid()[0] * self.grid()[1]
+        self.num_anchors + self.grid()[0] * self.grid()[1]
     }
 
     /// Values of a patch: channels · height · width.
     pub fn patch_values(&self) -> usize {
         NUM_CHANNELS * self.patch_size * self.patch_size
     }
+}
+
+impl InputConfig {
+    /// The sizes that an ApproxNet shares with its main network, under their keys.
+    pub(super) fn sizes(&self) -> Vec<(&'static str, usize)> {
+        match self {
+            Self::Text(text) => vec![
+                ("vocab_size", text.vocab_size),
+                ("max_position_embeddings", text.max_position_embeddings),
+                ("type_vocab_size", text.type_vocab_size),
+            ],
+            Self::Image(image) => vec![
+                ("image_size", image.image_size[0]),
+                ("image_size", image.image_size[1]),
+                ("patch_size", image.patch_size),
+            ],
+        }
+    }
+}
+
+/// A function between two products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// With the exact error function.
+    Gelu,
+    Tanh,
+}
+
+impl Activation {
+    /// As `config.json` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::Tanh => "tanh",
+        }
+    }
+}
+
+/// What stands between the last hidden state of `[CLS]` and the classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PoolerKind {
+    /// A square dense layer.
+    Dense(Activation),
+    /// The last layer normalisation.
+    Norm,
 }
 
 /// What the classifier's outputs mean.
@@ -79,8 +119,8 @@ pub enum Task {
 /// A network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The model family.
-    pub architecture: Architecture,
+    /// The model family, `Bert` or `Vit`.
+    pub family: &'static str,
     /// What it reads.
     pub input: InputConfig,
     /// Width of a hidden state.
@@ -91,66 +131,21 @@ pub struct Config {
     pub num_hidden_layers: usize,
     /// H; divides `hidden_size`.
     pub num_attention_heads: usize,
+    /// Tokens that every rule keeps to the end, the first ones of an input: `[CLS]`.
+    pub num_anchors: usize,
     /// Added to variances.
     pub layer_norm_eps: f32,
     /// What the outputs mean.
     pub task: Task,
     /// The names of the labels; `[num_labels]`.
     pub labels: Vec<String>,
+    /// What stands before the classifier.
+    pub(crate) pooler: PoolerKind,
     /// Constants of the pruning rules.
     pub prune: PruneConfig,
 }
 
 impl Config {
-    /// Reads the JSON of `file` (the name is for messages alone).
-    ///
-    /// # Errors
-    /// [`Error::Config`] names the key; [`Error::Unsupported`] names an architecture, activation or position embedding that
-    /// this crate does not compute.
-    pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
-        let object = json_object(file, json)?;
-        let fields = Fields { file, path: "", object: &object };
-        let architecture = architecture(&fields)?;
-        fields.require("hidden_act", "activation", "gelu")?;
-        let input = match architecture {
-            Architecture::Bert => InputConfig::Text(text_config(&fields)?),
-            Architecture::Vit => InputConfig::Image(image_config(&fields)?),
-        };
-        let hidden_size = fields.size("hidden_size", 1..=1 << 16)?;
-        let num_attention_heads = fields.size("num_attention_heads", 1..=1 << 12)?;
-        if !hidden_size.is_multiple_of(num_attention_heads) {
-            let expected = format!("a divisor of `hidden_size`, {hidden_size}");
-            return Err(fields.error("num_attention_heads", num_attention_heads, &expected));
-        }
-        let labels = labels(&fields)?;
-        let task = match fields.text("problem_type")? {
-            Some("regression") if labels.len() > 1 => {
-                return Err(fields.error("problem_type", "regression", "one label for regression"));
-            }
-            None | Some("regression" | "single_label_classification") if labels.len() == 1 => Task::Regression,
-            None | Some("regression" | "single_label_classification") => Task::Classification,
-            Some(other) => {
-                return Err(Error::Unsupported {
-                    what: "problem type",
-                    found: shortened(other),
-                    supported: "single_label_classification, regression with one label",
-                });
-            }
-        };
-        Ok(Self {
-            architecture,
-            input,
-            hidden_size,
-            intermediate_size: fields.size("intermediate_size", 1..=1 << 18)?,
-            num_hidden_layers: fields.size("num_hidden_layers", 1..=256)?,
-            num_attention_heads,
-            layer_norm_eps: fields.number("layer_norm_eps", 1e-12, 1e-30..=0.1)? as f32,
-            task,
-            labels,
-            prune: prune_config(&fields)?,
-        })
-    }
-
     /// How the attention matrices are split into heads.
     pub fn heads(&self) -> Heads {
         Heads { num_heads: self.num_attention_heads, head_size: self.hidden_size / self.num_attention_heads }
@@ -159,9 +154,13 @@ impl Config {
     /// The sizes that FLOPs depend on.
     pub fn encoder_size(&self) -> EncoderSize {
         let hidden_size = self.hidden_size as u64;
-        let (embedding, pooler) = match &self.input {
-            InputConfig::Text(_) => (0, hidden_size * hidden_size),
-            InputConfig::Image(image) => (image.patch_values() as u64 * hidden_size, 0),
+        let embedding = match &self.input {
+            InputConfig::Text(_) => 0,
+            InputConfig::Image(image) => image.patch_values() as u64 * hidden_size,
+        };
+        let pooler = match self.pooler {
+            PoolerKind::Dense(_) => hidden_size * hidden_size,
+            PoolerKind::Norm => 0,
         };
         EncoderSize {
             num_hidden_layers: self.num_hidden_layers,
@@ -173,16 +172,20 @@ impl Config {
     }
 }
 
-fn text_config(fields: &Fields<'_>) -> Result<TextConfig> {
+pub(super) fn text_config(fields: &Fields<'_>, position_offset: usize, has_token_types: bool) -> Result<TextConfig> {
     fields.require("position_embedding_type", "position embedding", "absolute")?;
+    let vocab_size = fields.size("vocab_size", 1..=1 << 24)?;
+    let num_positions = fields.size("max_position_embeddings", 3 + position_offset..=1 << 20)?;
+    let type_vocab_size = if has_token_types { fields.size_or("type_vocab_size", 2, 1..=1 << 10)? } else { 0 };
     Ok(TextConfig {
-        vocab_size: fields.size("vocab_size", 1..=1 << 24)?,
-        max_position_embeddings: fields.size("max_position_embeddings", 3..=1 << 20)?,
-        type_vocab_size: fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
+        vocab_size,
+        max_position_embeddings: num_positions - position_offset,
+        position_offset,
+        type_vocab_size,
     })
 }
 
-fn image_config(fields: &Fields<'_>) -> Result<ImageConfig> {
+pub(super) fn image_config(fields: &Fields<'_>, num_anchors: usize) -> Result<ImageConfig> {
     let num_channels = fields.size_or("num_channels", NUM_CHANNELS, 1..=1 << 10)?;
     if num_channels != NUM_CHANNELS {
         return Err(fields.error("num_channels", num_channels, "3 (red, green, blue)"));
@@ -204,43 +207,11 @@ fn image_config(fields: &Fields<'_>) -> Result<ImageConfig> {
         let expected = format!("a divisor of `image_size`, {} x {}", image_size[0], image_size[1]);
         return Err(fields.error("patch_size", patch_size, &expected));
     }
-    Ok(ImageConfig { image_size, patch_size })
-}
-
-fn architecture(fields: &Fields<'_>) -> Result<Architecture> {
-    const BERT: &str = "BertForSequenceClassification";
-    const VIT: &str = "ViTForImageClassification";
-    let named = match fields.object.get("architectures") {
-        Some(Value::Array(names)) => names.first().and_then(Value::as_str),
-        _ => None,
-    };
-    let architecture = match (named, fields.text("model_type")?) {
-        (Some(BERT), None | Some("bert")) | (None, Some("bert")) => Architecture::Bert,
-        (Some(VIT), None | Some("vit")) | (None, Some("vit")) => Architecture::Vit,
-        (Some(BERT), Some(model_type)) => {
-            return Err(fields.error("model_type", model_type, "bert as in `architectures`"));
-        }
-        (Some(VIT), Some(model_type)) => {
-            return Err(fields.error("model_type", model_type, "vit as in `architectures`"));
-        }
-        (named, model_type) => {
-            // timm's config.json has neither, but names the model.
-            let found = named.or(model_type).or(fields.text("architecture")?).unwrap_or("(none)");
-            return Err(Error::Unsupported {
-                what: "architecture",
-                found: shortened(found),
-                supported: "BertForSequenceClassification, ViTForImageClassification",
-            });
-        }
-    };
-    match fields.object.get("is_decoder") {
-        Some(Value::Bool(true)) => Err(fields.error("is_decoder", true, "false")),
-        _ => Ok(architecture),
-    }
+    Ok(ImageConfig { image_size, patch_size, num_anchors })
 }
 
 /// `id2label` in order, else `LABEL_i` for `num_labels` (Hugging Face's default: 2).
-fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
+pub(super) fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
     let Some(names) = fields.object.get("id2label").filter(|value| !value.is_null()) else {
         let num_labels = fields.size_or("num_labels", 2, 1..=1 << 20)?;
         return Ok((0..num_labels).map(|label| format!("LABEL_{label}")).collect());
@@ -257,7 +228,23 @@ fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
         .collect()
 }
 
-fn prune_config(fields: &Fields<'_>) -> Result<PruneConfig> {
+/// Softmax over several labels, or one number.
+pub(super) fn task(fields: &Fields<'_>, num_labels: usize) -> Result<Task> {
+    match fields.text("problem_type")? {
+        Some("regression") if num_labels > 1 => {
+            Err(fields.error("problem_type", "regression", "one label for regression"))
+        }
+        None | Some("regression" | "single_label_classification") if num_labels == 1 => Ok(Task::Regression),
+        None | Some("regression" | "single_label_classification") => Ok(Task::Classification),
+        Some(other) => Err(Error::Unsupported {
+            what: "problem type",
+            found: shortened(other),
+            supported: "single_label_classification, regression with one label",
+        }),
+    }
+}
+
+pub(super) fn prune_config(fields: &Fields<'_>) -> Result<PruneConfig> {
     let empty = Map::new();
     let object = match fields.object.get("sttabt") {
         None | Some(Value::Null) => &empty,

@@ -18,7 +18,7 @@ pub enum Input<'a> {
 pub enum Tokens {
     /// Wordpieces.
     Text(TextTokens),
-    /// `[T, row_stride(patch_values)]`, see [`super::vit::patch_rows`], and the resized picture that they are from, unless they are made up.
+    /// `[T, row_stride(patch_values)]`, see [`super::embedding::patch_rows`], and the resized picture that they are from, unless they are made up.
     Patches { rows: Vec<f32>, num_tokens: usize, picture: Option<Picture> },
 }
 

@@ -1,30 +1,35 @@
 //! Models on the host: what a Hugging Face folder holds, checked and ready to upload.
 
-mod bert;
+mod checkpoint;
 mod config;
+mod embedding;
+mod family;
 mod fields;
+#[cfg(feature = "files")]
+mod folder;
 mod input;
 mod network;
 mod picture;
 mod preprocessor;
-pub(crate) mod tensors;
 mod tokenizer;
-mod vit;
-mod weights;
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pruning::{Facts, Need, Prune};
 
-pub use config::{Architecture, Config, ImageConfig, InputConfig, Task, TextConfig};
+pub use checkpoint::Bytes;
+use checkpoint::Part;
+pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
+pub(crate) use config::{Activation, PoolerKind};
+pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
+pub(crate) use family::NormOrder;
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
-pub(crate) use network::Network;
+pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
-pub use weights::Bytes;
 
 /// The bytes of a model folder as it is downloaded; the core opens no files.
 pub struct ModelFiles {
@@ -62,6 +67,7 @@ struct ModelData {
     main: Network,
     approx: Option<Network>,
     p_logits: Option<Vec<f32>>,
+    ltp_thresholds: Option<Vec<f32>>,
     reader: Reader,
 }
 
@@ -98,12 +104,13 @@ impl Model {
         let approx = match files.approx {
             Some(files) => {
                 let approx = Network::new("approx/", &files.config, files.weights)?;
-                check_approx(&main.config, &approx.config)?;
+                check_approx(&main, &approx)?;
                 Some(approx)
             }
             None => None,
         };
-        let p_logits = main.p_logits()?;
+        let p_logits = main.thresholds(Part::PLogit, f32::NEG_INFINITY)?;
+        let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
         let reader = match main.config.input {
             InputConfig::Text(text) => Reader::Text(Box::new(match (files.tokenizer_json, files.vocab_txt) {
                 (Some(json), _) => Tokenizer::from_tokenizer_json(&json, text)?,
@@ -117,7 +124,7 @@ impl Model {
                 Reader::Image(image, Preprocessor::from_json(files.preprocessor_config.as_deref(), image.image_size)?)
             }
         };
-        Ok(Self(Arc::new(ModelData { main, approx, p_logits, reader })))
+        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, reader })))
     }
 
     /// The tokens of an input. `index` is its place in the batch, for messages.
@@ -132,7 +139,7 @@ impl Model {
                     Error::Input { reason, .. } => Error::Input { index, reason },
                     other => other,
                 })?;
-                let rows = vit::patch_rows(image, &resized, &preprocessor.channel_values());
+                let rows = embedding::patch_rows(image, &resized, &preprocessor.channel_values());
                 Ok(Tokens::Patches { rows, num_tokens: image.num_tokens(), picture: Some(resized) })
             }
             (Reader::Image(..), Input::Text(_) | Input::Pair(..)) => {
@@ -174,6 +181,11 @@ impl Model {
         self.0.p_logits.as_deref()
     }
 
+    /// The thresholds of Learned Token Pruning, one `ltp_threshold` of at least 0 per layer.
+    pub fn ltp_thresholds(&self) -> Option<&[f32]> {
+        self.0.ltp_thresholds.as_deref()
+    }
+
     /// What pruning rules ask of it.
     pub(crate) fn facts(&self) -> Facts<'_> {
         Facts {
@@ -181,8 +193,8 @@ impl Model {
             approx: self.approx_config().map(Config::encoder_size),
             constants: &self.config().prune,
             p_logits: self.p_logits(),
-            ltp_thresholds: None,
-            num_anchors: 1,
+            ltp_thresholds: self.ltp_thresholds(),
+            num_anchors: self.config().num_anchors,
         }
     }
 
@@ -227,40 +239,26 @@ impl Model {
 }
 
 /// ApproxNet predicts the main network's attention: it has the same layers and heads, and reads the same input.
-fn check_approx(main: &Config, approx: &Config) -> Result<()> {
-    let mut pairs = vec![
-        ("num_hidden_layers", approx.num_hidden_layers, main.num_hidden_layers),
-        ("num_attention_heads", approx.num_attention_heads, main.num_attention_heads),
-    ];
-    match (&approx.input, &main.input) {
-        (InputConfig::Text(approx), InputConfig::Text(main)) => pairs.extend([
-            ("vocab_size", approx.vocab_size, main.vocab_size),
-            ("max_position_embeddings", approx.max_position_embeddings, main.max_position_embeddings),
-            ("type_vocab_size", approx.type_vocab_size, main.type_vocab_size),
-        ]),
-        (InputConfig::Image(approx), InputConfig::Image(main)) => pairs.extend([
-            ("image_size", approx.image_size[0], main.image_size[0]),
-            ("image_size", approx.image_size[1], main.image_size[1]),
-            ("patch_size", approx.patch_size, main.patch_size),
-        ]),
-        _ => {
-            return Err(Error::Config {
-                file: "approx/config.json".to_owned(),
-                key: "architectures".to_owned(),
-                found: format!("{:?}", approx.architecture),
-                expected: format!("{:?} as in the main model", main.architecture),
-            });
-        }
+fn check_approx(main: &Network, approx: &Network) -> Result<()> {
+    let error = |key: &str, found: &dyn ToString, expected: &dyn ToString| Error::Config {
+        file: "approx/config.json".to_owned(),
+        key: key.to_owned(),
+        found: found.to_string(),
+        expected: format!("{} as in the main model", expected.to_string()),
+    };
+    if approx.family.name != main.family.name {
+        return Err(error("architectures", &approx.family.name, &main.family.name));
     }
-    for (key, found, expected) in pairs {
-        if found != expected {
-            return Err(Error::Config {
-                file: "approx/config.json".to_owned(),
-                key: key.to_owned(),
-                found: found.to_string(),
-                expected: format!("{expected} as in the main model"),
-            });
-        }
+    let sizes = |network: &Network| {
+        let (keys, config) = (&network.family.keys, &network.config);
+        let layers_and_heads = [
+            (keys.num_hidden_layers, config.num_hidden_layers),
+            (keys.num_attention_heads, config.num_attention_heads),
+        ];
+        layers_and_heads.into_iter().chain(config.input.sizes())
+    };
+    match sizes(approx).zip(sizes(main)).find(|(found, expected)| found != expected) {
+        Some(((key, found), (_, expected))) => Err(error(key, &found, &expected)),
+        None => Ok(()),
     }
-    Ok(())
 }

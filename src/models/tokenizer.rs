@@ -103,7 +103,7 @@ impl Tokenizer {
     /// [`Error::Input`] when a text holds no token, the model has no embedding for one of its tokens, or the input is no text.
     pub fn encode(&self, index: usize, input: &Input<'_>) -> Result<TextTokens> {
         let error = |reason: String| Error::Input { index, reason };
-        let TextConfig { max_position_embeddings: max_tokens, vocab_size, type_vocab_size } = self.limits;
+        let TextConfig { max_position_embeddings: max_tokens, vocab_size, type_vocab_size, .. } = self.limits;
         let (names, texts): (&[&str], EncodeInput<'_>) = match *input {
             Input::Text(text) => (&["the text"], text.into()),
             Input::Pair(text, pair) => (&["the first text", "the second text"], (text, pair).into()),
@@ -134,7 +134,8 @@ impl Tokenizer {
             ("id", &tokens.input_ids, "vocab_size", vocab_size),
             ("token type", &tokens.token_type_ids, "type_vocab_size", type_vocab_size),
         ];
-        for (what, ids, key, size) in checks {
+        // A size of 0: the model has none of these.
+        for (what, ids, key, size) in checks.into_iter().filter(|&(_, _, _, size)| size > 0) {
             if let Some(position) = ids.iter().position(|&id| id as usize >= size) {
                 let (token, id) = (&tokens.tokens[position], ids[position]);
                 return Err(error(format!("token `{token}` has {what} {id}, expected less than `{key}`, {size}")));

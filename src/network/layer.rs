@@ -1,9 +1,10 @@
 //! The steps of one layer of an encoder.
 
 use super::memory::Workspace;
-use super::upload::{Encoder, Layer, NormOrder};
+use super::upload::{Encoder, Layer};
 use crate::backend::{Activation, Attention, AttentionMap, Backend, Linear, MapKind, MatrixShape, Rows};
 use crate::error::Result;
+use crate::models::NormOrder;
 
 impl<B: Backend> Encoder<B> {
     /// What queries, keys and values are computed from: the hidden states, or in pre-norm order those normalised.
@@ -76,7 +77,7 @@ impl<B: Backend> Encoder<B> {
                     whole(context, &weights.attention_output, Activation::Identity, Some(residual), queries, projected);
                 backend.linear(project, index, projected)?;
                 backend.layer_norm(projected, &weights.attention_norm, index, queries, attention_output)?;
-                let up = whole(attention_output, &weights.intermediate, Activation::Gelu, None, queries, intermediate);
+                let up = whole(attention_output, &weights.intermediate, self.activation, None, queries, intermediate);
                 backend.linear(up, index, intermediate)?;
                 let down = whole(
                     intermediate,
@@ -100,7 +101,7 @@ impl<B: Backend> Encoder<B> {
                 );
                 backend.linear(project, index, attention_output)?;
                 backend.layer_norm(attention_output, &weights.mlp_norm, index, queries, projected)?;
-                let up = whole(projected, &weights.intermediate, Activation::Gelu, None, queries, intermediate);
+                let up = whole(projected, &weights.intermediate, self.activation, None, queries, intermediate);
                 backend.linear(up, index, intermediate)?;
                 let down = whole(
                     intermediate,

@@ -157,8 +157,8 @@ impl<B: Backend> Encoder<B> {
             }
         };
         match &self.pooler {
-            Pooler::Dense(dense) => {
-                backend.linear(whole(cls, dense, Activation::Tanh, None, rows, pooled), index, pooled)?;
+            Pooler::Dense(dense, activation) => {
+                backend.linear(whole(cls, dense, *activation, None, rows, pooled), index, pooled)?;
             }
             Pooler::Norm(norm) => backend.layer_norm(cls, norm, index, rows, pooled)?,
         }

@@ -2,10 +2,11 @@
 
 use std::borrow::Borrow;
 
-use crate::backend::{Backend, check};
+use crate::backend::{Activation, Backend, check};
 use crate::error::Result;
-use crate::models::tensors::{EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, PoolerTensors};
-use crate::models::{Architecture, Config, Network};
+use crate::models::{
+    self, Config, EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, Network, NormOrder, PoolerKind,
+};
 use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear};
 
 /// Uploaded weights of one layer.
@@ -19,26 +20,17 @@ pub struct Layer<B: Backend> {
     pub mlp_norm: B::LayerNorm,
 }
 
-/// Where a layer normalises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormOrder {
-    /// After the residual sums of attention and MLP (BERT).
-    Post,
-    /// Before attention and MLP (ViT).
-    Pre,
-}
-
 /// The first hidden states, from what the host wrote.
 pub enum Embedding<B: Backend> {
-    /// Embeddings, normalised (BERT).
+    /// Embeddings, normalised.
     Norm(B::LayerNorm),
-    /// Patches, projected, plus embeddings (ViT).
+    /// Patches, projected, plus embeddings.
     Patches { projection: B::Linear, patch_values: usize },
 }
 
 /// From the last hidden state of `[CLS]` to what the classifier reads.
 pub enum Pooler<B: Backend> {
-    Dense(B::Linear),
+    Dense(B::Linear, Activation),
     Norm(B::LayerNorm),
 }
 
@@ -49,6 +41,8 @@ pub(crate) struct Encoder<B: Backend> {
     pub intermediate_size: usize,
     pub num_labels: usize,
     pub norm_order: NormOrder,
+    /// Inside the MLP.
+    pub activation: Activation,
     pub embedding: Embedding<B>,
     pub layers: Vec<Layer<B>>,
     pub pooler: Pooler<B>,
@@ -73,7 +67,7 @@ impl<B: Backend> Encoder<B> {
         mut network: N,
         mut uploaded: impl FnMut(&mut N, usize),
     ) -> Result<Self> {
-        let config = &network.borrow().config;
+        let Network { family, config, .. } = network.borrow();
         let (heads, eps, num_layers) = (config.heads(), config.layer_norm_eps, config.num_hidden_layers);
         let head = network.borrow().head()?;
         let mut encoder = Self {
@@ -81,15 +75,15 @@ impl<B: Backend> Encoder<B> {
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
             num_labels: config.labels.len(),
-            norm_order: match config.architecture {
-                Architecture::Bert => NormOrder::Post,
-                Architecture::Vit => NormOrder::Pre,
-            },
+            norm_order: family.norm_order,
+            activation: activation(family.activation),
             embedding: upload_embedding(backend, config, &network.borrow().embeddings()?)?,
             layers: Vec::with_capacity(num_layers),
-            pooler: match &head.pooler {
-                PoolerTensors::Dense(dense) => Pooler::Dense(upload_dense(backend, "pooler", dense)?),
-                PoolerTensors::Norm(norm) => Pooler::Norm(upload_norm(backend, "pooler", norm, eps)?),
+            pooler: match config.pooler {
+                PoolerKind::Dense(name) => {
+                    Pooler::Dense(upload_dense(backend, "pooler", &head.pooler)?, activation(name))
+                }
+                PoolerKind::Norm => Pooler::Norm(upload_norm(backend, "pooler", &head.pooler, eps)?),
             },
             classifier: upload_dense(backend, "classifier", &head.classifier)?,
         };
@@ -100,6 +94,13 @@ impl<B: Backend> Encoder<B> {
         }
         encoder.layers.reverse();
         Ok(encoder)
+    }
+}
+
+fn activation(named: models::Activation) -> Activation {
+    match named {
+        models::Activation::Gelu => Activation::Gelu,
+        models::Activation::Tanh => Activation::Tanh,
     }
 }
 
@@ -129,7 +130,7 @@ fn upload_embedding<B: Backend>(
         }
         EmbeddingTensors::Image { projection, .. } => {
             let mut packed = PackedLinear::stack(std::slice::from_ref(projection), HeadSide::None)?;
-            // The bias is in the embedding rows, which `[CLS]` has too; see `vit::embed`.
+            // The bias is in the embedding rows, which `[CLS]` has too; see `models::embedding`.
             packed.bias.fill(0.0);
             Ok(Embedding::Patches {
                 projection: backend.create_linear("embeddings.projection", &packed)?,

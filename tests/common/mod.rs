@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sttabt::{
-    ApproxFiles, BackendKind, BackendOptions, Bytes, Classification, Engine, Input, InputConfig, Model, ModelFiles,
-    Outputs, Picture, Prune,
+    BackendKind, BackendOptions, Bytes, Classification, Engine, Input, InputConfig, Model, ModelFiles, Outputs,
+    Picture, Prune,
 };
 
 /// The repository's folder: that of the workspace, whichever of its packages is tested.
@@ -26,21 +26,14 @@ pub fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The files of a model folder.
+/// The files of a model folder, the weights in memory of their own: an engine can free them.
 pub fn model_files(folder: &Path) -> ModelFiles {
-    let optional = |name: &str| std::fs::read(folder.join(name)).ok();
-    ModelFiles {
-        config: read(&folder.join("config.json")),
-        weights: Bytes::Owned(read(&folder.join("model.safetensors"))),
-        tokenizer_json: optional("tokenizer.json"),
-        vocab_txt: optional("vocab.txt"),
-        tokenizer_config: optional("tokenizer_config.json"),
-        preprocessor_config: optional("preprocessor_config.json"),
-        approx: folder.join("approx").is_dir().then(|| ApproxFiles {
-            config: read(&folder.join("approx/config.json")),
-            weights: Bytes::Owned(read(&folder.join("approx/model.safetensors"))),
-        }),
+    let mut files = ModelFiles::from_dir(folder).unwrap_or_else(|error| panic!("{error}"));
+    let approx = files.approx.as_mut().map(|approx| &mut approx.weights);
+    for weights in approx.into_iter().chain([&mut files.weights]) {
+        *weights = Bytes::Owned(weights.as_ref().to_vec());
     }
+    files
 }
 
 pub fn load(folder: &Path) -> Model {

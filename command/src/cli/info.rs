@@ -64,8 +64,8 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
     };
     writeln!(
         out,
-        "  {:?}, {} layers, hidden size {}, {} heads, intermediate size {}",
-        config.architecture,
+        "  {}, {} layers, hidden size {}, {} heads, intermediate size {}",
+        config.family,
         config.num_hidden_layers,
         config.hidden_size,
         config.num_attention_heads,

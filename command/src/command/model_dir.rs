@@ -1,9 +1,8 @@
 //! Finding a model folder and reading its files.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sttabt::{ApproxFiles, Bytes, Model, ModelFiles, Preprocessor};
+use sttabt::{Model, ModelFiles, Preprocessor};
 
 use super::args::ModelArgs;
 use super::{Failure, Result, note};
@@ -66,24 +65,7 @@ pub fn nearest(path: &str, is_it: impl Fn(&Path) -> bool) -> std::result::Result
 
 /// Reads and checks the model in a folder. Says on stderr what is taken for a missing `preprocessor_config.json`.
 pub fn load(folder: &Path) -> Result<Model> {
-    let approx = folder.join("approx");
-    let approx = if approx.is_dir() {
-        Some(ApproxFiles {
-            config: read(&approx.join("config.json"))?,
-            weights: map(&approx.join("model.safetensors"))?,
-        })
-    } else {
-        None
-    };
-    let files = ModelFiles {
-        config: read(&folder.join("config.json"))?,
-        weights: map(&folder.join("model.safetensors"))?,
-        tokenizer_json: read_optional(&folder.join("tokenizer.json"))?,
-        vocab_txt: read_optional(&folder.join("vocab.txt"))?,
-        tokenizer_config: read_optional(&folder.join("tokenizer_config.json"))?,
-        preprocessor_config: read_optional(&folder.join("preprocessor_config.json"))?,
-        approx,
-    };
+    let files = ModelFiles::from_dir(folder)?;
     let model = Model::from_bytes(files).map_err(|error| Failure::Error(format!("{}: {error}", folder.display())))?;
     if model.preprocessor().is_some_and(Preprocessor::is_default) {
         note(&format!(
@@ -96,21 +78,4 @@ pub fn load(folder: &Path) -> Result<Model> {
 
 pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Error(format!("cannot read {}: {error}", path.display()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| unreadable(path, &error))
-}
-
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    if path.exists() { read(path).map(Some) } else { Ok(None) }
-}
-
-/// Weights are mapped, not read, so that memory does not hold them twice.
-fn map(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    // SAFETY: the map is only read. A file that another process truncates meanwhile ends this one with SIGBUS, as
-    // with every program that maps its model.
-    let map = unsafe { memmap2::Mmap::map(&file) };
-    map.map(|map| Bytes::Shared(Box::new(map))).map_err(|error| unreadable(path, &error))
 }
