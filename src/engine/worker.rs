@@ -54,7 +54,7 @@ pub struct Worker<B: Backend> {
 pub(super) struct Scratch<B: Backend> {
     capacity: Capacity,
     index: B::Index,
-    /// Of either network, on the host
+    /// Of either network of a text model, on the host
     embedding_rows: Vec<f32>,
     pub main: Workspace<B>,
     approx: Option<Workspace<B>>,
@@ -126,7 +126,7 @@ impl<B: Backend> Worker<B> {
         let plan = Plan::of(prune, &model.facts(), &lengths)?;
         let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k);
         let capacity = Capacity::new(&layout, plan.has_maps(), &networks.limits);
-        let mut scratch = self.scratch_for(networks, capacity)?;
+        let mut scratch = self.scratch_for(networks, model, capacity)?;
         let outcome = async {
             self.backend.begin_chunk(&mut scratch.index, layout, &words)?;
             self.record(&mut scratch, networks, job, &tokens, &layout, &plan).await
@@ -149,7 +149,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// The scratch memory, grown if the chunk needs more.
-    fn scratch_for(&mut self, networks: &Networks<B>, needed: Capacity) -> Result<Scratch<B>> {
+    fn scratch_for(&mut self, networks: &Networks<B>, model: &Model, needed: Capacity) -> Result<Scratch<B>> {
         let Networks { main, approx, thresholds, .. } = networks;
         let capacity = match self.scratch.take() {
             Some(scratch) if scratch.capacity.max(needed) == scratch.capacity => return Ok(scratch),
@@ -160,14 +160,25 @@ impl<B: Backend> Worker<B> {
         backend.release();
         let (rows, samples) = (capacity.num_rows, capacity.num_samples);
         let patches = main.patches(backend, rows)?;
-        let main = main.workspace(backend, rows, samples, patches)?;
-        let approx = approx.as_ref().map(|approx| approx.workspace(backend, rows, samples, None)).transpose()?;
+        let mut main = main.workspace(backend, rows, samples, patches)?;
+        let mut approx = approx.as_ref().map(|approx| approx.workspace(backend, rows, samples, None)).transpose()?;
         let stride = main.embeddings.stride().max(approx.as_ref().map_or(0, |approx| approx.embeddings.stride()));
+        let mut num_values = rows * stride;
+        for (network, workspace) in [(Some(model.main()), Some(&mut main)), (model.approx(), approx.as_mut())] {
+            let (Some(network), Some(workspace)) = (network, workspace) else { continue };
+            let Some(constant) = network.constant_embeddings() else { continue };
+            // Written once, as many times as they fit: chunks read as many as they have inputs.
+            num_values = 0;
+            let rows_per_input = constant.len() / workspace.embeddings.stride();
+            for input in 0..rows / rows_per_input.max(1) {
+                backend.write_matrix(&mut workspace.embeddings, input * rows_per_input, constant)?;
+            }
+        }
         let mut embedding_rows = Vec::new();
         embedding_rows
-            .try_reserve_exact(rows * stride)
+            .try_reserve_exact(num_values)
             .map_err(|_| Error::OutOfMemory { what: format!("embedding rows [{rows}, {stride}] f32") })?;
-        embedding_rows.resize(rows * stride, 0.0);
+        embedding_rows.resize(num_values, 0.0);
         Ok(Scratch {
             capacity,
             index: backend.create_index(capacity.num_words)?,
@@ -195,7 +206,7 @@ impl<B: Backend> Worker<B> {
         let Scratch { index, embedding_rows, main: workspace, approx: approx_workspace, maps, token_scores, .. } =
             scratch;
         let bounds = plan.bounds.as_slice();
-        backend.write_matrix(&mut workspace.embeddings, 0, embed::<B>(model.main(), tokens, embedding_rows)?)?;
+        write_embeddings(backend, model.main(), tokens, embedding_rows, &mut workspace.embeddings)?;
         workspace.write_patches(backend, tokens)?;
         match &plan.search {
             Search::Nothing => {
@@ -216,8 +227,8 @@ impl<B: Backend> Worker<B> {
                         main.forward(backend, workspace, index, layout, Sets::All, &mut keep, pause).await?;
                     }
                     (MapsOf::ApproxNet, Some(approx), Some(network), Some(approx_workspace)) => {
-                        let rows = embed::<B>(network, tokens, embedding_rows)?;
-                        backend.write_matrix(&mut approx_workspace.embeddings, 0, rows)?;
+                        let embeddings = &mut approx_workspace.embeddings;
+                        write_embeddings(backend, network, tokens, embedding_rows, embeddings)?;
                         // Both networks see the same patches.
                         mem::swap(&mut workspace.patches, &mut approx_workspace.patches);
                         let outcome =
@@ -293,8 +304,18 @@ fn chunk_words(
     Ok(ChunkWords { token_scores, ..read })
 }
 
-/// The embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, in `memory`.
-fn embed<'a, B: Backend>(network: &Network, inputs: &[Tokens], memory: &'a mut [f32]) -> Result<&'a [f32]> {
+/// Writes the embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, which `memory` is for. Those that all inputs
+/// have are there already.
+fn write_embeddings<B: Backend>(
+    backend: &mut B,
+    network: &Network,
+    inputs: &[Tokens],
+    memory: &mut [f32],
+    embeddings: &mut B::Matrix,
+) -> Result<()> {
+    if network.constant_embeddings().is_some() {
+        return Ok(());
+    }
     let embed = network.embedder()?;
     let stride = row_stride(network.config.hidden_size);
     let rows = &mut memory[..inputs.iter().map(Tokens::len).sum::<usize>() * stride];
@@ -311,7 +332,7 @@ fn embed<'a, B: Backend>(network: &Network, inputs: &[Tokens], memory: &'a mut [
     } else {
         for_each(tasks, compute)
     }
-    Ok(rows)
+    backend.write_matrix(embeddings, 0, rows)
 }
 
 /// Each layer's own attention chooses who goes on.

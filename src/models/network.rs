@@ -139,20 +139,24 @@ impl Network {
         parts.numbers(part, self.config.num_hidden_layers, min)
     }
 
-    /// What fills the embedding rows of an input, `[T, row_stride(hidden_size)]`.
+    /// The embedding rows that every input has, `[T, row_stride(hidden_size)]`; `None` for a text model.
+    pub fn constant_embeddings(&self) -> Option<&[f32]> {
+        (!self.image_embeddings.is_empty()).then_some(self.image_embeddings.as_slice())
+    }
+
+    /// What fills the embedding rows of a text, `[T, row_stride(hidden_size)]`.
     pub fn embedder(&self) -> Result<impl Fn(&Tokens, &mut [f32]) + Sync> {
         let embeddings = self.embeddings()?;
         let hidden_size = self.config.hidden_size;
-        Ok(move |input: &Tokens, rows: &mut [f32]| match (&embeddings, input) {
-            (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) => {
+        Ok(move |input: &Tokens, rows: &mut [f32]| {
+            // `Model::prepare` gives a model what it reads.
+            if let (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) =
+                (&embeddings, input)
+            {
                 let tables = (words, positions, token_types.as_ref());
                 rows.fill(0.0);
                 embedding::text_rows(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
             }
-            (EmbeddingTensors::Image { .. }, Tokens::Patches { .. }) => rows.copy_from_slice(&self.image_embeddings),
-            // `Model::prepare` gives a model what it reads.
-            (EmbeddingTensors::Text { .. }, Tokens::Patches { .. })
-            | (EmbeddingTensors::Image { .. }, Tokens::Text(_)) => {}
         })
     }
 }

@@ -84,7 +84,8 @@ fn on_cpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage
     Ok(stages_ms)
 }
 
-/// Empty where the device has no clock. What the GPU does not account for is the host's.
+/// Empty where the device has no clock. What the GPU does not account for is the host's: of a run that is not timed by stages, in which
+/// the host prepares one chunk while the device computes another.
 #[cfg(feature = "gpu")]
 fn on_gpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage, f64)>> {
     if !engine.gpu().is_some_and(|gpu| gpu.set_stage_timing(true)) {
@@ -96,7 +97,8 @@ fn on_gpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage
         stages_ms = gpu.take_stages_ms();
         gpu.set_stage_timing(false);
     }
-    let (_, ms) = outcome?;
+    outcome?;
+    let (_, ms) = classify(engine, batch, rule)?;
     let on_device: f64 = stages_ms.iter().map(|(_, ms)| ms).sum();
     add(&mut stages_ms, Stage::Host, (ms - on_device).max(0.0));
     Ok(stages_ms)
