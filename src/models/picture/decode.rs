@@ -100,7 +100,7 @@ fn png(bytes: &[u8]) -> Result<Picture, String> {
 fn check_palette(mut chunks: &[u8]) -> Result<(), String> {
     while let Some((&[a, b, c, d, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if kind == b"PLTE" && length % 3 != 0 {
+        if kind == b"PLTE" && !length.is_multiple_of(3) {
             return Err(format!("broken PNG image: a palette of {length} bytes, expected 3 for each colour"));
         }
         chunks = rest.get(length.saturating_add(4)..).unwrap_or_default();
