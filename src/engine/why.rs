@@ -3,7 +3,7 @@
 use super::request::Classification;
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::pruning::{Found, Plan, Prune, Why, concrete_thresholds, why};
+use crate::pruning::{Found, Plan, Why, concrete_thresholds, why};
 
 impl Classification {
     /// Why `position` survived `layer`, or did not, in this run of `model`, which asked for both [`Outputs`](crate::Outputs).
@@ -14,7 +14,7 @@ impl Classification {
     /// for another model than that of the run.
     pub fn why(&self, model: &Model, layer: usize, position: usize) -> Result<Why> {
         let error = |reason: String| Error::Rule { rule: self.prune.to_string(), reason };
-        if self.prune == Prune::Dense {
+        if self.prune.is_dense() {
             return Err(error("all tokens are kept, nothing is chosen".to_owned()));
         }
         let (Some(token_scores), Some(attention_maps)) = (&self.token_scores, &self.attention_maps) else {

@@ -236,6 +236,11 @@ impl Prune {
         }
     }
 
+    /// Whether nothing is pruned.
+    pub fn is_dense(&self) -> bool {
+        *self == Self::Dense
+    }
+
     /// The ratios of a rule that has them.
     pub fn ratios(&self) -> Option<&Ratios> {
         match self {

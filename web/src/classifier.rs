@@ -7,7 +7,7 @@ use std::task::Poll;
 use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
 use sttabt::{
-    BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, Prune,
+    BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy,
     PruneMode, self_test,
 };
 use wasm_bindgen::prelude::*;
@@ -184,7 +184,7 @@ async fn run_mode(
         PruneMode::Rule(rule) => rule.clone(),
         PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
     };
-    if rule == Prune::Dense || matches!(mode, PruneMode::Rule(_)) {
+    if rule.is_dense() || matches!(mode, PruneMode::Rule(_)) {
         return Ok((engine.classify(inputs, &rule, outputs).await?, None));
     }
     let known = policies.iter().position(|policy| *policy.prune() == rule);

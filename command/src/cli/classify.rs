@@ -48,7 +48,7 @@ pub enum Plan {
 
 impl Plan {
     fn new(engine: &mut Engine, rule: Prune, is_auto: bool) -> Result<Self> {
-        if !is_auto || rule == Prune::Dense {
+        if !is_auto || rule.is_dense() {
             return Ok(Self::Rule(rule));
         }
         let start = Instant::now();

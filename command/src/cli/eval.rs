@@ -28,7 +28,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let mut engine = open_engine(&model, &args.device)?;
     // Images are compared with the dense model's answers, asked for or not.
     let mut runs = rules.clone();
-    if kind == Kind::Images && !rules.contains(&Prune::Dense) {
+    if kind == Kind::Images && !rules.iter().any(Prune::is_dense) {
         runs.push(Prune::Dense);
     }
     let progress = ProgressBar::new((samples.len() * runs.len()) as u64);
@@ -41,7 +41,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         measured.push(measure(&mut engine, args, &samples, prune, &progress)?);
     }
     progress.finish_and_clear();
-    let dense = runs.iter().position(|rule| *rule == Prune::Dense).map(|dense| &measured[dense]);
+    let dense = runs.iter().position(Prune::is_dense).map(|dense| &measured[dense]);
     let reports: Vec<Report> = rules
         .iter()
         .zip(&measured)
