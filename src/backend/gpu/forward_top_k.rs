@@ -34,7 +34,7 @@ pub fn dispatch(
     check(layout.max_tokens <= MAX_PRUNED_TOKENS, "forward_top_k", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
     let num_values = (layer + 1) * layout.num_map_values;
     check(maps.stride() >= num_values, "forward_top_k", "maps", maps.stride(), num_values)?;
-    check(layer < layout.num_layers, "forward_top_k", "layer", layer, format!("less than {}", layout.num_layers))?;
+    check(layer < layout.num_layers, "forward_top_k", "layer", layer, format_args!("less than {}", layout.num_layers))?;
     check(token_scores.num_rows > layer, "forward_top_k", "token_scores", token_scores.num_rows, layer + 1)?;
     check(
         token_scores.width >= layout.num_tokens,
