@@ -7,8 +7,8 @@ use std::task::Poll;
 use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
 use sttabt::{
-    BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy,
-    PruneMode, self_test,
+    BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, PruneMode,
+    self_test,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;

@@ -65,7 +65,7 @@ pub fn linear(cores: &Cores, call: &Linear<'_, CpuBackend>, index: &CpuIndex, ou
     let (in_stride, out_stride) = (call.linear.weight.depth(), call.linear.out_stride);
     let features = call.features.clone();
     check(call.input.stride() == in_stride, "linear", "input", call.input.stride(), in_stride)?;
-    check(features.end <= out_stride, "linear", "features", format!("{features:?}"), out_stride)?;
+    check(features.end <= out_stride, "linear", "features", format_args!("{features:?}"), out_stride)?;
     let columns = call.output_column..call.output_column + features.len();
     check(columns.end <= output.stride(), "linear", "output", output.stride(), columns.end)?;
     let num_rows = index.num_rows(call.rows.level);

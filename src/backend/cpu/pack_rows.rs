@@ -13,7 +13,7 @@ pub fn pack_rows(levels: Range<usize>, index: &mut CpuIndex) -> Result<()> {
         levels.start >= kept_level(0) && levels.end <= num_levels,
         "pack_rows",
         "levels",
-        format!("{levels:?}"),
+        format_args!("{levels:?}"),
         num_levels,
     )?;
     for level in levels {

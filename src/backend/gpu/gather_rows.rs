@@ -34,7 +34,7 @@ pub fn dispatch(
         columns.start.is_multiple_of(4) && columns.len().is_multiple_of(4),
         "gather_rows",
         "columns",
-        format!("{columns:?}"),
+        format_args!("{columns:?}"),
         "multiples of 4",
     )?;
     check(columns.len() <= output.stride(), "gather_rows", "output", output.stride(), columns.len())?;

@@ -82,22 +82,23 @@ pub const COUNT_ROWS: &str = if cfg!(feature = "count-rows") {
 /// Values of `override` declarations.
 pub type Constants = [(&'static str, f64)];
 
-/// What tells one pipeline from another: the shader, and its constants as bits.
-type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
+/// Storage buffers of a kernel at most: what WebGPU guarantees.
+const MAX_BUFFERS: usize = 8;
 
-struct KernelLayout {
+/// One shader on a device.
+struct Kernel {
     module: wgpu::ShaderModule,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
+    /// By their constants, of which a shader sees few.
+    pipelines: Vec<(Vec<(&'static str, f64)>, wgpu::ComputePipeline)>,
+    /// By the ids of their buffers.
+    bind_groups: HashMap<[u64; MAX_BUFFERS], wgpu::BindGroup>,
 }
 
-/// Pipelines and bind groups, made at first use.
+/// Pipelines and bind groups, made at first use. Finding one again allocates nothing.
 #[derive(Default)]
-pub struct Kernels {
-    layouts: HashMap<&'static str, KernelLayout>,
-    pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
-    bind_groups: HashMap<(&'static str, Vec<u64>), wgpu::BindGroup>,
-}
+pub struct Kernels(HashMap<&'static str, Kernel>);
 
 impl Kernels {
     /// The pipeline of a shader with these constants, and whether it is new.
@@ -108,15 +109,14 @@ impl Kernels {
         shader: &'static Shader,
         constants: &Constants,
     ) -> (wgpu::ComputePipeline, bool) {
-        let key = (shader.name, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
-        if let Some(pipeline) = self.pipelines.get(&key) {
+        let kernel = self.kernel(device, counter, shader);
+        if let Some((_, pipeline)) = kernel.pipelines.iter().find(|(known, _)| known == constants) {
             return (pipeline.clone(), false);
         }
-        let layout = self.layout(device, counter, shader);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(shader.name),
-            layout: Some(&layout.pipeline_layout),
-            module: &layout.module,
+            layout: Some(&kernel.pipeline_layout),
+            module: &kernel.module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants,
@@ -124,7 +124,7 @@ impl Kernels {
             },
             cache: None,
         });
-        self.pipelines.insert(key, pipeline.clone());
+        kernel.pipelines.push((constants.to_vec(), pipeline.clone()));
         (pipeline, true)
     }
 
@@ -137,8 +137,10 @@ impl Kernels {
         params: &wgpu::Buffer,
         buffers: &[&GpuBuffer],
     ) -> (wgpu::BindGroup, bool) {
-        let key = (shader.name, buffers.iter().map(|buffer| buffer.id).collect());
-        if let Some(bind_group) = self.bind_groups.get(&key) {
+        let kernel = self.kernel(device, counter, shader);
+        let mut ids = [0; MAX_BUFFERS];
+        ids.iter_mut().zip(buffers).for_each(|(id, buffer)| *id = buffer.id);
+        if let Some(bind_group) = kernel.bind_groups.get(&ids) {
             return (bind_group.clone(), false);
         }
         let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -152,28 +154,27 @@ impl Kernels {
             .enumerate()
             .map(|(binding, resource)| wgpu::BindGroupEntry { binding: binding as u32, resource })
             .collect();
-        let layout = self.layout(device, counter, shader);
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(shader.name),
-            layout: &layout.bind_group_layout,
+            layout: &kernel.bind_group_layout,
             entries: &entries,
         });
-        self.bind_groups.insert(key, bind_group.clone());
+        kernel.bind_groups.insert(ids, bind_group.clone());
         (bind_group, true)
     }
 
     /// Forgets all bind groups, which keep their buffers alive.
     pub fn forget_bind_groups(&mut self) {
-        self.bind_groups.clear();
+        self.0.values_mut().for_each(|kernel| kernel.bind_groups.clear());
     }
 
-    fn layout(
+    fn kernel(
         &mut self,
         device: &wgpu::Device,
         counter: Option<&wgpu::BindGroupLayout>,
         shader: &'static Shader,
-    ) -> &KernelLayout {
-        self.layouts.entry(shader.name).or_insert_with(|| {
+    ) -> &mut Kernel {
+        self.0.entry(shader.name).or_insert_with(|| {
             let source = format!("{}{COUNT_ROWS}", shader.source);
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
@@ -205,7 +206,7 @@ impl Kernels {
                 bind_group_layouts: &groups,
                 immediate_size: 0,
             });
-            KernelLayout { module, bind_group_layout, pipeline_layout }
+            Kernel { module, bind_group_layout, pipeline_layout, pipelines: Vec::new(), bind_groups: HashMap::new() }
         })
     }
 }

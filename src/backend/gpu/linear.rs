@@ -47,12 +47,12 @@ pub fn dispatch(
     let linear = call.linear;
     let features = call.features.clone();
     check(call.input.stride() == linear.in_stride, "linear", "input", call.input.stride(), linear.in_stride)?;
-    check(features.end <= linear.out_stride, "linear", "features", format!("{features:?}"), linear.out_stride)?;
+    check(features.end <= linear.out_stride, "linear", "features", format_args!("{features:?}"), linear.out_stride)?;
     check(
         features.start.is_multiple_of(4) && features.len().is_multiple_of(4),
         "linear",
         "features",
-        format!("{features:?}"),
+        format_args!("{features:?}"),
         "multiples of 4",
     )?;
     let end = call.output_column + features.len();

@@ -27,7 +27,7 @@ shader!("pack_rows", [], [ReadWrite]);
 pub fn dispatch(recorder: &mut Recorder, levels: Range<usize>, index: &GpuIndex) -> Result<()> {
     let layout = index.layout;
     let end = kept_level(layout.num_layers) + 1;
-    check(levels.start >= kept_level(0) && levels.end <= end, "pack_rows", "levels", format!("{levels:?}"), end)?;
+    check(levels.start >= kept_level(0) && levels.end <= end, "pack_rows", "levels", format_args!("{levels:?}"), end)?;
     let params = Params {
         first_layer: (levels.start - kept_level(0)) as u32,
         num_levels: levels.len() as u32,
