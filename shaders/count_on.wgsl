@@ -1,4 +1,4 @@
-// Test build: every kernel adds the rows that it computed, times the multiply-adds of a row, to one 64-bit counter.
+// For a test: every kernel adds the rows that it computed, times the multiply-adds of a row, to one 64-bit counter.
 @group(1) @binding(0) var<storage, read_write> multiply_adds: array<atomic<u32>, 2>; // low word, high word
 
 fn count_rows(num_rows: u32, multiply_adds_per_row: u32) {

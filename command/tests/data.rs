@@ -12,7 +12,7 @@ use std::process::Command;
 use common::*;
 use parity_cases::{Calls, check_cases};
 use serde_json::Value;
-use sttabt::{Input, Model, Picture};
+use sttabt::{BackendKind, Input, Model, Picture};
 
 const RULES: [&str; 3] = ["dense", "topk:0.5", "concrete"];
 
@@ -68,11 +68,15 @@ fn check_eval(
     }
 }
 
-#[test]
-fn sst2_accuracies_are_the_authors() {
+fn check_sst2(backend: &str) {
     let file = data("glue/SST-2/dev.tsv");
     let file = file.to_str().expect("UTF-8");
-    check_eval(("gpu", &RULES, &[file]), ("sst2-minilm", 872), &[("accuracy", "accuracy")], (0.0025, 0.0025));
+    check_eval((backend, &RULES, &[file]), ("sst2-minilm", 872), &[("accuracy", "accuracy")], (0.0025, 0.0025));
+}
+
+#[test]
+fn sst2_accuracies_on_the_cpu_are_the_authors() {
+    check_sst2("cpu");
 }
 
 fn check_imagenette(backend: &str, rules: &[&str]) {
@@ -87,8 +91,16 @@ fn imagenette_accuracies_on_the_cpu_are_the_authors() {
     check_imagenette("cpu", &RULES);
 }
 
-/// A software GPU takes minutes for each rule.
+// A software GPU takes minutes for each rule. What a sample of the rows gives on both backends is compared below.
+
 #[test]
+#[ignore = "./test --all --data DIR runs it"]
+fn sst2_accuracies_on_the_gpu_are_the_authors() {
+    check_sst2("gpu");
+}
+
+#[test]
+#[ignore = "./test --all --data DIR runs it"]
 fn imagenette_accuracies_on_the_gpu_are_the_authors() {
     check_imagenette("gpu", &["dense", "topk:0.5"]);
 }
@@ -107,35 +119,68 @@ fn check_twin(model: &Model, inputs: &[Input<'_>], names: &[String]) {
     }
 }
 
-#[test]
-fn the_twin_agrees_on_sst2_row_by_row() {
+/// Some of the first 128 texts.
+fn check_texts(step: usize, expected: usize) {
     let text = String::from_utf8(read(&data("glue/SST-2/dev.tsv"))).expect("UTF-8");
-    let texts: Vec<String> =
-        text.lines().skip(1).take(128).filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
-    assert_eq!(texts.len(), 128);
+    let lines = text.lines().skip(1).take(128).step_by(step);
+    let texts: Vec<String> = lines.filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
+    assert_eq!(texts.len(), expected);
     check_twin(&sst2_minilm(), &texts.iter().map(|text| Input::Text(text)).collect::<Vec<_>>(), &texts);
 }
 
-/// Every tenth image.
 #[test]
-fn the_twin_agrees_on_imagenette_image_by_image() {
+fn the_twin_agrees_on_sst2_row_by_row() {
+    check_texts(4, 32);
+}
+
+#[test]
+#[ignore = "./test --all --data DIR runs it"]
+fn the_twin_agrees_on_more_of_sst2() {
+    check_texts(1, 128);
+}
+
+fn check_images(step: usize, expected: usize) {
     let folder = data("imagenette-val");
     let labels = String::from_utf8(read(&folder.join("labels.tsv"))).expect("UTF-8");
     let files: Vec<String> =
-        labels.lines().step_by(10).filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
-    assert_eq!(files.len(), 30);
+        labels.lines().step_by(step).filter_map(|line| line.split('\t').next().map(str::to_owned)).collect();
+    assert_eq!(files.len(), expected);
     let pictures: Vec<Picture> = files.iter().map(|file| picture(&folder.join(file))).collect();
     let model = load(&root().join("models/deit-tiny"));
     check_twin(&model, &pictures.iter().map(Input::Image).collect::<Vec<_>>(), &files);
 }
 
-/// The authors' cases whose photographs are not in the repository.
 #[test]
-fn imagenette_cases_agree() {
-    let folder = data("../fixtures/deit-tiny");
-    for kind in BACKENDS {
-        check_cases(&folder, engine(&deit_tiny(), kind), 32, Calls::Single, |_, input| {
-            input["image"].as_str().is_some_and(|image| image.starts_with("imagenette-"))
-        });
-    }
+fn the_twin_agrees_on_imagenette_image_by_image() {
+    check_images(50, 6);
+}
+
+#[test]
+#[ignore = "./test --all --data DIR runs it"]
+fn the_twin_agrees_on_more_of_imagenette() {
+    check_images(10, 30);
+}
+
+/// The authors' cases whose photographs are not in the repository; of all their cases every `step`th.
+fn check_photographs(kind: BackendKind, step: usize, num_runs: usize) {
+    let is_chosen = |index: usize, input: &Value| {
+        index.is_multiple_of(step) && input["image"].as_str().is_some_and(|image| image.starts_with("imagenette-"))
+    };
+    check_cases(&data("../fixtures/deit-tiny"), engine(&deit_tiny(), kind), num_runs, Calls::Single, is_chosen);
+}
+
+#[test]
+fn imagenette_cases_agree_on_the_cpu() {
+    check_photographs(BackendKind::Cpu, 1, 32);
+}
+
+#[test]
+fn imagenette_cases_agree_on_the_gpu() {
+    check_photographs(BackendKind::Gpu, 4, 8);
+}
+
+#[test]
+#[ignore = "./test --all --data DIR runs it"]
+fn all_imagenette_cases_agree_on_the_gpu() {
+    check_photographs(BackendKind::Gpu, 1, 32);
 }

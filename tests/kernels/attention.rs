@@ -5,7 +5,7 @@ use sttabt::backend::{Attention, AttentionMap, Backend, MapKind};
 use sttabt::tensor::Heads;
 
 use crate::data::{Chunk, Level};
-use crate::harness::{Case, Expected, Output, check, index, poisoned, read_matrix};
+use crate::harness::{Case, Expected, Output, index, poisoned, read_matrix};
 use crate::rows::{BATCHES, NUM_LAYERS, expected_rows, level_matrix, output_rows, part_of_rows, rows};
 
 /// Queries, keys and values of a level's rows, without padding.
@@ -165,7 +165,7 @@ pub const MANY_KEYS: &[usize] = &[5, 197, 7];
 /// From equal scores to some that leave all but one probability at 0.
 pub const SIZES: [f32; 3] = [0.0, 1.5, 12.0];
 
-device_test!(attention, check(&attention_cases()));
+table_test!(table, attention_cases());
 
 fn attention_cases() -> Vec<AttentionCase> {
     let mut cases = Vec::new();

@@ -5,7 +5,7 @@ use sttabt::backend::{BackTracking, BackTrackingRule, Backend};
 use sttabt::tensor::row_stride;
 
 use crate::data::Chunk;
-use crate::harness::{Case, Expected, Output, check, index, poisoned, read_both};
+use crate::harness::{Case, Expected, Output, index, poisoned, read_both};
 use crate::recursions::{Layer, Maps, concrete, map, top_k};
 
 /// Rows and columns of token scores that nobody writes.
@@ -156,7 +156,7 @@ impl Case for BackTrackingCase {
 pub const BATCHES: &[&[usize]] =
     &[&[1], &[7], &[197], &[255], &[256], &[257], &[5, 1, 12, 4], &[3, 65, 7], &[2, 1280, 3]];
 
-device_test!(back_tracking_top_k, check(&back_tracking_top_k_cases()));
+table_test!(top_k, back_tracking_top_k_cases());
 
 fn back_tracking_top_k_cases() -> Vec<BackTrackingCase> {
     let mut cases = Vec::new();
@@ -183,7 +183,7 @@ fn back_tracking_top_k_cases() -> Vec<BackTrackingCase> {
     two_anchors(cases)
 }
 
-device_test!(back_tracking_concrete, check(&back_tracking_concrete_cases()));
+table_test!(concrete, back_tracking_concrete_cases());
 
 fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
     let mut cases = Vec::new();

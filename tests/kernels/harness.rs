@@ -45,6 +45,17 @@ pub trait Case: Debug {
     fn part(&self, output: &Output, sample: usize) -> Output;
 }
 
+/// Which cases of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// Up to [`FEW_TOKENS`].
+    Few,
+    Many,
+}
+
+/// More than a workgroup and the ragged samples beside it have.
+const FEW_TOKENS: usize = 80;
+
 /// Without an adapter this fails, and the error lists those found.
 pub async fn gpu() -> GpuBackend {
     let options = GpuOptions { adapter: None, allow_software: true };
@@ -148,7 +159,9 @@ async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
 
 /// Holds both backends to the oracle and the GPU to the twin, and every middle sample to its result alone; the CPU at every SIMD
 /// level that it has.
-pub async fn check(cases: &[impl Case]) {
+pub async fn check(cases: &[impl Case], tokens: Tokens) {
+    let is_few = |case: &&_| Case::lengths(*case).iter().sum::<usize>() <= FEW_TOKENS;
+    let cases: Vec<_> = cases.iter().filter(|case| is_few(case) == (tokens == Tokens::Few)).collect();
     let tolerance = TOLERANCES.iter().find(|tolerance| tolerance.kernel == cases[0].kernel()).expect("a tolerance");
     let mut gpus = gpus(cases[0].kernel()).await;
     let (levels, missing) = levels();
@@ -159,7 +172,7 @@ pub async fn check(cases: &[impl Case]) {
     }
     let mut failures = Vec::new();
     let mut worst = [0.0f64; 3];
-    for case in cases {
+    for &case in &cases {
         let kernel = case.kernel();
         let twin = case.run(&mut CpuBackend::new()).await;
         let (values, words) = match case.expected() {
@@ -234,7 +247,7 @@ pub async fn check(cases: &[impl Case]) {
         }
     }
     say!(
-        "{}: {} cases on {} and at {} SIMD levels; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
+        "{}, {tokens:?} tokens: {} cases on {} and at {} SIMD levels; largest errors: twin {:.1e}, GPU {:.1e}, GPU against twin {:.1e}",
         tolerance.kernel,
         cases.len(),
         gpus[0].1.adapter().name,

@@ -7,7 +7,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use crate::back_tracking::{BATCHES, SPARE, expected_scores, k, part_of_sets};
 use crate::data::{Chunk, Level, Random};
-use crate::harness::{Case, Expected, Output, check, index, poisoned, read_both};
+use crate::harness::{Case, Expected, Output, index, poisoned, read_both};
 use crate::recursions::{Maps, map, select};
 
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Case for SelectCase {
     }
 }
 
-device_test!(select_tokens, check(&select_tokens_cases()));
+table_test!(select_tokens, select_tokens_cases());
 
 fn select_tokens_cases() -> Vec<SelectCase> {
     let mut cases = Vec::new();
@@ -190,7 +190,7 @@ impl Case for PackRows {
     }
 }
 
-device_test!(pack_rows, check(&pack_rows_cases()));
+table_test!(pack_rows, pack_rows_cases());
 
 fn pack_rows_cases() -> Vec<PackRows> {
     let mut cases = Vec::new();

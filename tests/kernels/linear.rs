@@ -8,7 +8,7 @@ use sttabt::backend::{Activation, Backend, Linear};
 use sttabt::tensor::{DType, HeadSide, PackedLinear, Tensor, row_stride};
 
 use crate::data::{Chunk, Level, Random};
-use crate::harness::{Case, Expected, Output, check, index, poisoned, read_matrix};
+use crate::harness::{Case, Expected, Output, index, poisoned, read_matrix};
 use crate::rows::{BATCHES, NUM_LAYERS, expected_rows, level_matrix, output_rows, part_of_rows, rows};
 
 #[derive(Debug, Clone)]
@@ -179,7 +179,7 @@ impl Case for LinearCase {
     }
 }
 
-device_test!(linear, check(&linear_cases()));
+table_test!(table, linear_cases());
 
 fn linear_cases() -> Vec<LinearCase> {
     let ragged: &[usize] = &[3, 65, 7];

@@ -24,6 +24,19 @@ macro_rules! device_test {
     };
 }
 
+/// A kernel's table: the cases with few tokens, and apart from them those with many, which a slow browser leaves out.
+macro_rules! table_test {
+    ($table:ident, $cases:expr) => {
+        mod $table {
+            use super::*;
+            use crate::harness::{Tokens, check};
+
+            device_test!(few_tokens, check(&$cases, Tokens::Few));
+            device_test!(many_tokens, check(&$cases, Tokens::Many));
+        }
+    };
+}
+
 /// `println!`, which WebAssembly does not have.
 macro_rules! say {
     ($($part:expr),* $(,)?) => {

@@ -6,7 +6,7 @@ use sttabt::tensor::{Heads, row_stride};
 
 use crate::attention::{HEADS, MANY_KEYS, Qkv, SIZES, Score, WIDE_HEADS};
 use crate::data::{Chunk, Level};
-use crate::harness::{Case, Expected, Output, check, index, poisoned, read_matrix};
+use crate::harness::{Case, Expected, Output, index, poisoned, read_matrix};
 use crate::rows::{BATCHES, NUM_LAYERS, level_matrix, output_rows, rows};
 
 #[derive(Debug, Clone)]
@@ -144,4 +144,4 @@ fn map_cases(kind: MapKind) -> Vec<MapCase> {
     cases
 }
 
-device_test!(attention_maps, check(&[map_cases(MapKind::MeanProbs), map_cases(MapKind::MeanPhi)].concat()));
+table_test!(table, [map_cases(MapKind::MeanProbs), map_cases(MapKind::MeanPhi)].concat());

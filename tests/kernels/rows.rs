@@ -7,7 +7,7 @@ use sttabt::backend::{Backend, Rows};
 use sttabt::tensor::{DType, PackedLayerNorm, Tensor, row_stride};
 
 use crate::data::{Chunk, Level, Random};
-use crate::harness::{Case, Expected, Output, check, index, matrix, poisoned, read_matrix};
+use crate::harness::{Case, Expected, Output, index, matrix, poisoned, read_matrix};
 
 /// No row; one row; a prime; around one and four workgroups; ragged batches, one with many workgroups.
 pub const BATCHES: &[&[usize]] =
@@ -121,7 +121,7 @@ impl Case for GatherRows {
     }
 }
 
-device_test!(gather_rows, check(&gather_rows_cases()));
+table_test!(gather_rows, gather_rows_cases());
 
 fn gather_rows_cases() -> Vec<GatherRows> {
     let mut cases = Vec::new();
@@ -214,7 +214,7 @@ impl Case for LayerNorm {
     }
 }
 
-device_test!(layer_norm, check(&layer_norm_cases()));
+table_test!(layer_norm, layer_norm_cases());
 
 fn layer_norm_cases() -> Vec<LayerNorm> {
     let mut cases = Vec::new();

@@ -72,12 +72,21 @@ macro_rules! shader {
 }
 pub(super) use shader;
 
-/// What completes every kernel that counts its rows: an empty function, or in a test build a counter.
-pub const COUNT_ROWS: &str = if cfg!(feature = "count-rows") {
-    include_str!("../../../shaders/count_on.wgsl")
-} else {
-    include_str!("../../../shaders/count_off.wgsl")
-};
+/// What completes every kernel that counts its rows: an empty function.
+pub const COUNT_ROWS: &str = include_str!("../../../shaders/count_off.wgsl");
+/// The same with a counter, for a backend that counts.
+#[cfg(feature = "count-rows")]
+const COUNT_ROWS_ON: &str = include_str!("../../../shaders/count_on.wgsl");
+
+/// [`COUNT_ROWS`], or what counts where there is a counter.
+fn count_rows(counter: Option<&wgpu::BindGroupLayout>) -> &'static str {
+    #[cfg(feature = "count-rows")]
+    if counter.is_some() {
+        return COUNT_ROWS_ON;
+    }
+    let _ = counter;
+    COUNT_ROWS
+}
 
 /// Values of `override` declarations.
 pub type Constants = [(&'static str, f64)];
@@ -175,7 +184,7 @@ impl Kernels {
         shader: &'static Shader,
     ) -> &mut Kernel {
         self.0.entry(shader.name).or_insert_with(|| {
-            let source = format!("{}{COUNT_ROWS}", shader.source);
+            let source = format!("{}{}", shader.source, count_rows(counter));
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -79,7 +79,7 @@ pub struct Recorder {
     next_id: u64,
     /// Outcomes of error scopes that have not been looked at.
     scopes: Vec<(String, LocalFuture<Option<wgpu::Error>>)>,
-    /// The counting test build's.
+    /// That of a test which counts.
     counter: Option<RowCounter>,
 }
 
@@ -101,7 +101,6 @@ impl Recorder {
             }),
             id: 0,
         };
-        let counter = if cfg!(feature = "count-rows") { Some(RowCounter::new(&open.device)) } else { None };
         Self {
             open,
             counters: Counters::default(),
@@ -118,7 +117,7 @@ impl Recorder {
             staging: Vec::new(),
             next_id: 0,
             scopes: Vec::new(),
-            counter,
+            counter: None,
         }
     }
 
@@ -349,7 +348,15 @@ impl Recorder {
         self.open.errors.check()
     }
 
-    /// Multiply-adds that the kernels counted since the start.
+    /// From here on every kernel counts. Those that were made before do not, and are forgotten.
+    #[cfg(feature = "count-rows")]
+    pub fn start_counting(&mut self) {
+        self.submit_recorded();
+        self.kernels = Kernels::default();
+        self.counter = Some(RowCounter::new(&self.open.device));
+    }
+
+    /// Multiply-adds that the kernels counted since [`Recorder::start_counting`].
     #[cfg(feature = "count-rows")]
     pub async fn counted(&mut self) -> Result<u64> {
         let Some(buffer) = self.counter.as_ref().map(|counter| counter.buffer.clone()) else { return Ok(0) };
