@@ -299,7 +299,7 @@ fn cycles(graph: &BTreeMap<&str, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
                 break;
             }
             let new = nexts.into_iter().flatten().filter(|&next| seen.insert(next));
-            ways.extend(new.map(|next| [&way[..], &[next.clone()]].concat()));
+            ways.extend(new.map(|next| [&way[..], std::slice::from_ref(next)].concat()));
         }
     }
     cycles
@@ -327,8 +327,8 @@ fn no_file_imports_one_that_imports_it_back() {
     assert!(num_imports > 150, "{num_imports} imports");
     for (file, imported) in &mut graph {
         imported.retain(|other| {
-            let is_face = |folder: &&str| file.starts_with(*folder) && *other == format!("{folder}mod.rs");
-            !ONE_THING.iter().any(|folder| is_face(&folder)) && !KNOWN.contains(&(*file, other.as_str()))
+            let is_face = |folder: &str| file.starts_with(folder) && *other == format!("{folder}mod.rs");
+            !ONE_THING.iter().any(|folder| is_face(folder)) && !KNOWN.contains(&(*file, other.as_str()))
         });
     }
     let cycles: Vec<String> = cycles(&graph).iter().map(|cycle| cycle.join(" -> ")).collect();
@@ -338,7 +338,8 @@ fn no_file_imports_one_that_imports_it_back() {
 /// The check is not blind, and sees through what a module exports.
 #[test]
 fn cycles_are_found() {
-    let rows: &[(&[(&str, &str)], &[&[&str]])] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a [&'a str]]);
+    let rows: &[Row<'_>] = &[
         (&[("a.rs", "use crate::b::B;"), ("b.rs", "use crate::a::A;")], &[&["a.rs", "b.rs"]]),
         (
             &[("a.rs", "use crate::b::B;"), ("b.rs", "use crate::c;"), ("c.rs", "let a = crate::a::f();")],

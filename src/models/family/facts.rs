@@ -23,7 +23,7 @@ pub struct Family {
     /// Inside the MLP.
     pub activation: Activation,
     pub pooler: PoolerKind,
-    /// Hugging Face's names, which every file is written with.
+    /// Hugging Face's names, and those of the thresholds, which are ours.
     pub names: Names,
     /// Names of other programs, and a tensor that only their files have.
     pub other_names: &'static [(&'static str, Names)],
