@@ -4,6 +4,7 @@ mod chunks;
 mod policy;
 mod report;
 mod request;
+mod scratch;
 mod self_test;
 mod session;
 mod why;
