@@ -54,8 +54,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
-    ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, Picture,
-    Preprocessor, Task, TextConfig,
+    ApproxFiles, Architecture, Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, ModelInfo, Picture,
+    Preprocessor, RuleInfo, Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

@@ -3,6 +3,7 @@
 mod bert;
 mod config;
 mod fields;
+mod info;
 mod input;
 mod network;
 mod picture;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::pruning::{Facts, Need, Prune};
 
 pub use config::{Architecture, Config, ImageConfig, InputConfig, Task, TextConfig};
+pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::Network;

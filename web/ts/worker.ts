@@ -1,8 +1,9 @@
 // The worker: one model, one call at a time. It owns the WebAssembly; the page sends messages and never computes.
 
+import { backendInfo, modelInfo, resultsOf, whyOf } from "./core.js";
 import { loadFiles, loadUrl } from "./files.js";
-import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireResult, WireText } from "./messages.js";
-import { SttabtError, type BackendInfo, type ErrorKind, type ModelInfo, type Progress, type Why } from "./types.js";
+import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireText } from "./messages.js";
+import { SttabtError, type ErrorKind, type ModelInfo, type Progress } from "./types.js";
 import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
@@ -73,18 +74,18 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     }
     if (call.call === "why") {
         const key = JSON.stringify([prune, ...call.inputs.map((input) => (isText(input) ? input : input.imageId))]);
-        return JSON.parse(await model.why(inputs, prune, key, call.layer, call.position)) as Why;
+        return whyOf(await model.why(inputs, prune, key, call.layer, call.position));
     }
     if (call.losses > 0) model.lose_device(call.losses);
     const start = performance.now();
-    const results = JSON.parse(await model.classify(inputs, prune, cancel)) as WireResult[];
+    const results = resultsOf(await model.classify(inputs, prune, cancel));
     const ms = performance.now() - start;
     return {
         results: results.map((result, index) => {
             const picture = given[index];
             return { ...result, ms, resized: picture instanceof Image ? resized(model, picture) : null };
         }),
-        backend: JSON.parse(model.backend()) as BackendInfo,
+        backend: backendInfo(model.backend()),
     };
 }
 
@@ -101,11 +102,8 @@ async function load({ url, files, backend }: Extract<Call, { call: "load" }>): P
         throw new SttabtError("insecure", "WebGPU needs a secure context (https or localhost), and this page is none");
     }
     classifier = await Classifier.open(bytes, backend, nextTask, onNote);
-    info = JSON.parse(classifier.info()) as ModelInfo;
-    return {
-        info,
-        backend: JSON.parse(classifier.backend()) as BackendInfo,
-    };
+    info = modelInfo(classifier.info());
+    return { info, backend: backendInfo(classifier.backend()) };
 }
 
 function isText(input: WireInput): input is WireText {
