@@ -7,6 +7,7 @@ mod family;
 mod fields;
 #[cfg(feature = "files")]
 mod folder;
+mod info;
 mod input;
 mod network;
 mod picture;
@@ -24,6 +25,7 @@ pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
 pub(crate) use family::NormOrder;
+pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};

@@ -71,7 +71,8 @@ impl Facts<'_> {
         prune.needs().iter().copied().find(|need| !self.has(*need))
     }
 
-    fn has(&self, need: Need) -> bool {
+    /// Whether the model has it.
+    pub fn has(&self, need: Need) -> bool {
         match need {
             Need::ApproxNet => self.approx.is_some(),
             Need::PLogits => self.p_logits.is_some(),

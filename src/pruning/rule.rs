@@ -3,11 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 use super::{concrete, forward, ltp, top_k};
 use crate::error::{Error, Result};
 
 /// What is known of a rule without a model: a row of [`RULES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// As in `topk:0.5`.
     pub name: &'static str,
@@ -20,7 +22,8 @@ pub struct Rule {
 }
 
 /// What follows a rule's name, after a colon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Argument {
     /// Nothing.
     None,
@@ -50,6 +53,24 @@ impl fmt::Display for Need {
                 "learned thresholds (tensors encoder.layer.{i}.ltp_threshold), or given ones as in `ltp:0.01`"
             }
         })
+    }
+}
+
+/// As its text.
+impl Serialize for Need {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Rule {
+    /// How it is written: `dense`, `topk:R`, `ltp[:T]`.
+    pub fn syntax(&self) -> String {
+        match self.argument {
+            Argument::None => self.name.to_owned(),
+            Argument::Ratios => format!("{}:R", self.name),
+            Argument::Thresholds => format!("{}[:T]", self.name),
+        }
     }
 }
 
@@ -193,11 +214,7 @@ pub enum Prune {
 
 /// What is said to a name that is no rule's.
 pub(super) fn expected() -> String {
-    let names = RULES.map(|rule| match rule.argument {
-        Argument::None => rule.name.to_owned(),
-        Argument::Ratios => format!("{}:R", rule.name),
-        Argument::Thresholds => format!("{}[:T]", rule.name),
-    });
+    let names = RULES.map(|rule| rule.syntax());
     let (last, others) = (&names[names.len() - 1], &names[..names.len() - 1]);
     let numbers = "R: one ratio, T: one threshold, or one per layer";
     format!("expected {} or {last} ({numbers})", others.join(", "))
@@ -308,6 +325,13 @@ impl FromStr for Prune {
             "ltp" => thresholds().map(Self::Ltp),
             _ => Err(error(expected())),
         }
+    }
+}
+
+/// As text: `topk:0.5`.
+impl Serialize for Prune {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Why a token survived a layer, or did not: its score taken apart into what each row that asked for it gave.
 
+use serde::Serialize;
+
 use super::plan::{BackTrackingRule, Plan, Search};
 use super::select::Selection;
 use super::{concrete, forward, ltp, top_k};
 
 /// How a token got its score at one layer (paper, section 3).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Why {
     /// l, from 0.
     pub layer: usize,
@@ -26,7 +28,7 @@ pub struct Why {
 }
 
 /// What one row of the next layer (under `forward` and `ltp`, of this one) adds to a score.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Contribution {
     /// i
     pub position: usize,
