@@ -193,7 +193,7 @@ impl Model {
         Facts {
             main: self.config().encoder_size(),
             approx: self.approx_config().map(Config::encoder_size),
-            constants: &self.config().prune,
+            constants: self.config().prune.constants(),
             p_logits: self.p_logits(),
             ltp_thresholds: self.ltp_thresholds(),
             num_anchors: self.config().num_anchors,

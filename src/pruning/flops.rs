@@ -20,7 +20,7 @@ use std::ops::AddAssign;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::plan::MapKind;
+use super::attention::MapKind;
 
 /// FLOPs of one or more inputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

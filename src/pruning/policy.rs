@@ -4,8 +4,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::Prune;
-use super::rule::expected;
+use super::prune::{Prune, expected};
 use crate::error::{Error, Result};
 
 /// What a caller asks for: a rule, or `auto`, `auto:RULE`.
