@@ -31,8 +31,8 @@ pub fn plan(thresholds: &[f32], facts: &Facts<'_>, lengths: &[usize]) -> Plan {
 pub fn cut(threshold: f32, score: f32) -> (f32, [String; 2]) {
     let (score, from) = (significant(score), significant(threshold));
     let texts = [
-        format!("the attention it received, {score}, is above the learned threshold {from}"),
-        format!("the attention it received, {score}, is not above the learned threshold {from}"),
+        format!("the attention it received, {score}, is above the threshold {from}"),
+        format!("the attention it received, {score}, is not above the threshold {from}"),
     ];
     (threshold, texts)
 }

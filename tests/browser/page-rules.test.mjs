@@ -25,11 +25,11 @@ test("the menu offers the core's rules and says what they do; a threshold is giv
         const found = await result(page, ({ prune }) => prune.threshold === 0.03);
         const [expected] = native("--prune", "ltp:0.03", await page.$eval("#sentence", ({ value }) => value));
         assert.deepEqual(found.kept, expected.kept);
-        assert.ok(found.kept[1].length < length, "something is removed");
+        assert.ok(found.kept[2].length < length, "something is removed");
         await page.waitForFunction(() => new URLSearchParams(location.hash.slice(1)).get("rule") === "ltp:0.03", TIMEOUT);
-        // A token that the second layer removed: its scores are those of the layer before.
-        const position = found.kept[0].find((position) => !found.kept[1].includes(position));
-        await page.evaluate((position) => document.querySelectorAll('#text [data-row="1"] .token')[position].click(), position);
+        // A token that does not enter the third layer: its score is one of the second.
+        const position = found.kept[1].find((position) => !found.kept[2].includes(position));
+        await page.evaluate((position) => document.querySelectorAll('#text [data-row="2"] .token')[position].click(), position);
         await page.waitForFunction(() => /removed: the attention it received/.test(document.querySelector("#text .why").innerText), TIMEOUT);
         // Numbers of the other kind are still there.
         await setValue(page, `${menu} select`, "forward");
