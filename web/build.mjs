@@ -1,10 +1,10 @@
 // Builds dist/: the core as WebAssembly, its bindings by the generator of the very same version, the TypeScript.
 
 import { execFileSync } from "node:child_process";
-import { cpSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { exit } from "node:process";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 
 const web = dirname(fileURLToPath(import.meta.url));
@@ -21,6 +21,14 @@ const run = (command, args, options = {}) => {
         exit(1);
     }
 };
+
+/** The core's list of rules, so that it is there before any WebAssembly is. */
+async function writeRules(folder) {
+    const core = await import(pathToFileURL(join(folder, "sttabt_web.js")));
+    await core.default({ module_or_path: readFileSync(join(folder, "sttabt_web_bg.wasm")) });
+    writeFileSync(join(folder, "rules.js"), `export const RULES = ${JSON.stringify(JSON.parse(core.rules()), null, 4)};\n`);
+    writeFileSync(join(folder, "rules.d.ts"), 'export declare const RULES: readonly import("../types.js").RuleInfo[];\n');
+}
 
 const lock = readFileSync(join(root, "Cargo.lock"), "utf8");
 const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)[1];
@@ -52,6 +60,7 @@ rmSync(join(web, "ts", "wasm"), { recursive: true, force: true });
 rmSync(join(web, "dist"), { recursive: true, force: true });
 const wasm = join(root, "target", target, "release", "sttabt_web.wasm");
 run(bindgen, [wasm, "--target", "web", "--out-dir", join(web, "ts", "wasm")]);
+await writeRules(join(web, "ts", "wasm"));
 run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);
 cpSync(join(web, "ts", "wasm"), join(web, "dist", "wasm"), { recursive: true });
 

@@ -23,7 +23,7 @@ fn texts(report: &Value) -> Vec<String> {
 
 #[test]
 fn json_has_exactly_its_shape() {
-    for rule in ["dense", "topk:0.5", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.4", "forward:0.6"] {
+    for rule in ["dense", "topk:0.5", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.4", "forward:0.6", "ltp:0.03"] {
         let report = run(tiny("classify", &["--json", "--prune", rule, "w7 w8 w9 w10", "w11"])).json();
         let input_keys = "text text_pair tokens input_ids";
         check_report(&report, ("tests/fixtures/tiny-bert", rule), input_keys, &[6, 3]);

@@ -1,13 +1,13 @@
 // What pruning saves on this visitor's device: dense against the rules, in turn, for batches of texts of several lengths.
 
-import { Sttabt, type BackendChoice, type Prune, type Result } from "sttabt";
+import { parseRule, Sttabt, type BackendChoice, type Result } from "sttabt";
 import { flops, h, milliseconds, percent, setAttributes } from "./dom";
 import { ruleName } from "./figures";
 
 const WORDS = "the plot is thin and the dialogue is worse yet I enjoyed every minute of this strange little film ".repeat(40).split(" ");
 const BATCHES = [1, 8, 32];
 const LENGTHS = [16, 32, 128, 256];
-const RULES: Prune[] = [{ rule: "dense" }, { rule: "topk", ratio: 0.5 }, { rule: "topk", ratio: 0.3 }, { rule: "concrete" }];
+const RULES = ["dense", "topk:0.5", "topk:0.3", "concrete"].map(parseRule);
 /** What takes long gets fewer rounds: none begins when a length has had so many, or so much time. */
 const MAX_ROUNDS = 7;
 const MAX_MS = 10_000;

@@ -1,13 +1,13 @@
 // The numbers beside the picture: probabilities, cost, the table that says the same as the picture.
 
-import type { Prune, Result } from "sttabt";
+import { ruleText, type Prune, type Result } from "sttabt";
 import { flops, h, milliseconds, percent } from "./dom";
 import { tableRows } from "./view";
 
 const MAX_LABELS = 5;
 
 export function ruleName(prune: Prune): string {
-    return "ratio" in prune ? `${prune.rule} ${[prune.ratio].flat().join(", ")}` : prune.rule;
+    return ruleText(prune).replace(":", " ").replaceAll(",", ", ");
 }
 
 /** How to read the pictures. */
@@ -76,7 +76,7 @@ export function cost(results: Result[], times: Times | null): HTMLElement {
                 h("span", { class: "key model" }),
                 "the model ",
                 h("span", { class: "key approx" }),
-                "finding the tokens: ApproxNet, for oracle a dense pass",
+                "finding the tokens: ApproxNet, or a pass of the model itself",
             ]),
             h("thead", {}, [h("tr", {}, head)]),
             h("tbody", {}, rows),
@@ -90,9 +90,9 @@ function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
     if (speed === null) return `${share} of the dense FLOPs; the times are measured once the model is here and idle.`;
     const why =
-        result.prune.rule === "oracle"
-            ? "oracle runs the whole model first: it shows an upper bound, and is never faster."
-            : result.prune.rule === "forward"
+        result.flops.total > result.flops.dense
+            ? "it computes more than dense does."
+            : result.flops.approx === 0
               ? "here the layers cost little beside the rest."
               : "here finding the tokens costs more than the layers save.";
     if (speed < 0.97) return `Honestly, dense is faster here: pruned runs at ${speed.toFixed(2)}× its speed with ${share} of its FLOPs; ${why}`;

@@ -1,11 +1,11 @@
 // A tab: an input, rules, the picture of the result, why, and what it cost. Texts and images differ in their input and view alone.
 
-import { type BackendChoice, type Input, type ModelInfo, type Progress, type Prune, type Result, type Sttabt } from "sttabt";
+import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Prune, type Result, type Sttabt } from "sttabt";
 import { byId, download, h, megabytes, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
 import { RuleControl } from "./rule-control";
 import { Runner } from "./runner";
-import { hashOf, MAX_LINK_TEXT, prune, type Rule, type State } from "./state";
+import { hashOf, MAX_LINK_TEXT, ruleText, type Rule, type State } from "./state";
 import { stacked, type Spot, type View } from "./view";
 import { WhyPanel } from "./why";
 
@@ -106,7 +106,7 @@ export class Panel {
         this.#sync();
         if (this.#input === null) return "superseded";
         window.clearTimeout(this.#measuring);
-        const rules = [state.rule, ...(state.other ? [state.other] : [])].map(prune);
+        const rules = [state.rule, ...(state.other ? [state.other] : [])].map((rule) => parseRule(ruleText(rule)));
         try {
             const results = await this.#runner.run(this.#input, rules);
             if (!results) return "superseded";
@@ -135,8 +135,8 @@ export class Panel {
 
     #loaded(model: Sttabt): void {
         this.#info = model.info;
-        this.#rule.limit(model.info.hasApproxNet, model.info.hasThresholds);
-        this.#other.limit(model.info.hasApproxNet, model.info.hasThresholds);
+        this.#rule.limit(model.info.rules);
+        this.#other.limit(model.info.rules);
         this.options.onModel(model);
     }
 

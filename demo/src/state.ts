@@ -1,15 +1,14 @@
 // What the page shows, as a link can hold it.
 
-import type { Prune } from "sttabt";
+import { RULES, type RuleInfo } from "sttabt";
 
-export const RULES = ["dense", "topk", "concrete", "oracle", "forward"] as const;
-export type RuleName = (typeof RULES)[number];
 export const TABS = ["text", "images", "benchmark"] as const;
 export type Tab = (typeof TABS)[number];
 
 export interface Rule {
-    name: RuleName;
-    ratio: number;
+    name: string;
+    /** Its ratio or threshold for all layers; null where it takes none, or the model has learned thresholds. */
+    number: number | null;
 }
 
 export interface State {
@@ -30,21 +29,24 @@ const MAX_LAYER = 1000;
 export const initialState = (): State => ({
     tab: "text",
     text: DEFAULT_TEXT,
-    rule: { name: "concrete", ratio: 0.5 },
+    rule: { name: "concrete", number: null },
     other: null,
     layer: 0,
 });
 
-export function hasRatio(name: RuleName): boolean {
-    return name !== "dense" && name !== "concrete";
+/** The numbers that rules take, and those of a rule that is chosen without one. */
+export const NUMBERS = {
+    ratios: { first: 0.5, fits: (ratio: number) => ratio > 0 && ratio <= 1, expected: "the ratio must be above 0 and at most 1" },
+    thresholds: { first: 0.01, fits: (threshold: number) => threshold >= 0 && threshold <= 1, expected: "the threshold must be from 0 to 1" },
+};
+
+export function infoOf(name: string): RuleInfo | undefined {
+    return RULES.find((rule) => rule.name === name);
 }
 
-export function prune({ name, ratio }: Rule): Prune {
-    return name === "dense" || name === "concrete" ? { rule: name } : { rule: name, ratio };
-}
-
-export function ruleText({ name, ratio }: Rule): string {
-    return hasRatio(name) ? `${name}:${ratio}` : name;
+/** As links and the command have it. */
+export function ruleText({ name, number }: Rule): string {
+    return number === null ? name : `${name}:${number}`;
 }
 
 /** The state of a link, and what in it could not be read. */
@@ -72,19 +74,19 @@ export function parseHash(hash: string): { state: State; problems: string[] } {
 }
 
 function parseRule(text: string, key: string, problems: string[]): Rule | null {
-    const [name = "", ratio] = text.split(":");
-    if (!RULES.includes(name as RuleName)) {
-        problems.push(`${key} “${text}”: expected ${RULES.join(", ")}`);
+    const [name = "", given] = text.split(":");
+    const info = infoOf(name);
+    if (!info) {
+        problems.push(`${key} “${text}”: expected ${RULES.map(({ name }) => name).join(", ")}`);
         return null;
     }
-    const rule = { name: name as RuleName, ratio: 0.5 };
-    if (!hasRatio(rule.name)) return rule;
-    const value = Number(ratio ?? "0.5");
-    if (!(value > 0 && value <= 1)) {
-        problems.push(`${key} “${text}”: the ratio must be above 0 and at most 1`);
-        return rule;
-    }
-    return { ...rule, ratio: value };
+    if (info.argument === "none") return { name, number: null };
+    const { first, fits, expected } = NUMBERS[info.argument];
+    if (given === undefined) return { name, number: info.argument === "thresholds" ? null : first };
+    const number = given.trim() === "" ? NaN : Number(given);
+    if (fits(number)) return { name, number };
+    problems.push(`${key} “${text}”: ${expected}`);
+    return { name, number: first };
 }
 
 export function hashOf(state: State): string {

@@ -27,16 +27,16 @@ export function isKept(result: Result, { row, position }: Spot): boolean {
     return result.kept[row]?.includes(position) ?? false;
 }
 
-/** The layer whose choice made K_row, if one did: the rule `forward` lets all tokens into its first layer. */
+/** The layer whose choice made K_row, if one did: a rule that chooses layer by layer lets all tokens into the first. */
 export function choosingLayer(result: Result, row: number): number | null {
-    const layer = result.prune.rule === "forward" ? row - 1 : row;
+    const layer = result.layerByLayer ? row - 1 : row;
     const { tokenScores } = result;
     return tokenScores && layer >= 0 && layer < tokenScores.length ? layer : null;
 }
 
 /** The row that `why` of a layer speaks of. */
 export function rowOfLayer(result: Result, layer: number): number {
-    return result.prune.rule === "forward" ? layer + 1 : layer;
+    return result.layerByLayer ? layer + 1 : layer;
 }
 
 export function scoreAt(result: Result, { row, position }: Spot): number | null {

@@ -93,9 +93,9 @@ export class WhyPanel {
     }
 }
 
-/** The rows that ask are those of the next layer; under `forward` those that entered this one. */
+/** The rows that ask are those of the next layer; layer by layer, those that entered this one. */
 function askingRow(result: Result, why: Why): number {
-    return result.prune.rule === "forward" ? why.layer : why.layer + 1;
+    return result.layerByLayer ? why.layer : why.layer + 1;
 }
 
 function askersOf(result: Result, why: Why): Asker[] {
@@ -122,7 +122,7 @@ function scale(why: Why): HTMLElement {
 async function trailOf(result: Result, first: Why): Promise<Spot[]> {
     const numLayers = result.kept.length - 1;
     const trail: Spot[] = [{ row: rowOfLayer(result, first.layer), position: first.position }];
-    if (result.prune.rule === "forward") return trail;
+    if (result.layerByLayer) return trail;
     for (let why = first; ; ) {
         const kept = result.kept[why.layer + 1] ?? [];
         const asker = why.contributions.find(({ position }) => kept.includes(position));

@@ -4,6 +4,7 @@ mod chunks;
 mod policy;
 mod report;
 mod request;
+mod scratch;
 mod self_test;
 mod session;
 mod why;
@@ -78,9 +79,10 @@ impl Engine {
         let gpu = GpuBackend::new(&GpuOptions { adapter: options.adapter.clone(), allow_software }).await;
         match gpu {
             Ok(backend) => {
-                let adapter = backend.adapter().name.clone();
+                let description = backend.adapter();
+                let (adapter, software) = (description.name.clone(), description.software);
                 let session = Session::new(backend, model, options.max_buffer_bytes).await?;
-                Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, note: None }))
+                Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, software, note: None }))
             }
             Err(error @ Error::NoAdapter { .. }) if options.kind == BackendKind::Auto && options.adapter.is_none() => {
                 Self::open_cpu(model, options, is_compact, Some(error.to_string()))
@@ -122,6 +124,7 @@ impl Engine {
         let info = BackendInfo {
             backend: "cpu",
             adapter: "CPU".to_owned(),
+            software: false,
             note: note.map(|why| format!("running on the CPU: {why}")),
         };
         Ok((Device::Cpu(Box::new(session)), info))

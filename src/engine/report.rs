@@ -75,6 +75,7 @@ pub fn report(
         first_map_value += num_tokens * num_tokens;
         Classification {
             prune: prune.clone(),
+            num_tokens,
             flops: plan.flops(num_tokens, &counts),
             retention: counts.iter().sum::<usize>() as f64 / (counts.len() * num_tokens) as f64,
             label: model.config().labels[label_index].clone(),
@@ -87,6 +88,7 @@ pub fn report(
             logits,
             probs,
             kept,
+            layer_by_layer: plan.is_layer_by_layer(),
             token_scores,
             attention_maps,
         }

@@ -1,5 +1,7 @@
 //! What goes into [`Engine::classify`](crate::Engine::classify) and what comes out.
 
+use serde::Serialize;
+
 use crate::models::Picture;
 use crate::pruning::{Flops, Prune};
 
@@ -12,21 +14,28 @@ pub struct Outputs {
     pub attention_maps: bool,
 }
 
-/// The result for one input of T tokens, by a model of L layers.
-#[derive(Debug, Clone, PartialEq)]
+/// The result for one input of T tokens, by a model of L layers. What was not asked for and what the input does not have is left
+/// out when it is serialised.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Classification {
     /// The rule of the run.
     pub prune: Prune,
+    /// T
+    pub num_tokens: usize,
     /// The wordpieces, `[CLS]` first; `[T]`, empty for an image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<String>,
     /// Their ids; `[T]`, empty for an image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input_ids: Vec<u32>,
     /// Rows and columns of an image's patches: position 0 is `[CLS]`, position 1 + row · columns + column a patch.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
     /// The image as the model saw it: resized and cropped to the model's size, 3 bytes a pixel (150 KB for 224 × 224). `None` for a text.
     ///
     /// It is what [`Preprocessor::resized`](crate::Preprocessor::resized) gives; the run has it anyway. Set it to `None` to keep many results in
     /// little memory.
+    #[serde(skip)]
     pub picture: Option<Picture>,
     /// The classifier's outputs; `[num_labels]`.
     pub logits: Vec<f32>,
@@ -44,11 +53,15 @@ pub struct Classification {
     pub flops: Flops,
     /// Whether the text was longer than the model's position limit and lost its end.
     pub truncated: bool,
+    /// Whether the rule chooses while the model runs: the scores of layer l choose K_{l+1} (`forward`, `ltp`) instead of K_l.
+    pub layer_by_layer: bool,
     /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2; for `forward` and `ltp`, `[L − 1][T]`, the
     /// attention received (0 for removed tokens). `None` for `dense`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_scores: Option<Vec<Vec<f32>>>,
     /// The maps that the rule looked at, `[L][T · T]`, rows attend to columns: mean attention probabilities, or for
     /// `concrete` the mean of Φ(Z). For `forward` and `ltp`, `[L − 1][|K_l| · |K_l|]` over kept tokens. `None` for `dense`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_maps: Option<Vec<Vec<f32>>>,
 }
 
@@ -82,12 +95,15 @@ impl From<BackendKind> for BackendOptions {
 }
 
 /// The device that an engine runs on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackendInfo {
     /// `gpu` or `cpu`
     pub backend: &'static str,
     /// The adapter's name, or what the CPU path is.
     pub adapter: String,
+    /// Whether the adapter is software.
+    pub software: bool,
     /// Why `auto` did not take a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::chunks::{ChunkLimits, row_bytes, share, split};
 use super::request::Classification;
-use super::worker::{Job, Networks, Worker};
+use super::scratch::Networks;
+use super::worker::{Job, Worker};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, MAX_PRUNED_TOKENS, MatrixShape};
 use crate::error::Result;

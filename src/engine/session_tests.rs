@@ -5,7 +5,7 @@ use super::*;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{ChunkLayout, Region};
 use crate::engine::request::Outputs;
-use crate::engine::worker::Capacity;
+use crate::engine::scratch::Capacity;
 use crate::models::{Input, ModelFiles, Picture};
 use crate::platform::Pause;
 use crate::pruning::Prune;

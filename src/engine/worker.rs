@@ -1,29 +1,18 @@
-//! One chunk, from tokens to results: the memory that it needs, and the order of its passes.
+//! One chunk, from tokens to results: the order of its passes.
 
 use std::mem;
 
-use super::chunks::ChunkLimits;
 use super::report::{ChunkWords, report};
 use super::request::{Classification, Outputs};
+use super::scratch::{Capacity, Networks, Scratch, write_embeddings};
 use crate::backend::{
     BackTracking, Backend, ChunkLayout, MapKind, MatrixShape, Region, SelectTokens, Selection, Stage, kept_level,
 };
 use crate::error::{Error, Result};
-use crate::models::{Model, Network, Tokens};
-use crate::network::{Encoder, HeadRows, Hook, KeepMaps, NoMaps, Sets, Workspace};
-use crate::parallel::for_each;
+use crate::models::{Model, Tokens};
+use crate::network::{HeadRows, Hook, KeepMaps, NoMaps, Sets};
 use crate::platform::Pause;
 use crate::pruning::{MapsOf, Plan, Prune, Search};
-use crate::tensor::row_stride;
-
-/// A model's networks on a device.
-pub struct Networks<B: Backend> {
-    pub main: Encoder<B>,
-    pub approx: Option<Encoder<B>>,
-    /// logit(p) of every layer, `[1, L]`; zeros without learned thresholds.
-    pub thresholds: B::Matrix,
-    pub limits: ChunkLimits,
-}
 
 /// What is asked of every chunk of a request.
 #[derive(Clone, Copy)]
@@ -48,52 +37,6 @@ pub struct Started<B: Backend> {
 pub struct Worker<B: Backend> {
     pub backend: B,
     pub(super) scratch: Option<Scratch<B>>,
-}
-
-/// The memory that chunks use one after another. It only grows: a chunk of a familiar size allocates nothing.
-pub(super) struct Scratch<B: Backend> {
-    capacity: Capacity,
-    index: B::Index,
-    /// Of either network of a text model, on the host
-    embedding_rows: Vec<f32>,
-    pub main: Workspace<B>,
-    approx: Option<Workspace<B>>,
-    /// `[1, L · num_map_values]`
-    maps: B::Matrix,
-    /// `[L, N]`
-    token_scores: B::Matrix,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Capacity {
-    pub num_rows: usize,
-    num_samples: usize,
-    pub num_map_values: usize,
-    num_words: usize,
-}
-
-impl Capacity {
-    /// Enough for a chunk, rounded up within the device's limits so that similar chunks share it.
-    pub fn new(layout: &ChunkLayout, with_maps: bool, limits: &ChunkLimits) -> Self {
-        let round = |count: usize| count.next_multiple_of((count.next_power_of_two() / 8).max(64));
-        let within = |count: usize, limit: usize| round(count).min(limit.max(count));
-        let num_map_values = if with_maps { layout.num_layers * layout.num_map_values } else { 0 };
-        Self {
-            num_rows: within(layout.num_tokens, limits.max_rows()),
-            num_samples: round(layout.num_samples),
-            num_map_values: within(num_map_values.max(64), limits.max_map_values()),
-            num_words: within(layout.num_words(), limits.max_map_values()),
-        }
-    }
-
-    fn max(self, other: Self) -> Self {
-        Self {
-            num_rows: self.num_rows.max(other.num_rows),
-            num_samples: self.num_samples.max(other.num_samples),
-            num_map_values: self.num_map_values.max(other.num_map_values),
-            num_words: self.num_words.max(other.num_words),
-        }
-    }
 }
 
 impl<B: Backend> Worker<B> {
@@ -126,7 +69,7 @@ impl<B: Backend> Worker<B> {
         let plan = Plan::of(prune, &model.facts(), &lengths)?;
         let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k);
         let capacity = Capacity::new(&layout, plan.has_maps(), &networks.limits);
-        let mut scratch = self.scratch_for(networks, model, capacity)?;
+        let mut scratch = Scratch::at_least(capacity, self.scratch.take(), &mut self.backend, networks, model)?;
         let outcome = async {
             self.backend.begin_chunk(&mut scratch.index, layout, &words)?;
             self.record(&mut scratch, networks, job, &tokens, &layout, &plan).await
@@ -146,48 +89,6 @@ impl<B: Backend> Worker<B> {
         let words = self.backend.finish(pending).await?;
         let words = chunk_words(words, strides, &layout, job, &plan)?;
         Ok(report(job.model, tokens, job.prune, &plan, &layout, &words))
-    }
-
-    /// The scratch memory, grown if the chunk needs more.
-    fn scratch_for(&mut self, networks: &Networks<B>, model: &Model, needed: Capacity) -> Result<Scratch<B>> {
-        let Networks { main, approx, thresholds, .. } = networks;
-        let capacity = match self.scratch.take() {
-            Some(scratch) if scratch.capacity.max(needed) == scratch.capacity => return Ok(scratch),
-            Some(scratch) => scratch.capacity.max(needed),
-            None => needed,
-        };
-        let backend = &mut self.backend;
-        backend.release();
-        let (rows, samples) = (capacity.num_rows, capacity.num_samples);
-        let patches = main.patches(backend, rows)?;
-        let mut main = main.workspace(backend, rows, samples, patches)?;
-        let mut approx = approx.as_ref().map(|approx| approx.workspace(backend, rows, samples, None)).transpose()?;
-        let stride = main.embeddings.stride().max(approx.as_ref().map_or(0, |approx| approx.embeddings.stride()));
-        let mut num_values = rows * stride;
-        for (network, workspace) in [(Some(model.main()), Some(&mut main)), (model.approx(), approx.as_mut())] {
-            let (Some(network), Some(workspace)) = (network, workspace) else { continue };
-            let Some(constant) = network.constant_embeddings() else { continue };
-            // Written once, as many times as they fit: chunks read as many as they have inputs.
-            num_values = 0;
-            let rows_per_input = constant.len() / workspace.embeddings.stride();
-            for input in 0..rows / rows_per_input.max(1) {
-                backend.write_matrix(&mut workspace.embeddings, input * rows_per_input, constant)?;
-            }
-        }
-        let mut embedding_rows = Vec::new();
-        embedding_rows
-            .try_reserve_exact(num_values)
-            .map_err(|_| Error::OutOfMemory { what: format!("embedding rows [{rows}, {stride}] f32") })?;
-        embedding_rows.resize(num_values, 0.0);
-        Ok(Scratch {
-            capacity,
-            index: backend.create_index(capacity.num_words)?,
-            embedding_rows,
-            main,
-            approx,
-            maps: backend.create_matrix("maps", 1, capacity.num_map_values)?,
-            token_scores: backend.create_matrix("token_scores", thresholds.width(), rows)?,
-        })
     }
 
     /// The passes that the plan asks for, in the order of the paper.
@@ -302,37 +203,6 @@ fn chunk_words(
     }
     let token_scores = read.token_scores.filter(|_| outputs.token_scores);
     Ok(ChunkWords { token_scores, ..read })
-}
-
-/// Writes the embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, which `memory` is for. Those that all inputs
-/// have are there already.
-fn write_embeddings<B: Backend>(
-    backend: &mut B,
-    network: &Network,
-    inputs: &[Tokens],
-    memory: &mut [f32],
-    embeddings: &mut B::Matrix,
-) -> Result<()> {
-    if network.constant_embeddings().is_some() {
-        return Ok(());
-    }
-    let embed = network.embedder()?;
-    let stride = row_stride(network.config.hidden_size);
-    let rows = &mut memory[..inputs.iter().map(Tokens::len).sum::<usize>() * stride];
-    let mut rest = &mut *rows;
-    let mut tasks = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let (own, others) = rest.split_at_mut(input.len() * stride);
-        tasks.push((input, own));
-        rest = others;
-    }
-    let compute = |(input, rows): (&Tokens, &mut [f32])| embed(input, rows);
-    if B::COMPUTES_ON_HOST {
-        tasks.into_iter().for_each(compute)
-    } else {
-        for_each(tasks, compute)
-    }
-    backend.write_matrix(embeddings, 0, rows)
 }
 
 /// Each layer's own attention chooses who goes on.

@@ -7,6 +7,7 @@ mod family;
 mod fields;
 #[cfg(feature = "files")]
 mod folder;
+mod info;
 mod input;
 mod network;
 mod picture;
@@ -24,6 +25,7 @@ pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
 pub(crate) use family::NormOrder;
+pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
@@ -191,7 +193,7 @@ impl Model {
         Facts {
             main: self.config().encoder_size(),
             approx: self.approx_config().map(Config::encoder_size),
-            constants: &self.config().prune,
+            constants: self.config().prune.constants(),
             p_logits: self.p_logits(),
             ltp_thresholds: self.ltp_thresholds(),
             num_anchors: self.config().num_anchors,

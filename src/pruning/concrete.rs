@@ -3,13 +3,11 @@
 //!     u[j] = Σ_i M[i] · U[i, j] · ((1 − q) + q · c[i]) / (Σ M + EPS), then divided by its maximum
 //!     c = 0.01 + 0.99 u;   M = max(sigmoid((logit(p_l) + logit(c)) / τ), M);   K_l = {M ≥ hard threshold}
 
-use super::logistic::{logit, sigmoid};
-use super::plan::{BackTrackingRule, Facts, MapKind, MapsOf, Plan, Search};
+use super::attention::{MapKind, MapsOf};
+use super::logistic::{CONCRETE_EPS, logit, sigmoid};
+use super::plan::{BackTrackingRule, Facts, Plan, Search};
 use super::rule::{Argument, Need, Rule};
 use super::why::{Contribution, Found, significant};
-
-/// Added inside logarithms and quotients.
-pub const CONCRETE_EPS: f32 = 1e-7;
 
 pub const CONCRETE: Rule = Rule {
     name: "concrete",

@@ -18,7 +18,9 @@
 
 use std::ops::AddAssign;
 
-use super::plan::MapKind;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::attention::MapKind;
 
 /// FLOPs of one or more inputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +37,18 @@ impl Flops {
     /// All that was computed: `pruned + approx`.
     pub fn total(&self) -> u64 {
         self.pruned + self.approx
+    }
+}
+
+/// With the total, which readers would have to know how to make.
+impl Serialize for Flops {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Flops", 4)?;
+        fields.serialize_field("dense", &self.dense)?;
+        fields.serialize_field("pruned", &self.pruned)?;
+        fields.serialize_field("approx", &self.approx)?;
+        fields.serialize_field("total", &self.total())?;
+        fields.end()
     }
 }
 

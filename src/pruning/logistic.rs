@@ -1,6 +1,7 @@
 //! The logistic function and its inverse, as Rule 2 has them.
 
-use super::concrete::CONCRETE_EPS;
+/// Added inside logarithms and quotients.
+pub const CONCRETE_EPS: f32 = 1e-7;
 
 /// 1 / (1 + exp(−x)) through exp(−|x|), which cannot overflow.
 pub fn sigmoid(x: f32) -> f32 {

@@ -1,19 +1,9 @@
 //! What a rule needs for a chunk: whose attention is looked at, which map, how many tokens are picked, and what it costs.
 
+use super::attention::{MapKind, MapsOf};
 use super::flops::{EncoderSize, Flops};
-use super::rule::{Need, Prune, PruneConfig};
+use super::rule::{Constants, Need};
 use super::select::Selection;
-use super::{concrete, forward, ltp, top_k};
-use crate::error::{Error, Result};
-
-/// What an attention map holds for a row i and a column j, averaged over heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MapKind {
-    /// Ā\[i, j\]: attention probabilities (Rule 1).
-    MeanProbs,
-    /// U\[i, j\]: Φ of the row-standardised attention scores (Rule 2).
-    MeanPhi,
-}
 
 /// A recursion of back-tracking with its constants (paper, section 3).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,14 +24,6 @@ pub enum BackTrackingRule {
     },
 }
 
-/// Whose maps back-tracking walks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MapsOf {
-    ApproxNet,
-    /// The model itself, from a dense pass.
-    Model,
-}
-
 /// How the kept tokens are found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Search {
@@ -58,7 +40,7 @@ pub enum Search {
 pub struct Facts<'a> {
     pub main: EncoderSize,
     pub approx: Option<EncoderSize>,
-    pub constants: &'a PruneConfig,
+    pub constants: Constants,
     pub p_logits: Option<&'a [f32]>,
     pub ltp_thresholds: Option<&'a [f32]>,
     /// How many tokens, from the first on, are always kept and make K_L.
@@ -66,12 +48,8 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// What a rule needs and the model does not have.
-    pub fn lacks(&self, prune: &Prune) -> Option<Need> {
-        prune.needs().iter().copied().find(|need| !self.has(*need))
-    }
-
-    fn has(&self, need: Need) -> bool {
+    /// Whether the model has it.
+    pub fn has(&self, need: Need) -> bool {
         match need {
             Need::ApproxNet => self.approx.is_some(),
             Need::PLogits => self.p_logits.is_some(),
@@ -97,36 +75,6 @@ pub struct Plan {
 impl Plan {
     pub(super) fn new(search: Search, facts: &Facts<'_>, k: Vec<Vec<usize>>, bounds: Vec<usize>) -> Self {
         Self { search, k, bounds, num_anchors: facts.num_anchors, main: facts.main, approx: facts.approx }
-    }
-
-    /// For samples of `lengths` tokens.
-    ///
-    /// # Errors
-    /// [`Error::RuleNeeds`] when the model lacks what the rule looks at, or has another number of layers than the rule has numbers.
-    pub fn of(prune: &Prune, facts: &Facts<'_>, lengths: &[usize]) -> Result<Self> {
-        if let Some(need) = facts.lacks(prune) {
-            return Err(prune.needs_error(&format!("{need}, and this model has none")));
-        }
-        let num_layers = facts.main.num_hidden_layers;
-        let each = |numbers: &str, found: usize| {
-            prune.needs_error(&format!("one {numbers} or {num_layers}, one per layer, not {found}"))
-        };
-        let ratios = || match prune.ratios() {
-            Some(ratios) => ratios.for_layers(num_layers).ok_or_else(|| each("ratio", ratios.len())),
-            None => Ok(Vec::new()),
-        };
-        Ok(match prune {
-            Prune::Dense => Self::new(Search::Nothing, facts, Vec::new(), vec![lengths.iter().sum(); num_layers + 1]),
-            Prune::TopK(_) => top_k::plan(MapsOf::ApproxNet, &ratios()?, facts, lengths),
-            Prune::Oracle(_) => top_k::plan(MapsOf::Model, &ratios()?, facts, lengths),
-            Prune::Concrete => concrete::plan(facts, lengths),
-            Prune::Forward(_) => forward::plan(&ratios()?, facts, lengths),
-            Prune::Ltp(Some(given)) => {
-                let thresholds = given.for_layers(num_layers).ok_or_else(|| each("threshold", given.len()))?;
-                ltp::plan(&thresholds, facts, lengths)
-            }
-            Prune::Ltp(None) => ltp::plan(facts.ltp_thresholds.unwrap_or_default(), facts, lengths),
-        })
     }
 
     /// Whether attention maps are kept, for as many values as there are pairs of tokens.
@@ -163,22 +111,5 @@ impl Plan {
             }
             Search::LayerByLayer { .. } => Flops { dense, pruned: self.main.forward(kept), approx: 0 },
         }
-    }
-}
-
-/// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold; `first` is the place of the first
-/// input in its request.
-pub fn check_lengths(prune: &Prune, first: usize, lengths: &[usize], max_tokens: usize) -> Result<()> {
-    let too_long = |&(_, &length): &(usize, &usize)| *prune != Prune::Dense && length > max_tokens;
-    let Some((sample, length)) = lengths.iter().enumerate().find(too_long) else { return Ok(()) };
-    Err(prune.needs_error(&format!(
-        "inputs of at most {max_tokens} tokens, input {} has {length}; `dense` has no such limit",
-        first + sample + 1
-    )))
-}
-
-impl Prune {
-    fn needs_error(&self, needs: &str) -> Error {
-        Error::RuleNeeds { rule: self.to_string(), needs: needs.to_owned() }
     }
 }

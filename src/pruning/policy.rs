@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use super::Prune;
-use super::rule::expected;
+use serde::Serialize;
+
+use super::prune::{Prune, expected};
 use crate::error::{Error, Result};
 
 /// What a caller asks for: a rule, or `auto`, `auto:RULE`.
@@ -74,13 +75,13 @@ pub struct Policy {
 }
 
 /// What a [`Policy`] chose for a batch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decision {
     /// The rule, or `dense`.
     pub prune: Prune,
     /// Predicted milliseconds of the batch with the dense model.
     pub dense_ms: f64,
-    /// Predicted milliseconds of the batch with the rule; infinite where an input has more tokens than rules take.
+    /// Predicted milliseconds of the batch with the rule; infinite (in JSON `null`) where an input has more tokens than rules take.
     pub pruned_ms: f64,
 }
 

@@ -3,7 +3,8 @@
 //!     m[j] = mean over i in K_{l+1} of Ā[i, j] · ((1 − q) + q · w[i])
 //!     K_l  = the k largest m ∪ K_{l+1};   w = m / (Σ_{K_l} m + EPS)
 
-use super::plan::{BackTrackingRule, Facts, MapKind, MapsOf, Plan, Search};
+use super::attention::{MapKind, MapsOf};
+use super::plan::{BackTrackingRule, Facts, Plan, Search};
 use super::rule::{Argument, Need, Ratio, Rule};
 use super::select::{kth_largest, largest};
 use super::why::{Contribution, Found, significant};

@@ -249,6 +249,13 @@ const RULES = [
     [{ rule: "topk", ratio: "NaN" }, "rule `topk:NaN`: ratio NaN is out of range, expected 0 < ratio <= 1"],
     [{ rule: "topk", ratio: [0.5, 0.5] }, "rule `topk:0.5,0.5` needs one ratio or 6, one per layer, not 2"],
     [{ rule: "best" }, /rule `best`: expected dense, topk:R/],
+    [{ rule: "topk" }, "rule `topk`: a ratio is missing, as in `topk:0.5`"],
+    [{ rule: "dense", ratio: 0.5 }, "rule `dense:0.5`: `dense` takes no ratio"],
+    [{ rule: "topk", threshold: 0.5 }, 'prune is {"rule":"topk","threshold":0.5}: `topk` takes `ratio`, not `threshold`'],
+    [{ rule: "ltp", ratio: 0.5 }, 'prune is {"rule":"ltp","ratio":0.5}: `ltp` takes `threshold`, not `ratio`'],
+    [{ rule: "ltp", threshold: [0.1, {}] }, "rule `ltp:0.1,[object Object]`: `[object Object]` is not a number"],
+    [{ rule: "ltp", threshold: 2 }, "rule `ltp:2`: threshold 2 is out of range, expected 0 <= threshold <= 1"],
+    [{ rule: "ltp", threshold: [0.1, 0.1] }, "rule `ltp:0.1,0.1` needs one threshold or 6, one per layer, not 2"],
 ];
 
 test("bad texts and rules give a clear error, and the model goes on", () =>

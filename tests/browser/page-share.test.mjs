@@ -22,6 +22,16 @@ test("the link holds the state, and one that cannot be read says so", async () =
         }
         assert.equal((await result(page)).prune.ratio, 0.5, "the page goes on");
     });
+    await withPage("#rule=ltp:0.02&with=forward:0.5", async (page) => {
+        assert.deepEqual((await result(page)).prune, { rule: "ltp", threshold: 0.02 });
+        assert.deepEqual(await page.$$eval("#link-problems:not([hidden])", (places) => places.length), 0);
+    });
+    for (const threshold of ["1.01", "-1", "", "x"]) {
+        await withPage(`#rule=ltp:${threshold}`, async (page) => {
+            await errorText(page, "the threshold must be from 0 to 1");
+            assert.equal((await result(page)).prune.threshold, 0.01);
+        });
+    }
     for (const ratio of ["Infinity", "0", "-1", "1.01", "", "0x"]) {
         await withPage(`#rule=topk:${ratio}`, async (page) => {
             await errorText(page, "could not be read");

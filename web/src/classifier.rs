@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
+use serde::Serialize;
 use sttabt::{
     BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, PruneMode,
     self_test,
@@ -16,7 +17,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::call::{CancelFlag, Inputs, Results};
 use crate::error::{from_core, js_error};
 use crate::files::ModelBytes;
-use crate::json::{ResultJson, backend_info, model_info, why_json};
+use crate::json::to_json;
 
 /// A model on a device.
 #[wasm_bindgen]
@@ -42,8 +43,13 @@ extern "C" {
     fn now_ms() -> f64;
 }
 
-/// What a run gives: results, and what `auto` expected.
-type Run = (Vec<Classification>, Option<Decision>);
+/// What a run gives.
+#[derive(Serialize)]
+struct Run {
+    results: Vec<Classification>,
+    /// What `auto` expected.
+    decision: Option<Decision>,
+}
 
 #[wasm_bindgen]
 impl Classifier {
@@ -69,29 +75,31 @@ impl Classifier {
         Ok(Self { engine, kind, next_task, on_note, explained: None, policies: Vec::new(), losses_due: 0 })
     }
 
-    /// `ModelInfo` as JSON.
-    pub fn info(&self) -> String {
-        model_info(self.engine.model()).to_string()
+    /// The core's `ModelInfo` as JSON.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn info(&self) -> Result<String, JsValue> {
+        to_json(&self.engine.model().info())
     }
 
-    /// `BackendInfo` as JSON.
-    pub fn backend(&mut self) -> String {
-        let software = self.engine.gpu().is_some_and(|gpu| gpu.adapter().software);
-        backend_info(self.engine.backend(), software).to_string()
+    /// The core's `BackendInfo` as JSON.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn backend(&self) -> Result<String, JsValue> {
+        to_json(self.engine.backend())
     }
 
-    /// Classifies all inputs in one run.
+    /// Classifies all inputs in one run: the `results`, in their order, and the `decision` of `auto`.
     ///
     /// # Errors
     /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
     pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<Results, JsValue> {
         let outputs = Outputs { token_scores: true, attention_maps: false };
-        let (mut results, decision) = self.run(&inputs, &prune, &outputs, cancel).await?;
-        let pictures = results.iter_mut().map(|result| result.picture.take()).collect();
-        let results: Vec<ResultJson<'_>> =
-            results.iter().map(|result| ResultJson::new(result, decision.as_ref())).collect();
-        let json = serde_json::to_string(&results).map_err(|error| js_error("internal", &error.to_string()))?;
-        Ok(Results::new(json, pictures))
+        let mut run = self.run(&inputs, &prune, &outputs, cancel).await?;
+        let pictures = run.results.iter_mut().map(|result| result.picture.take()).collect();
+        Ok(Results::new(to_json(&run)?, pictures))
     }
 
     /// Why a token or patch of the one input survived a layer, or did not; `Why` as JSON. `key` tells inputs with their rules
@@ -109,14 +117,14 @@ impl Classifier {
     ) -> Result<String, JsValue> {
         if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
             let outputs = Outputs { token_scores: true, attention_maps: true };
-            let (mut results, _) = self.run(&inputs, &prune, &outputs, &CancelFlag::new()).await?;
-            self.explained = results.pop().map(|result| (key, result));
+            let mut run = self.run(&inputs, &prune, &outputs, &CancelFlag::new()).await?;
+            self.explained = run.results.pop().map(|result| (key, result));
         }
         let Some((_, result)) = &self.explained else {
             return Err(js_error("internal", "no run to explain"));
         };
         let why = result.why(self.engine.model(), layer, position).map_err(|error| from_core(&error))?;
-        Ok(why_json(&why).to_string())
+        to_json(&why)
     }
 
     /// Loses the GPU as a driver reset would, in the next so many runs, those on a new device included: for tests.
@@ -185,7 +193,7 @@ async fn run_mode(
         PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
     };
     if rule.is_dense() || matches!(mode, PruneMode::Rule(_)) {
-        return Ok((engine.classify(inputs, &rule, outputs).await?, None));
+        return Ok(Run { results: engine.classify(inputs, &rule, outputs).await?, decision: None });
     }
     let known = policies.iter().position(|policy| *policy.prune() == rule);
     let place = match known {
@@ -196,7 +204,7 @@ async fn run_mode(
         }
     };
     let (decision, results) = engine.classify_by(&policies[place], inputs, outputs).await?;
-    Ok((results, Some(decision)))
+    Ok(Run { results, decision: Some(decision) })
 }
 
 /// New devices after a loss, in one call.

@@ -12,3 +12,4 @@ mod json;
 pub use call::{CancelFlag, Image, Inputs};
 pub use classifier::Classifier;
 pub use files::ModelBytes;
+pub use json::rules;

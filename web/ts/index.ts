@@ -1,5 +1,6 @@
 // The package: a model in a worker of its own.
 
+import { ruleText } from "./core.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireInput } from "./messages.js";
 import {
     SttabtError,
@@ -14,7 +15,10 @@ import {
     type Why,
 } from "./types.js";
 
+export { parseRule, ruleText } from "./core.js";
 export * from "./types.js";
+/** All rules, known before any model. */
+export { RULES } from "./wasm/rules.js";
 
 interface Pending {
     resolve(answer: Answers[keyof Answers]): void;
@@ -217,16 +221,6 @@ function wireImage(input: ImageInput): WireImage | null {
     if (input instanceof Blob) return input;
     if (input instanceof ArrayBuffer || input instanceof Uint8Array) return new Blob([input as BlobPart]);
     return null;
-}
-
-/** As the command takes it: the core's parser says what is wrong with a rule. */
-function ruleText(prune: Prune): string {
-    if (typeof prune?.rule !== "string" || (prune.rule === "auto" && "ratio" in prune)) {
-        const example = '{ rule: "topk", ratio: 0.5 } or { rule: "auto", of: { rule: "topk", ratio: 0.5 } }';
-        throw new SttabtError("input", `prune is ${JSON.stringify(prune)}, expected a rule as in ${example}`);
-    }
-    if (prune.rule === "auto") return prune.of ? `auto:${ruleText(prune.of)}` : "auto";
-    return "ratio" in prune ? `${prune.rule}:${[prune.ratio].flat().join(",")}` : prune.rule;
 }
 
 function absolute(url: string | URL): string {

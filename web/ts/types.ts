@@ -3,11 +3,27 @@
 /** `auto` takes a hardware GPU through WebGPU, else the CPU path in WebAssembly; `gpu` takes a software adapter too. */
 export type BackendChoice = "auto" | "gpu" | "cpu";
 
-/** A pruning rule; 0 < ratio ≤ 1, one for all layers or one per layer. */
-export type Rule =
-    | { rule: "dense" }
-    | { rule: "concrete" }
-    | { rule: "topk" | "oracle" | "forward"; ratio: number | number[] };
+/** A pruning rule, one of `RULES`, with the numbers that it takes: one for all layers or one per layer. */
+export interface Rule {
+    rule: string;
+    /** 0 < ratio ≤ 1 */
+    ratio?: number | number[];
+    /** 0 ≤ threshold ≤ 1 */
+    threshold?: number | number[];
+}
+
+/** What is known of a rule. */
+export interface RuleInfo {
+    name: string;
+    /** Which numbers it takes: none, `ratio`, or `threshold`, which may be left out where the model has learned ones. */
+    argument: "none" | "ratios" | "thresholds";
+    /** What a model must have. */
+    needs: string[];
+    /** One sentence, without its full stop. */
+    about: string;
+    /** In `ModelInfo`: what this model lacks for it, unless the call brings the numbers. */
+    lacks?: string;
+}
 
 /**
  * A rule; or `auto`, the rule `of` (else the model's `defaultPrune`) where it is faster than dense on this device. The first
@@ -87,6 +103,8 @@ export interface ModelInfo {
     hasApproxNet: boolean;
     hasThresholds: boolean;
     defaultPrune: Rule;
+    /** All rules, with what this model lacks for them. */
+    rules: RuleInfo[];
     numParameters: number;
     approxNumParameters: number | null;
     weightsDtype: string;
@@ -130,7 +148,9 @@ export interface Result {
     numTokens: number;
     /** K_0 … K_L as sorted positions. */
     kept: number[][];
-    /** `[L][T]`; for `forward` `[L − 1][T]`; null for `dense`. */
+    /** Whether the rule chooses while the model runs: the scores of layer l choose K_{l+1} instead of K_l. */
+    layerByLayer: boolean;
+    /** `[L][T]`; `[L − 1][T]` where `layerByLayer`; null for `dense`. */
     tokenScores: number[][] | null;
     logits: number[];
     /** Empty for a regression model. */
@@ -154,15 +174,15 @@ export interface Result {
 export interface Why {
     layer: number;
     position: number;
-    /** Whether it is in K_l; under `forward`, whether layer l passes it on. */
+    /** Whether it is in K_l; where `layerByLayer`, whether layer l passes it on. */
     kept: boolean;
     score: number;
-    /** The smallest score that was picked, or the learned threshold of `concrete`. */
+    /** The smallest score that was picked, or the threshold. */
     cut: number;
     /** One sentence. */
     reason: string;
     /**
-     * The rows of K_{l+1} (under `forward`, of K_l) that asked for it, largest first. The values add up to the score; under
+     * The rows of K_{l+1} (where `layerByLayer`, of K_l) that asked for it, largest first. The values add up to the score; under
      * `concrete`, where all rows count by their soft mask, to the score less 0.01.
      */
     contributions: { position: number; value: number }[];

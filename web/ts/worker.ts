@@ -1,8 +1,9 @@
 // The worker: one model, one call at a time. It owns the WebAssembly; the page sends messages and never computes.
 
+import { backendInfo, modelInfo, resultsOf, whyOf } from "./core.js";
 import { loadFiles, loadUrl } from "./files.js";
-import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireResult, WireText } from "./messages.js";
-import { SttabtError, type BackendInfo, type ErrorKind, type ModelInfo, type Progress, type Why } from "./types.js";
+import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireText } from "./messages.js";
+import { SttabtError, type ErrorKind, type ModelInfo, type Progress } from "./types.js";
 import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes, type Results } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
@@ -73,19 +74,19 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     }
     if (call.call === "why") {
         const key = JSON.stringify([prune, ...call.inputs.map((input) => (isText(input) ? input : input.imageId))]);
-        return JSON.parse(await model.why(inputs, prune, key, call.layer, call.position)) as Why;
+        return whyOf(await model.why(inputs, prune, key, call.layer, call.position));
     }
     if (call.losses > 0) model.lose_device(call.losses);
     const start = performance.now();
     const computed = await model.classify(inputs, prune, cancel);
     try {
-        const results = JSON.parse(computed.json()) as WireResult[];
+        const results = resultsOf(computed.json());
         const ms = performance.now() - start;
-        results.forEach((result, index) => {
-            result.ms = ms;
-            result.resized = given[index] instanceof Image ? resized(computed, index) : null;
-        });
-        return { results, backend: JSON.parse(model.backend()) as BackendInfo };
+        const resizedAt = (index: number) => (given[index] instanceof Image ? resized(computed, index) : null);
+        return {
+            results: results.map((result, index) => ({ ...result, ms, resized: resizedAt(index) })),
+            backend: backendInfo(model.backend()),
+        };
     } finally {
         computed.free();
     }
@@ -104,11 +105,8 @@ async function load({ url, files, backend }: Extract<Call, { call: "load" }>): P
         throw new SttabtError("insecure", "WebGPU needs a secure context (https or localhost), and this page is none");
     }
     classifier = await Classifier.open(bytes, backend, nextTask, onNote);
-    info = JSON.parse(classifier.info()) as ModelInfo;
-    return {
-        info,
-        backend: JSON.parse(classifier.backend()) as BackendInfo,
-    };
+    info = modelInfo(classifier.info());
+    return { info, backend: backendInfo(classifier.backend()) };
 }
 
 function isText(input: WireInput): input is WireText {

@@ -247,7 +247,7 @@ impl Seen {
             self.flops += result.flops;
             self.retention += result.retention;
             self.rows += result.kept.iter().rev().skip(1).map(Vec::len).sum::<usize>();
-            self.tokens += result.grid.map_or(result.tokens.len(), |[rows, columns]| 1 + rows * columns);
+            self.tokens += result.num_tokens;
             self.inputs += 1;
         }
         for (result, label) in results.iter().zip(labels) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use sttabt::{Error, PruneMode};
+use sttabt::{Error, PruneMode, RULES};
 
 use super::{ColumnArgs, DeviceArgs, ModelArgs};
 
@@ -18,7 +18,7 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Command {
     /// Classify texts or images, and show which tokens or patches survive each layer
-    #[command(after_help = CLASSIFY_EXAMPLES)]
+    #[command(after_help = format!("{CLASSIFY_EXAMPLES}\n\n{}", rules()))]
     Classify(ClassifyArgs),
     /// Measure rules on a labelled data set
     #[command(after_help = EVAL_EXAMPLES)]
@@ -34,20 +34,32 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   sttabt classify --prune topk:0.3 --json \"first text\" \"second text\"
   sttabt classify --pair \"a question\" \"its answer\"
   sort texts.txt | sttabt classify -
-  sttabt classify --image cat.jpg --save cat-layers.png
-
-Rules (--prune):
-  dense               no pruning
-  topk:R              back-tracking on ApproxNet's attention; 0 < R ≤ 1, or one per layer: 0.9,0.7,…
-  concrete            learned thresholds on ApproxNet's attention
-  oracle:R            topk on the model's own attention (an upper bound, not faster)
-  forward:R           each layer keeps what it attends to most
-  auto, auto:RULE     RULE or the model's own if it is measured to be faster than dense here";
+  sttabt classify --image cat.jpg --save cat-layers.png";
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
+
+/// The rules with what they do, in lines of at most 100 characters.
+fn rules() -> String {
+    let mut rows = RULES.map(|rule| (rule.syntax(), rule.about)).to_vec();
+    rows.push(("auto, auto:RULE".to_owned(), "RULE or the model's own if it is measured to be faster than dense here"));
+    let mut text = "Rules (--prune); R is a ratio and T a threshold, one or one per layer: 0.9,0.7,…".to_owned();
+    for (syntax, about) in rows {
+        text += &format!("\n  {syntax:<17}");
+        let mut width = 19;
+        for word in about.split(' ') {
+            width += 1 + word.chars().count();
+            if width > 100 {
+                text += &format!("\n{:19}", "");
+                width = 20 + word.chars().count();
+            }
+            text += &format!(" {word}");
+        }
+    }
+    text
+}
 
 /// Clap's message quotes the rule already.
 fn mode(text: &str) -> Result<PruneMode, String> {

@@ -170,6 +170,7 @@ mod tests {
     fn removed_pieces_keep_their_width() {
         let result = Classification {
             prune: sttabt::Prune::Concrete,
+            num_tokens: 5,
             tokens: strings(&["[CLS]", "片", "good", "##ish", "[SEP]"]),
             input_ids: vec![0; 5],
             grid: None,
@@ -182,6 +183,7 @@ mod tests {
             retention: 0.3,
             flops: sttabt::Flops { dense: 2_000_000, pruned: 900_000, approx: 100_000 },
             truncated: true,
+            layer_by_layer: false,
             token_scores: None,
             attention_maps: None,
         };

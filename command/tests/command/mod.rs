@@ -93,7 +93,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 
 /// What `classify --json` says of a model with 4 layers and 5 labels: the same for texts and images, but for the keys of the input.
 pub fn check_report(report: &Value, (model, rule): (&str, &str), input_keys: &str, lengths: &[usize]) {
-    assert_eq!(keys(report), names("model backend adapter prune results"));
+    assert_eq!(keys(report), names("model backend adapter software prune results"));
     assert_eq!(
         (&report["model"], &report["backend"], &report["adapter"], &report["prune"]),
         (&json!(model), &json!("cpu"), &json!("CPU"), &json!(rule))
@@ -101,12 +101,14 @@ pub fn check_report(report: &Value, (model, rule): (&str, &str), input_keys: &st
     let results = report["results"].as_array().expect("results");
     assert_eq!(results.len(), lengths.len());
     for (result, &num_tokens) in results.iter().zip(lengths) {
-        let rest = format!("{input_keys} logits probs label kept retention flops truncated ms");
+        let rest = "prune num_tokens logits probs label label_index kept retention flops truncated layer_by_layer ms";
+        let rest = format!("{input_keys} {rest}");
         assert_eq!(keys(result), names(&rest));
         assert_eq!(keys(&result["flops"]), names("dense pruned approx total"));
         assert_eq!((numbers(&result["logits"]).len(), numbers(&result["probs"]).len()), (5, 5));
         assert!((numbers(&result["probs"]).iter().sum::<f64>() - 1.0).abs() < 1e-6);
-        assert_eq!(result["truncated"], false);
+        assert_eq!((&result["truncated"], &result["prune"]), (&json!(false), &json!(rule)));
+        assert_eq!(result["num_tokens"], num_tokens);
         let kept: Vec<Vec<f64>> = result["kept"].as_array().expect("kept").iter().map(numbers).collect();
         assert_eq!(kept.len(), 5, "K_0 to K_4");
         let all: Vec<f64> = (0..num_tokens).map(|token| token as f64).collect();

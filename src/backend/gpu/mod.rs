@@ -17,6 +17,7 @@ mod layer_norm;
 mod linear;
 mod pack_rows;
 mod queue;
+mod readback;
 mod row_counter;
 mod select_tokens;
 mod timing;
@@ -36,7 +37,8 @@ pub use calibrate::VariantTimes;
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
-use queue::{Readback, Recorder};
+use queue::Recorder;
+use readback::Readback;
 pub use variant::{Variant, Variants};
 
 /// All shaders, for the tests that hold them to WebGPU's limits.

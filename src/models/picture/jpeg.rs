@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use super::Picture;
-use super::decode::{check_size, orientation, oriented};
+use super::file::{check_size, orientation, oriented};
 
 /// Far above any encoder's script; a file of thousands of scans costs minutes.
 const MAX_SCANS: usize = 500;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "image")]
 mod decode;
+#[cfg(feature = "image")]
+mod file;
 #[cfg(feature = "jpeg")]
 mod jpeg;
 mod resize;
