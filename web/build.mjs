@@ -54,12 +54,11 @@ try {
 } catch {}
 const flags = `${process.env.RUSTFLAGS ?? ""} -C target-feature=+simd128`.trim();
 const env = { ...process.env, RUSTFLAGS: flags };
-const targetDir = join(root, "target", "web");
-run("cargo", ["build", "--release", "--locked", "--package", "sttabt-web", "--target", target, "--target-dir", targetDir], { env });
+run("cargo", ["build", "--release", "--locked", "--package", "sttabt-web", "--target", target], { env });
 
 rmSync(join(web, "ts", "wasm"), { recursive: true, force: true });
 rmSync(join(web, "dist"), { recursive: true, force: true });
-const wasm = join(targetDir, target, "release", "sttabt_web.wasm");
+const wasm = join(root, "target", target, "release", "sttabt_web.wasm");
 run(bindgen, [wasm, "--target", "web", "--out-dir", join(web, "ts", "wasm")]);
 await writeRules(join(web, "ts", "wasm"));
 run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);

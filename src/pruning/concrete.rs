@@ -1,7 +1,9 @@
 //! Rule 2, concrete masking: keeps the tokens whose soft mask reaches the hard threshold.
 //!
-//!     u[j] = Σ_i M[i] · U[i, j] · ((1 − q) + q · c[i]) / (Σ M + EPS), then divided by its maximum
-//!     c = 0.01 + 0.99 u;   M = max(sigmoid((logit(p_l) + logit(c)) / τ), M);   K_l = {M ≥ hard threshold}
+//! ```text
+//! u[j] = Σ_i M[i] · U[i, j] · ((1 − q) + q · c[i]) / (Σ M + EPS), then divided by its maximum
+//! c = 0.01 + 0.99 u;   M = max(sigmoid((logit(p_l) + logit(c)) / τ), M);   K_l = {M ≥ hard threshold}
+//! ```
 
 use super::attention::{MapKind, MapsOf};
 use super::logistic::{CONCRETE_EPS, logit, sigmoid};

@@ -1,7 +1,9 @@
 //! Learned Token Pruning (Kim et al. 2022), the baseline that the paper compares with: each layer passes on the tokens that receive more
 //! attention in it than the layer's learned threshold θ_l.
 //!
-//!     s[j] = 1 / (H · T) · Σ over heads and rows i of K_l of A[i, j];   K_{l+1} = {j in K_l : s[j] > θ_l} ∪ [CLS]
+//! ```text
+//! s[j] = 1 / (H · T) · Σ over heads and rows i of K_l of A[i, j];   K_{l+1} = {j in K_l : s[j] > θ_l} ∪ [CLS]
+//! ```
 //!
 //! T is the original length, so that a token's score falls as rows are removed.
 

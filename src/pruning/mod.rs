@@ -32,8 +32,12 @@ pub use policy::{Decision, Policy, PruneMode};
 pub(crate) use prune::check_lengths;
 pub use prune::{Prune, PruneConfig, RULES};
 pub use rule::{Argument, Need, Ratio, Ratios, Rule, Thresholds};
+pub(crate) use select::choose;
+#[cfg(feature = "gpu")]
+pub(crate) use select::fixed_point;
 pub use select::{FIXED_POINT, Selection};
-pub(crate) use select::{choose, fixed_point};
-pub(crate) use top_k::{TOP_K_EPS, TopK};
+#[cfg(feature = "gpu")]
+pub(crate) use top_k::TOP_K_EPS;
+pub(crate) use top_k::TopK;
 pub(crate) use why::Found;
 pub use why::{Contribution, Why};

@@ -1,7 +1,9 @@
 //! Rule 1, top-k back-tracking (Algorithm 1): keeps the k tokens that the kept tokens of the next layer attend to most.
 //!
-//!     m[j] = mean over i in K_{l+1} of Ā[i, j] · ((1 − q) + q · w[i])
-//!     K_l  = the k largest m ∪ K_{l+1};   w = m / (Σ_{K_l} m + EPS)
+//! ```text
+//! m[j] = mean over i in K_{l+1} of Ā[i, j] · ((1 − q) + q · w[i])
+//! K_l  = the k largest m ∪ K_{l+1};   w = m / (Σ_{K_l} m + EPS)
+//! ```
 
 use super::attention::{MapKind, MapsOf};
 use super::plan::{BackTrackingRule, Facts, Plan, Search};
