@@ -41,11 +41,6 @@ function text(tokens) {
     return Array.from({ length: tokens - 2 }, (_, place) => words[place % words.length]).join(" ");
 }
 
-function rule(name) {
-    const [rule, ratio] = name.split(":");
-    return ratio ? { rule, ratio: Number(ratio) } : { rule };
-}
-
 /** In the page: both engines, and what they answer. */
 async function load(url, onnx, backend) {
     window.model = await window.Sttabt.load({ url, backend });
@@ -73,8 +68,8 @@ async function prepare(text, rules, { image_mean: mean, image_std: std }) {
     }
     const engines = { onnxruntime: async () => [...(await window.session.run({ values })).logits.data] };
     const last = {};
-    for (const prune of rules) {
-        const name = prune.ratio ? `${prune.rule}:${prune.ratio}` : prune.rule;
+    for (const name of rules) {
+        const prune = window.parseRule(name);
         engines[name] = async () => (last[name] = await window.model.classify(input, { prune })).logits;
     }
     const theirs = await engines.onnxruntime();
@@ -144,7 +139,7 @@ try {
     const config = existsSync(preprocessor) ? JSON.parse(readFileSync(preprocessor, "utf8")) : {};
     const isText = JSON.parse(readFileSync(resolve(args.model, "config.json"), "utf8")).model_type === "bert";
     for (const tokens of isText ? args.tokens.split(",").map(Number) : [null]) {
-        const rules = args.prune.split(";").map(rule);
+        const rules = args.prune.split(";");
         const found = await page.evaluate(prepare, tokens && text(tokens), rules, config);
         if (!(found.difference < TOLERANCE)) throw new Error(`the engines do not compute the same logits: they differ by ${found.difference}`);
         const rounds = [];

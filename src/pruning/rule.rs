@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// What is known of a rule without a model: a row of [`RULES`].
+/// What is known of a rule without a model: a row of [`RULES`](crate::RULES).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// As in `topk:0.5`.
