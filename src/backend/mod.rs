@@ -1,8 +1,8 @@
 //! The kernels, as a trait: what the GPU and the CPU both compute.
 //!
-//! [`Backend`] has one method per kernel. The layer loop in `models` is written once against it; the
+//! [`Backend`] has one method per kernel. The layer loop in `network` is written once against it; the
 //! GPU records dispatches, the CPU computes at once. Neither side reads anything back before
-//! [`Backend::read`].
+//! [`Backend::submit`].
 //!
 //! Rows of a chunk's samples are packed one after another. A *level* is one such packing: level
 //! [`ALL`] holds every token, level [`kept_level`]`(l)` the tokens of K_l. How many rows a level has is

@@ -73,7 +73,7 @@ pub fn share(lengths: &[usize], config: &Config, limits: &ChunkLimits, num_threa
 /// About how many tokens are prepared at a time for a GPU, which computes those before meanwhile. Fewer would leave it idle between
 /// small kernels.
 #[cfg(feature = "gpu")]
-const GROUP_TOKENS: usize = 8192;
+const GROUP_TOKENS: u64 = 8192;
 
 /// Consecutive inputs of about equal numbers of tokens, guessed before they are prepared: a text has one for every four bytes.
 #[cfg(feature = "gpu")]
@@ -87,19 +87,24 @@ pub fn groups(inputs: &[Input<'_>], config: &Config) -> Vec<Range<usize>> {
         (InputConfig::Text(_), Input::Image(_)) => 1,
     };
     let guesses: Vec<usize> = inputs.iter().map(guess).collect();
-    let total: usize = guesses.iter().sum();
+    // In 64 bits: `usize` has 32 in WebAssembly.
+    let total: u64 = guesses.iter().map(|&guess| guess as u64).sum();
     let num_groups = (total / GROUP_TOKENS).max(1);
     let mut groups: Vec<Range<usize>> = Vec::new();
-    let (mut done, mut last) = (0, usize::MAX);
+    let (mut done, mut last) = (0, u64::MAX);
     for (place, guess) in guesses.into_iter().enumerate() {
         // An input is where its middle is.
-        let group = (done + guess / 2) * num_groups / total.max(1);
-        done += guess;
+        let group = (done + guess as u64 / 2) * num_groups / total.max(1);
+        done += guess as u64;
         match groups.last_mut() {
             Some(inputs) if group == last => inputs.end = place + 1,
             _ => groups.push(place..place + 1),
         }
         last = group;
+    }
+    // Without inputs the rule is still to be checked.
+    if groups.is_empty() {
+        groups.push(0..0);
     }
     groups
 }

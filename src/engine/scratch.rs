@@ -64,6 +64,11 @@ impl Capacity {
 }
 
 impl<B: Backend> Scratch<B> {
+    /// Whether it is enough.
+    pub fn holds(&self, needed: Capacity) -> bool {
+        self.capacity.max(needed) == self.capacity
+    }
+
     /// The memory there was, or more if the chunk needs more; what there was is freed first then.
     pub fn at_least(
         needed: Capacity,
@@ -74,7 +79,7 @@ impl<B: Backend> Scratch<B> {
     ) -> Result<Self> {
         let Networks { main, approx, thresholds, .. } = networks;
         let capacity = match before {
-            Some(scratch) if scratch.capacity.max(needed) == scratch.capacity => return Ok(scratch),
+            Some(scratch) if scratch.holds(needed) => return Ok(scratch),
             Some(scratch) => scratch.capacity.max(needed),
             None => needed,
         };

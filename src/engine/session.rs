@@ -95,13 +95,8 @@ impl<B: Backend> Session<B> {
             first += lengths.len();
             let mut tokens = tokens.into_iter();
             for chunk in chunks {
-                if !self.worker.backend.overlaps()
-                    && let Some(before) = running.take()
-                {
-                    results.extend(self.worker.finish_chunk(job, before).await?);
-                }
                 let tokens = tokens.by_ref().take(chunk.len()).collect();
-                let started = self.worker.start_chunk(&self.networks, job, tokens).await?;
+                let started = self.worker.start_chunk(&self.networks, job, tokens, &mut running, &mut results).await?;
                 if let Some(before) = running.replace(started) {
                     results.extend(self.worker.finish_chunk(job, before).await?);
                 }

@@ -51,17 +51,19 @@ impl<B: Backend> Worker<B> {
         job: Job<'_>,
         tokens: Vec<Tokens>,
     ) -> Result<Vec<Classification>> {
-        let started = self.start_chunk(networks, job, tokens).await?;
+        let started = self.start_chunk(networks, job, tokens, &mut None, &mut Vec::new()).await?;
         self.finish_chunk(job, started).await
     }
 
-    /// Has the device run a chunk. On a GPU the next one may be started before this one is finished: the memory that they share is
-    /// written in the order of the submits.
+    /// Has the device run a chunk. On a GPU that may be while the one before is `running`: the memory that they share is written in the order of
+    /// the submits. Where chunks do not overlap, or this one needs more memory than there is, that one's results come first.
     pub async fn start_chunk(
         &mut self,
         networks: &Networks<B>,
         job: Job<'_>,
         tokens: Vec<Tokens>,
+        running: &mut Option<Started<B>>,
+        results: &mut Vec<Classification>,
     ) -> Result<Started<B>> {
         let Job { model, prune, .. } = job;
         let num_layers = model.config().num_hidden_layers;
@@ -69,6 +71,12 @@ impl<B: Backend> Worker<B> {
         let plan = Plan::of(prune, &model.facts(), &lengths)?;
         let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k);
         let capacity = Capacity::new(&layout, plan.has_maps(), &networks.limits);
+        let is_enough = self.scratch.as_ref().is_some_and(|scratch| scratch.holds(capacity));
+        if !(is_enough && self.backend.overlaps())
+            && let Some(before) = running.take()
+        {
+            results.extend(self.finish_chunk(job, before).await?);
+        }
         let mut scratch = Scratch::at_least(capacity, self.scratch.take(), &mut self.backend, networks, model)?;
         let outcome = async {
             self.backend.begin_chunk(&mut scratch.index, layout, &words)?;
@@ -76,7 +84,11 @@ impl<B: Backend> Worker<B> {
         };
         let pending = match outcome.await {
             Ok(()) => self.submit(&scratch, &layout, job, &plan),
-            Err(error) => Err(error),
+            Err(error) => {
+                // What was recorded of it is not to run with the next one.
+                self.backend.release();
+                Err(error)
+            }
         };
         let strides = [scratch.main.logits.stride(), scratch.token_scores.stride()];
         self.scratch = Some(scratch);
@@ -191,7 +203,8 @@ fn chunk_words(
         scores_stride,
         maps: next(pruned && outputs.attention_maps).map(floats),
     };
-    // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens.
+    // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens. (Layer by layer those are sums
+    // of whole numbers, in which a NaN is 0; there the logits tell.)
     let are_finite = |values: &[f32], stride: usize, width: usize, num_rows: usize| {
         values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
     };

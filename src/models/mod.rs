@@ -33,7 +33,7 @@ pub use picture::Picture;
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
 
-/// The bytes of a model folder as it is downloaded; the core opens no files.
+/// The bytes of a model folder as it is downloaded. Only `from_dir` opens files.
 pub struct ModelFiles {
     /// `config.json`
     pub config: Vec<u8>,

@@ -24,9 +24,10 @@ impl Selection {
     }
 }
 
-/// A threshold of 0 to 1 in fixed point, rounded down: a sum of T tokens is above it if it exceeds T times this.
+/// A threshold in fixed point, rounded down: a sum of T tokens is above it if it exceeds T times this. No score reaches 2, so a larger
+/// threshold counts as 2: T times that fits the words of a shader.
 pub fn fixed_point(threshold: f32) -> u64 {
-    (f64::from(threshold) * FIXED_POINT as f64) as u64
+    (f64::from(threshold.min(2.0)) * FIXED_POINT as f64) as u64
 }
 
 /// Of a layer's tokens, at sorted `positions`: which go on, and their scores.

@@ -116,6 +116,10 @@ fn select_tokens_cases() -> Vec<SelectCase> {
     // The largest sums there are.
     push(&[1280], Selection::Largest, 0.4, 0, Maps::Equal);
     push(&[1280], Selection::Above(1.0), 0.0, 0, Maps::Equal);
+    // Larger than any score; products with it must not wrap around.
+    for threshold in [4.0, 1e6, f32::MAX] {
+        push(&[1280], Selection::Above(threshold), 0.0, 0, Maps::Equal);
+    }
     for maps in [Maps::Random, Maps::Ties, Maps::Equal, Maps::OneUlp] {
         for ratio in [0.0, 0.2, 0.5, 1.0] {
             for layer in [0, NUM_LAYERS - 1] {

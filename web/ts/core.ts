@@ -24,10 +24,19 @@ export function ruleText(prune: Prune): string {
 }
 
 /** The rule of a text as the command takes it. What is wrong with it, the call says that is given it. */
-export function parseRule(text: string): Rule {
-    const [rule = "", list] = text.split(":");
-    if (list === undefined) return { rule };
-    const [first = NaN, ...others] = list.split(",").map(Number);
+export function parseRule(text: string): Prune {
+    const auto = /^auto(?::(.*))?$/s.exec(text);
+    if (!auto) return ruleOf(text);
+    return auto[1] === undefined ? { rule: "auto" } : { rule: "auto", of: ruleOf(auto[1]) };
+}
+
+/** A rule other than `auto`. */
+function ruleOf(text: string): Rule {
+    const colon = text.indexOf(":");
+    if (colon < 0) return { rule: text };
+    const rule = text.slice(0, colon);
+    const numbers = text.slice(colon + 1).split(",");
+    const [first = NaN, ...others] = numbers.map((number) => (number.trim() === "" ? NaN : Number(number)));
     return { rule, [numbersOf(rule) ?? "ratio"]: others.length > 0 ? [first, ...others] : first };
 }
 
@@ -47,7 +56,7 @@ export const backendInfo = (json: string): BackendInfo => ({ note: null, ...pars
 
 export function modelInfo(json: string): ModelInfo {
     const info = parse<ModelInfo & { defaultPrune: string }>(json);
-    return { ...info, defaultPrune: parseRule(info.defaultPrune) };
+    return { ...info, defaultPrune: ruleOf(info.defaultPrune) };
 }
 
 /** What only the worker knows is missing. */
@@ -60,5 +69,5 @@ export function resultsOf(json: string): CoreResult[] {
     type Run = { results: (CoreResult & { prune: string })[]; decision: (CoreResult["expected"] & { prune: string }) | null };
     const { results, decision } = parse<Run>(json);
     const expected = decision && { denseMs: decision.denseMs, prunedMs: decision.prunedMs };
-    return results.map((result) => ({ ...ABSENT, ...result, prune: parseRule(result.prune), expected }));
+    return results.map((result) => ({ ...ABSENT, ...result, prune: ruleOf(result.prune), expected }));
 }

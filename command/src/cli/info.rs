@@ -116,6 +116,10 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
         }
         None => writeln!(out, "  p_logit    none: {}", without(Need::PLogits))?,
     }
+    if let Some(thresholds) = model.ltp_thresholds() {
+        let thresholds: Vec<String> = thresholds.iter().map(|threshold| format!("{threshold:.4}")).collect();
+        writeln!(out, "  ltp        {}", thresholds.join(" "))?;
+    }
     writeln!(out, "  default    {}", model.default_prune())?;
     Ok(())
 }

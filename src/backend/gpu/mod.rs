@@ -1,7 +1,7 @@
 //! The kernels on a GPU through wgpu: one file per kernel, under the same names as the shaders.
 //!
 //! A kernel call records a dispatch. Submits are cut so that no browser's watchdog ends them; nothing is mapped before
-//! [`Backend::read`]. Pipelines and bind groups are made once and found again, and the `Params` of all
+//! [`Backend::submit`]. Pipelines and bind groups are made once and found again, and the `Params` of all
 //! dispatches travel in one uniform buffer with dynamic offsets, so that a familiar size allocates nothing.
 
 mod attention;
