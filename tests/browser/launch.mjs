@@ -2,6 +2,9 @@
 
 import puppeteer from "puppeteer-core";
 
+/** A test computes on the page's own thread, which answers nothing meanwhile. */
+const PROTOCOL_TIMEOUT = 10 * 60_000;
+
 /**
  * `webgpu: false` takes WebGPU away; `insecureHost` is a name for this machine that is no secure context; `camera` is a picture that
  * the browser makes up; `dark` is what the visitor prefers.
@@ -14,7 +17,8 @@ export async function launch(browser, { webgpu = true, insecureHost = null, came
         if (dark) args.push("--blink-settings=preferredColorScheme=0");
         if (camera) args.push("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream");
         if (insecureHost) args.push(`--host-resolver-rules=MAP ${insecureHost} 127.0.0.1`);
-        return puppeteer.launch({ browser: "chrome", executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+        const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+        return puppeteer.launch({ browser: "chrome", executablePath, args, protocolTimeout: PROTOCOL_TIMEOUT });
     }
     if (browser === "firefox") {
         const prefs = {
@@ -26,7 +30,7 @@ export async function launch(browser, { webgpu = true, insecureHost = null, came
         if (camera) Object.assign(prefs, { "media.navigator.streams.fake": true, "media.navigator.permission.disabled": true });
         if (insecureHost) prefs["network.dns.localDomains"] = insecureHost;
         const executablePath = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
-        return puppeteer.launch({ browser: "firefox", executablePath, extraPrefsFirefox: prefs });
+        return puppeteer.launch({ browser: "firefox", executablePath, extraPrefsFirefox: prefs, protocolTimeout: PROTOCOL_TIMEOUT });
     }
     throw new Error(`browser \`${browser}\`: expected chromium or firefox`);
 }

@@ -218,7 +218,8 @@ fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
 
 /// The cases, and some of them again with a second token that always stays.
 fn two_anchors(mut cases: Vec<BackTrackingCase>) -> Vec<BackTrackingCase> {
-    let some = cases.iter().filter(|case| case.lengths.len() > 1).cloned();
+    let is_small = |case: &&BackTrackingCase| case.lengths.len() > 1 && case.lengths.iter().all(|&length| length <= 80);
+    let some = cases.iter().filter(is_small).cloned();
     let more: Vec<_> = some.map(|case| BackTrackingCase { num_anchors: 2, ..case }).collect();
     cases.extend(more);
     cases
