@@ -21,7 +21,7 @@ function assertSame(found, expected, what) {
     assert.ok(furthest <= 1e-3, `${what}: a logit is off by ${furthest}`);
 }
 
-/** A batch of texts, then each of them alone, with a lost GPU and an aborted call between; and a photograph. */
+/** A batch of texts, an aborted call, then each of the texts alone on a GPU that is lost first; and a photograph. */
 const classify = (page, backend) =>
     page.evaluate(
         async (backend, texts, photo) => {
@@ -29,8 +29,8 @@ const classify = (page, backend) =>
             const text = await window.load({ url: "/models/sst2-minilm", backend });
             const prune = window.rule("topk:0.5");
             const batch = (await text.classifyBatch(texts, { prune })).map(plain);
-            if (backend === "gpu") text.loseDevice();
             const aborted = await window.outcome(text.classify(texts[0], { prune, signal: AbortSignal.abort() }));
+            if (backend === "gpu") text.loseDevice();
             const alone = [];
             for (const one of texts) alone.push(plain(await text.classify(one, { prune })));
             const used = text.backend.backend;
