@@ -120,7 +120,7 @@ fn select_tokens_cases() -> Vec<SelectCase> {
     push(&[1280], Selection::Above(1.0), 0.0, 0, Maps::Equal);
     // Larger than any score; products with it must not wrap around.
     push(&[1280], Selection::Above(1e6), 0.0, 0, Maps::Equal);
-    for threshold in [4.0, f32::MAX] {
+    for threshold in [4.0, 64.0, f32::MAX] {
         push(&[64], Selection::Above(threshold), 0.0, 0, Maps::Equal);
     }
     for maps in [Maps::Random, Maps::Ties, Maps::Equal, Maps::OneUlp] {
