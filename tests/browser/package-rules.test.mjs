@@ -18,9 +18,11 @@ test("the package has the core's list of rules, and a model says what it lacks f
             const bare = await window.load({ files, backend: "cpu" });
             const whole = await window.load({ url: folder, backend: "cpu" });
             const said = await window.outcome(whole.classify("fine", { prune: { rule: "best" } }));
-            const texts = ["dense", "topk:0.5", "forward:0.5,0.25", "ltp:0.01", "ltp"].map((text) => [window.parseRule(text), window.ruleText(window.parseRule(text))]);
+            const rules = ["dense", "topk:0.5", "forward:0.5,0.25", "ltp:0.01", "ltp", "auto", "auto:topk:0.5"];
+            const empty = await window.outcome(whole.classify("fine", { prune: window.parseRule("ltp:0.01,") }));
+            const texts = rules.map((text) => [window.parseRule(text), window.ruleText(window.parseRule(text))]);
             const lacks = ({ info }) => info.rules.map(({ name, lacks }) => [name, lacks ?? null]);
-            const found = { rules: window.RULES, said, texts, bare: lacks(bare), whole: lacks(whole) };
+            const found = { rules: window.RULES, said, empty, texts, bare: lacks(bare), whole: lacks(whole) };
             bare.dispose();
             whole.dispose();
             return found;
@@ -36,7 +38,11 @@ test("the package has the core's list of rules, and a model says what it lacks f
             [{ rule: "forward", ratio: [0.5, 0.25] }, "forward:0.5,0.25"],
             [{ rule: "ltp", threshold: 0.01 }, "ltp:0.01"],
             [{ rule: "ltp" }, "ltp"],
+            [{ rule: "auto" }, "auto"],
+            [{ rule: "auto", of: { rule: "topk", ratio: 0.5 } }, "auto:topk:0.5"],
         ]);
+        // An empty number is none, and not 0.
+        assert.match(found.empty, /threshold NaN is out of range/);
         assert.deepEqual([found.bare, found.whole].map((rules) => rules.map(([name]) => name)), [names, names]);
         const [bare, whole] = [found.bare, found.whole].map(Object.fromEntries);
         assert.equal(bare.topk, "an ApproxNet (folder approx/)");

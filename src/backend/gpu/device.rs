@@ -30,7 +30,7 @@ pub struct AdapterDescription {
     pub max_binding_bytes: u64,
     /// Memory that a workgroup can share.
     pub max_workgroup_bytes: u32,
-    /// Optional features that could speed kernels up: `f16`, `subgroups`, `timestamps`.
+    /// Optional features that it has, of `f16`, `subgroups` and `timestamps`. Kernels need none; stages are timed with the last.
     pub features: Vec<String>,
 }
 
