@@ -6,7 +6,7 @@ use common::edit::*;
 use serde_json::json;
 
 fn bytes(config: &'static [u8]) -> Edit {
-    Box::new(move |files| files.config = config.to_vec())
+    Box::new(move |files| files.insert("config.json", config.to_vec()))
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn the_file() {
         ),
         (
             "ApproxNet's is not JSON",
-            Box::new(|files| files.approx.as_mut().expect("ApproxNet").config = b"?".to_vec()),
+            Box::new(|files| files.insert("approx/config.json", b"?".to_vec())),
             "approx/config.json: not JSON: expected value at line 1 column 1",
         ),
     ]);

@@ -56,7 +56,7 @@ fn tokens_that_the_model_cannot_look_up() {
         tensors(|tensors| {
             tensors.get_mut("bert.embeddings.token_type_embeddings.weight").expect("table").resize_rows(1);
         }),
-        Box::new(|files| files.approx = None),
+        without_approx(),
     ]);
     let positions = |count: usize| {
         all(vec![
@@ -64,7 +64,7 @@ fn tokens_that_the_model_cannot_look_up() {
             tensors(move |tensors| {
                 tensors.get_mut("bert.embeddings.position_embeddings.weight").expect("table").resize_rows(count);
             }),
-            Box::new(|files| files.approx = None),
+            without_approx(),
         ])
     };
     let cls_id = tokenizer(|json| json["post_processor"]["special_tokens"]["[CLS]"]["ids"] = json!([200]));
@@ -153,7 +153,7 @@ fn rules_that_cannot_be_read() {
 
 #[test]
 fn rules_that_the_model_cannot_follow() {
-    let bare = || -> Edit { Box::new(|files| files.approx = None) };
+    let bare = without_approx;
     let untrained = || -> Edit { tensors(|tensors| tensors.retain(|name, _| !name.ends_with("p_logit"))) };
     let no_approx = "an ApproxNet (folder approx/), and this model has none";
     let rows = [

@@ -5,7 +5,7 @@ mod common;
 use common::edit::*;
 use common::{classify, engine};
 use serde_json::{Value, json};
-use sttabt::{BackendKind, Bytes, Input, Model, Prune};
+use sttabt::{BackendKind, Input, Model, Prune};
 
 #[test]
 fn safetensors_files() {
@@ -216,12 +216,12 @@ fn tokenizers() {
     check_edits(vec![
         (
             "none",
-            Box::new(|files| (files.tokenizer_json, files.vocab_txt) = (None, None)),
+            all(vec![without("tokenizer.json"), without("vocab.txt")]),
             "tokenizer.json: missing, and no vocab.txt either: a text model needs one of them",
         ),
         (
             "not JSON",
-            Box::new(|files| files.tokenizer_json = Some(b"{".to_vec())),
+            Box::new(|files| files.insert("tokenizer.json", b"{".to_vec())),
             "tokenizer.json: not JSON: EOF while parsing an object at line 1 column 1",
         ),
         ("no model", tokenizer(|json| *json = json!({})), "tokenizer.json: Model missing."),
@@ -252,12 +252,18 @@ fn tokenizers() {
         ("no [SEP]", vocab(|vocab| vocab.replace("[SEP]", "[NONE]")), "vocab.txt: the token [SEP] is missing"),
         (
             "not UTF-8",
-            Box::new(|files| (files.tokenizer_json, files.vocab_txt) = (None, Some(b"[CLS]\n\xff\n".to_vec()))),
+            all(vec![
+                without("tokenizer.json"),
+                Box::new(|files| files.insert("vocab.txt", b"[CLS]\n\xff\n".to_vec())),
+            ]),
             "vocab.txt: stream did not contain valid UTF-8",
         ),
         (
             "settings that are not JSON",
-            Box::new(|files| (files.tokenizer_json, files.tokenizer_config) = (None, Some(b"lower".to_vec()))),
+            all(vec![
+                without("tokenizer.json"),
+                Box::new(|files| files.insert("tokenizer_config.json", b"lower".to_vec())),
+            ]),
             "tokenizer_config.json: not JSON: expected value at line 1 column 1",
         ),
         (
@@ -312,11 +318,11 @@ fn tokenizers() {
 /// Every cut of the header's start, and then some of the rest.
 #[test]
 fn a_cut_file_is_an_error() {
-    let whole = tiny_files().weights.as_ref().to_vec();
+    let whole = bytes(&tiny_files(), "model.safetensors");
     let lengths = (0..200).chain((200..whole.len()).step_by(1499)).chain([whole.len() - 1]);
     for length in lengths {
         let error =
-            edited(|files| files.weights = Bytes::Owned(whole[..length].to_vec())).map(|_| ()).expect_err("cut");
+            edited(|files| files.insert("model.safetensors", whole[..length].to_vec())).map(|_| ()).expect_err("cut");
         let expected = format!("model.safetensors: not a valid safetensors file of {length} bytes: ");
         assert!(error.to_string().starts_with(&expected), "{length} bytes: {error}");
     }
@@ -340,22 +346,23 @@ fn damaged_files_do_not_panic() {
     let (mut num_errors, mut num_models) = (0, 0);
     for round in 0..400 {
         let mut files = tiny_files();
+        let mut damage_file = |name: &str, random: &mut Random| {
+            edit_bytes(&mut files, name, |mut bytes| {
+                damage(&mut bytes, random);
+                bytes
+            });
+        };
         match round % 4 {
-            0 => damage(&mut files.config, &mut random),
-            1 => damage(files.tokenizer_json.as_mut().expect("tokenizer.json"), &mut random),
-            2 => {
-                // Most of the file is numbers; only the header is delicate.
-                let mut bytes = files.weights.as_ref().to_vec();
+            0 => damage_file("config.json", &mut random),
+            1 => damage_file("tokenizer.json", &mut random),
+            // Most of the file is numbers; only the header is delicate.
+            2 => edit_bytes(&mut files, "model.safetensors", |mut bytes| {
                 let numbers = bytes.split_off(8 + 8240);
                 damage(&mut bytes, &mut random);
                 bytes.extend(numbers);
-                files.weights = Bytes::Owned(bytes);
-            }
-            _ => {
-                let mut bytes = files.weights.as_ref().to_vec();
-                damage(&mut bytes, &mut random);
-                files.weights = Bytes::Owned(bytes);
-            }
+                bytes
+            }),
+            _ => damage_file("model.safetensors", &mut random),
         }
         let Ok(model) = Model::from_bytes(files) else {
             num_errors += 1;

@@ -218,7 +218,14 @@ fn another_approx_net() {
             }),
         ])
     }
-    let of_the_other: fn(fn() -> ModelFiles) -> Edit = |other| Box::new(move |files| files.approx = other().approx);
+    let of_the_other: fn(fn() -> ModelFiles) -> Edit = |other| {
+        Box::new(move |files| {
+            let mut others = other();
+            for name in ["approx/config.json", "approx/model.safetensors"] {
+                files.insert(name, others.remove(name).expect("ApproxNet"));
+            }
+        })
+    };
     check_edits_of(
         tiny_vit_files,
         vec![

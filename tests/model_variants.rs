@@ -50,11 +50,8 @@ fn variants_that_change_nothing() {
         ),
         ("vocab.txt alone", vocab(|vocab| vocab)),
         ("vocab.txt with CRLF", vocab(|vocab| vocab.replace('\n', "\r\n"))),
-        (
-            "vocab.txt without settings",
-            all(vec![vocab(|vocab| vocab), Box::new(|files| files.tokenizer_config = None)]),
-        ),
-        ("tokenizer.json alone", Box::new(|files| (files.vocab_txt, files.tokenizer_config) = (None, None))),
+        ("vocab.txt without settings", all(vec![vocab(|vocab| vocab), without("tokenizer_config.json")])),
+        ("tokenizer.json alone", all(vec![without("vocab.txt"), without("tokenizer_config.json")])),
         ("truncation and padding in tokenizer.json", tokenizer(limits)),
         ("no post_processor", tokenizer(|json| json["post_processor"] = json!(null))),
         (
@@ -85,7 +82,7 @@ fn variants_that_change_nothing() {
 fn settings_of_the_tokenizer_are_read() {
     let cased = all(vec![
         vocab(|vocab| vocab),
-        Box::new(|files| files.tokenizer_config = Some(br#"{"do_lower_case": false}"#.to_vec())),
+        Box::new(|files| files.insert("tokenizer_config.json", br#"{"do_lower_case": false}"#.to_vec())),
     ]);
     let mut engine = engine(&variant("cased", cased), BackendKind::Cpu);
     let result = classify(&mut engine, &[Input::Text("w7 W7")], &Prune::Dense).remove(0);
@@ -199,8 +196,9 @@ fn bytes_at_an_odd_address() {
         };
         let shifted = variant(name, |files| {
             prepare(files);
-            files.weights = Bytes::Shared(Box::new(Shifted::new(files.weights.as_ref())));
-            assert_eq!(files.weights.as_ref().as_ptr() as usize % 2, 1);
+            let weights = Shifted::new(&bytes(files, "model.safetensors"));
+            files.insert("model.safetensors", Bytes::Shared(Box::new(weights)));
+            assert_eq!(files.get("model.safetensors").expect("weights").as_ptr() as usize % 2, 1);
         });
         for kind in BACKENDS {
             assert_eq!(results(&shifted, kind), results(&variant(name, prepare), kind), "{name} on {kind:?}");
@@ -236,9 +234,8 @@ fn a_compact_engine_takes_files_in_any_order() {
     let picture = Picture::from_rgb(48, 48, vec![77; 48 * 48 * 3]).expect("pixels");
     for (name, input) in [("tiny-bert", INPUTS[0]), ("tiny-vit", Input::Image(&picture))] {
         let mut files = model_files(&fixture(name));
-        files.weights = Bytes::Owned(reversed(files.weights.as_ref()));
-        if let Some(approx) = &mut files.approx {
-            approx.weights = Bytes::Owned(reversed(approx.weights.as_ref()));
+        for name in ["model.safetensors", "approx/model.safetensors"] {
+            edit_bytes(&mut files, name, |bytes| reversed(&bytes));
         }
         let mut model = Model::from_bytes(files).expect("a model");
         let mut compact =

@@ -5,7 +5,7 @@ mod common;
 use common::edit::*;
 use common::*;
 use serde_json::json;
-use sttabt::{BackendKind, Bytes, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor, Prune};
+use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor, Prune};
 
 fn pictures() -> Vec<Picture> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -34,8 +34,8 @@ fn variants_that_change_nothing() {
         ("no channels named", without_config("num_channels")),
         ("no qkv_bias", without_config("qkv_bias")),
         ("image_size as a list", both_configs("image_size", json!([48, 48]))),
-        ("the preprocessor's defaults", Box::new(|files| files.preprocessor_config = Some(b"{}".to_vec()))),
-        ("no preprocessor", Box::new(|files| files.preprocessor_config = None)),
+        ("the preprocessor's defaults", Box::new(|files| files.insert("preprocessor_config.json", b"{}".to_vec()))),
+        ("no preprocessor", without("preprocessor_config.json")),
     ];
     let models: Vec<(&str, Model)> = rows.into_iter().map(|(what, edit)| (what, variant(what, edit))).collect();
     for kind in BACKENDS {
@@ -168,12 +168,11 @@ fn noise_model(image_size: usize) -> Model {
     let (config, weights) = noise_network(image_size, 16, &mut random);
     let (approx_config, approx_weights) = noise_network(image_size, 8, &mut random);
     let mut files = tiny_vit_files();
-    files.config = config;
-    files.weights = Bytes::Owned(weights);
-    files.preprocessor_config = None;
-    let approx = files.approx.as_mut().expect("ApproxNet");
-    approx.config = approx_config;
-    approx.weights = Bytes::Owned(approx_weights);
+    files.insert("config.json", config);
+    files.insert("model.safetensors", weights);
+    files.remove("preprocessor_config.json");
+    files.insert("approx/config.json", approx_config);
+    files.insert("approx/model.safetensors", approx_weights);
     Model::from_bytes(files).expect("a model")
 }
 

@@ -1,7 +1,7 @@
 //! The core in WebAssembly: one fixture on the CPU twin, under Node.
 #![cfg(target_arch = "wasm32")]
 
-use sttabt::{ApproxFiles, BackendKind, Bytes, EncoderSize, Engine, Input, Model, ModelFiles, Outputs, Prune};
+use sttabt::{BackendKind, Bytes, EncoderSize, Engine, Input, Model, ModelFiles, Outputs, Prune};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 macro_rules! fixture {
@@ -12,19 +12,14 @@ macro_rules! fixture {
 
 #[wasm_bindgen_test]
 async fn tiny_bert_agrees_in_webassembly() {
-    let model = Model::from_bytes(ModelFiles {
-        config: fixture!("config.json").to_vec(),
-        weights: Bytes::Shared(Box::new(fixture!("model.safetensors").as_slice())),
-        tokenizer_json: Some(fixture!("tokenizer.json").to_vec()),
-        vocab_txt: None,
-        tokenizer_config: None,
-        preprocessor_config: None,
-        approx: Some(ApproxFiles {
-            config: fixture!("approx/config.json").to_vec(),
-            weights: Bytes::Shared(Box::new(fixture!("approx/model.safetensors").as_slice())),
-        }),
-    })
-    .expect("model");
+    let mut files = ModelFiles::new();
+    files.insert("config.json", fixture!("config.json").to_vec());
+    files.insert("model.safetensors", Bytes::Shared(Box::new(fixture!("model.safetensors").as_slice())));
+    files.insert("tokenizer.json", fixture!("tokenizer.json").to_vec());
+    files.insert("approx/config.json", fixture!("approx/config.json").to_vec());
+    let weights = fixture!("approx/model.safetensors").as_slice();
+    files.insert("approx/model.safetensors", Bytes::Shared(Box::new(weights)));
+    let model = Model::from_bytes(files).expect("model");
     let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await.expect("engine");
     let cases: serde_json::Value = serde_json::from_slice(fixture!("cases.json")).expect("cases.json");
     let case = &cases["cases"][5];

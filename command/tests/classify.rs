@@ -292,7 +292,7 @@ fn without_a_model_it_says_where_it_looked() {
 #[test]
 fn a_default_rule_that_the_model_cannot_run_says_what_can() {
     let mut files = tiny_files();
-    files.approx = None;
+    files.remove_folder("approx");
     edit_config(&mut files, |config| config["sttabt"]["default_prune"] = json!("topk:0.5"));
     let folder = scratch("default_without_approx");
     save(&files, &folder);

@@ -298,7 +298,7 @@ fn arguments_that_make_no_sense() {
 fn a_missing_preprocessor_is_noted() {
     let folder = scratch("images_no_preprocessor");
     let mut files = tiny_vit_files();
-    files.preprocessor_config = None;
+    files.remove("preprocessor_config.json");
     save(&files, &folder);
     let folder = path(&folder);
     let ended = run(with_model(&folder, "classify", &["--json", "--image", IMAGES[0], IMAGES[1]]));

@@ -91,7 +91,7 @@ fn info_lists_adapters_and_the_model() {
     // A bare model: what is missing is said.
     let folder = scratch("info_bare");
     let mut files = tiny_files();
-    files.approx = None;
+    files.remove_folder("approx");
     common::edit::edit_tensors(&mut files, |tensors| tensors.retain(|name, _| !name.ends_with("p_logit")));
     save(&files, &folder);
     let stdout = run(sttabt(["info", "--model", &path(&folder)])).quiet();

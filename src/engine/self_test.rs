@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{BackendOptions, Classification, Engine, Outputs};
 use crate::error::{Error, Result};
-use crate::models::{ApproxFiles, Bytes, Input, Model, ModelFiles};
+use crate::models::{Input, Model, ModelFiles};
 
 const TEXT: &str = "d b h a c f e g b d a h";
 /// Together they have more rows than a tile of the matrix product.
@@ -79,15 +79,13 @@ async fn check(engine: &mut Engine) -> Result<()> {
 }
 
 fn small_model() -> Result<Model> {
-    Model::from_bytes(ModelFiles {
-        config: config(24, 48),
-        weights: Bytes::Owned(weights(24, 48, 1)),
-        tokenizer_json: None,
-        vocab_txt: Some(VOCAB.as_bytes().to_vec()),
-        tokenizer_config: None,
-        preprocessor_config: None,
-        approx: Some(ApproxFiles { config: config(12, 20), weights: Bytes::Owned(weights(12, 20, 2)) }),
-    })
+    let mut files = ModelFiles::new();
+    files.insert("config.json", config(24, 48));
+    files.insert("model.safetensors", weights(24, 48, 1));
+    files.insert("vocab.txt", VOCAB.as_bytes().to_vec());
+    files.insert("approx/config.json", config(12, 20));
+    files.insert("approx/model.safetensors", weights(12, 20, 2));
+    Model::from_bytes(files)
 }
 
 fn config(hidden_size: usize, intermediate_size: usize) -> Vec<u8> {

@@ -16,6 +16,12 @@ pub enum Bytes {
     Shared(Box<dyn AsRef<[u8]> + Send + Sync>),
 }
 
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Owned(bytes)
+    }
+}
+
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match self {

@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::{ApproxFiles, Bytes, ModelFiles};
+use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
 
+/// What some folders have.
+const OPTIONAL: &[&str] = &["tokenizer.json", "vocab.txt", "tokenizer_config.json", "preprocessor_config.json"];
+
 impl ModelFiles {
-    /// The files of a model folder; see the fields for their names. Nothing is checked yet.
+    /// The files of a model folder that a model may have. Nothing is checked yet.
     ///
     /// Weights are mapped, not read, so that memory does not hold them twice.
     ///
@@ -22,24 +25,24 @@ impl ModelFiles {
     /// [`Error::Read`] names the file that is missing or cannot be read.
     pub fn from_dir(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let approx = folder.join("approx");
-        let approx = if approx.is_dir() {
-            Some(ApproxFiles {
-                config: read(&approx.join("config.json"))?,
-                weights: map(&approx.join("model.safetensors"))?,
-            })
-        } else {
-            None
+        let mut files = Self::new();
+        let mut network = |prefix: &str| -> Result<()> {
+            let path = |name: &str| folder.join(format!("{prefix}{name}"));
+            files.insert(format!("{prefix}config.json"), read(&path("config.json"))?);
+            files.insert(format!("{prefix}model.safetensors"), map(&path("model.safetensors"))?);
+            Ok(())
         };
-        Ok(Self {
-            config: read(&folder.join("config.json"))?,
-            weights: map(&folder.join("model.safetensors"))?,
-            tokenizer_json: read_optional(&folder.join("tokenizer.json"))?,
-            vocab_txt: read_optional(&folder.join("vocab.txt"))?,
-            tokenizer_config: read_optional(&folder.join("tokenizer_config.json"))?,
-            preprocessor_config: read_optional(&folder.join("preprocessor_config.json"))?,
-            approx,
-        })
+        network("")?;
+        if folder.join("approx").is_dir() {
+            network("approx/")?;
+        }
+        for name in OPTIONAL {
+            let path = folder.join(name);
+            if path.exists() {
+                files.insert(*name, read(&path)?);
+            }
+        }
+        Ok(files)
     }
 }
 
@@ -49,10 +52,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| unreadable(path, &error))
-}
-
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    if path.exists() { read(path).map(Some) } else { Ok(None) }
 }
 
 fn map(path: &Path) -> Result<Bytes> {

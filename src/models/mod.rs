@@ -5,6 +5,7 @@ mod config;
 mod embedding;
 mod family;
 mod fields;
+mod files;
 #[cfg(feature = "files")]
 mod folder;
 mod info;
@@ -25,6 +26,7 @@ pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
 pub(crate) use family::NormOrder;
+pub use files::ModelFiles;
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
@@ -32,32 +34,6 @@ pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
-
-/// The bytes of a model folder as it is downloaded. Only `from_dir` opens files.
-pub struct ModelFiles {
-    /// `config.json`
-    pub config: Vec<u8>,
-    /// `model.safetensors`
-    pub weights: Bytes,
-    /// `tokenizer.json`; preferred over `vocab_txt`.
-    pub tokenizer_json: Option<Vec<u8>>,
-    /// `vocab.txt`
-    pub vocab_txt: Option<Vec<u8>>,
-    /// `tokenizer_config.json`, read with `vocab_txt` alone.
-    pub tokenizer_config: Option<Vec<u8>>,
-    /// `preprocessor_config.json` of an image model; see [`Preprocessor`] for what holds without it.
-    pub preprocessor_config: Option<Vec<u8>>,
-    /// The folder `approx/`.
-    pub approx: Option<ApproxFiles>,
-}
-
-/// The bytes of ApproxNet's folder.
-pub struct ApproxFiles {
-    /// `approx/config.json`
-    pub config: Vec<u8>,
-    /// `approx/model.safetensors`
-    pub weights: Bytes,
-}
 
 /// What turns an input into tokens.
 enum Reader {
@@ -84,16 +60,12 @@ impl Model {
     ///
     /// ```
     /// # fn read(name: &str) -> Vec<u8> { std::fs::read(format!("tests/fixtures/tiny-bert/{name}")).unwrap() }
-    /// use sttabt::{Bytes, Model, ModelFiles};
-    /// let model = Model::from_bytes(ModelFiles {
-    ///     config: read("config.json"),
-    ///     weights: Bytes::Owned(read("model.safetensors")),
-    ///     tokenizer_json: Some(read("tokenizer.json")),
-    ///     vocab_txt: None,
-    ///     tokenizer_config: None,
-    ///     preprocessor_config: None,
-    ///     approx: None,
-    /// })?;
+    /// use sttabt::{Model, ModelFiles};
+    /// let mut files = ModelFiles::new();
+    /// for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+    ///     files.insert(name, read(name));
+    /// }
+    /// let model = Model::from_bytes(files)?;
     /// assert_eq!(model.config().num_hidden_layers, 4);
     /// # Ok::<(), sttabt::Error>(())
     /// ```
@@ -101,29 +73,24 @@ impl Model {
     /// # Errors
     /// [`Error::Config`], [`Error::Unsupported`], [`Error::File`], [`Error::MissingTensor`], [`Error::TensorShape`] or
     /// [`Error::NotFinite`], naming the file and the thing in it.
-    pub fn from_bytes(files: ModelFiles) -> Result<Self> {
-        let main = Network::new("", &files.config, files.weights)?;
-        let approx = match files.approx {
-            Some(files) => {
-                let approx = Network::new("approx/", &files.config, files.weights)?;
+    pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
+        let approx = files.remove_folder("approx");
+        let main = Network::new("", &mut files)?;
+        let approx = match approx {
+            mut approx if !approx.is_empty() => {
+                let approx = Network::new("approx/", &mut approx)?;
                 check_approx(&main, &approx)?;
                 Some(approx)
             }
-            None => None,
+            _ => None,
         };
         let p_logits = main.thresholds(Part::PLogit, f32::NEG_INFINITY)?;
         let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
         let reader = match main.config.input {
-            InputConfig::Text(text) => Reader::Text(Box::new(match (files.tokenizer_json, files.vocab_txt) {
-                (Some(json), _) => Tokenizer::from_tokenizer_json(&json, text)?,
-                (None, Some(vocab)) => Tokenizer::from_vocab_txt(&vocab, files.tokenizer_config.as_deref(), text)?,
-                (None, None) => {
-                    let reason = "missing, and no vocab.txt either: a text model needs one of them".to_owned();
-                    return Err(Error::File { file: "tokenizer.json".to_owned(), reason });
-                }
-            })),
+            InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {
-                Reader::Image(image, Preprocessor::from_json(files.preprocessor_config.as_deref(), image.image_size)?)
+                let json = files.get("preprocessor_config.json");
+                Reader::Image(image, Preprocessor::from_json(json, image.image_size)?)
             }
         };
         Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, reader })))

@@ -1,9 +1,10 @@
 //! A network on the host: its sizes, and its tensors in the file.
 
-use super::checkpoint::{Bytes, LayerNormTensors, LinearTensors, Part, Parts, Weights};
+use super::checkpoint::{LayerNormTensors, LinearTensors, Part, Parts, Weights};
 use super::config::{Config, InputConfig, NUM_CHANNELS, PoolerKind};
 use super::embedding;
 use super::family::{Family, read_config};
+use super::files::ModelFiles;
 use super::input::Tokens;
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -19,8 +20,11 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub fn new(folder: &str, config: &[u8], weights: Bytes) -> Result<Self> {
-        let (family, config) = read_config(&format!("{folder}config.json"), config)?;
+    /// Takes the files of a network out of those of its folder, which has this name in messages.
+    pub fn new(folder: &str, files: &mut ModelFiles) -> Result<Self> {
+        let config = files.required(folder, "config.json")?;
+        let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref())?;
+        let weights = files.required(folder, "model.safetensors")?;
         let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
         Self::checked(family, config, weights)
     }

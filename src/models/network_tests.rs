@@ -9,13 +9,13 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::models::ModelFiles;
 use crate::models::checkpoint::Names;
 use crate::models::family::bert::BERT;
 use crate::models::family::vit::VIT;
 use crate::models::family::{FAMILIES, InputKind, Keys};
 use crate::models::fields::Fields;
 use crate::models::input::TextTokens;
+use crate::models::{Bytes, ModelFiles};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -76,9 +76,9 @@ fn a_table_can_be_read_both_ways() {
 fn every_tensor_of_a_file_has_a_name() {
     for (folder, family) in [("tiny-bert", BERT), ("tiny-vit", VIT)] {
         let files = ModelFiles::from_dir(fixture(folder)).unwrap();
-        for weights in [&files.weights, &files.approx.unwrap().weights] {
+        for name in ["model.safetensors", "approx/model.safetensors"] {
             let named = all_names(&family.names, 4);
-            let found: Vec<String> = tensors(weights.as_ref()).into_keys().collect();
+            let found: Vec<String> = tensors(files.get(name).unwrap()).into_keys().collect();
             assert!(found.len() > 60, "{} tensors", found.len());
             let unnamed: Vec<_> = found.iter().filter(|name| !named.contains(name)).collect();
             assert!(unnamed.is_empty(), "{folder}: {unnamed:?}");
@@ -116,8 +116,8 @@ static MADE_UP: Family = Family {
 #[test]
 fn a_text_family_of_other_names() {
     let files = ModelFiles::from_dir(fixture("tiny-bert")).unwrap();
-    let mut config: Map<String, Value> = serde_json::from_slice(&files.config).unwrap();
-    let mut original = tensors(files.weights.as_ref());
+    let mut config: Map<String, Value> = serde_json::from_slice(files.get("config.json").unwrap()).unwrap();
+    let mut original = tensors(files.get("model.safetensors").unwrap());
     let types = original.get_mut("bert.embeddings.token_type_embeddings.weight").unwrap();
     types.1.fill(0.0);
     let bert = network(&BERT, &config, weights(&original)).unwrap();
@@ -190,8 +190,8 @@ static TWO_ANCHORS: Family = Family {
 #[test]
 fn an_image_family_of_two_anchors() {
     let files = ModelFiles::from_dir(fixture("tiny-vit")).unwrap();
-    let config: Map<String, Value> = serde_json::from_slice(&files.config).unwrap();
-    let mut tensors = tensors(files.weights.as_ref());
+    let config: Map<String, Value> = serde_json::from_slice(files.get("config.json").unwrap()).unwrap();
+    let mut tensors = tensors(files.get("model.safetensors").unwrap());
     tensors.insert("vit.embeddings.distillation_token".to_owned(), (vec![1, 1, 48], vec![7.0; 48]));
     let (shape, positions) = tensors.get_mut("vit.embeddings.position_embeddings").unwrap();
     positions.extend([0.5; 48]);

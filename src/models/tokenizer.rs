@@ -10,6 +10,7 @@ use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy};
 use tokenizers::{AddedToken, EncodeInput, PostProcessor};
 
 use super::config::TextConfig;
+use super::files::ModelFiles;
 use super::input::{Input, TextTokens};
 use crate::error::{Error, Result};
 
@@ -21,8 +22,19 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Reads `tokenizer.json`, or without one `vocab.txt`.
+    pub fn from_files(files: &ModelFiles, limits: TextConfig) -> Result<Self> {
+        match (files.get("tokenizer.json"), files.get("vocab.txt")) {
+            (Some(json), _) => Self::from_tokenizer_json(json, limits),
+            (None, Some(vocab)) => Self::from_vocab_txt(vocab, files.get("tokenizer_config.json"), limits),
+            (None, None) => {
+                Err(file_error("tokenizer.json", &"missing, and no vocab.txt either: a text model needs one of them"))
+            }
+        }
+    }
+
     /// Reads a `tokenizer.json`.
-    pub fn from_tokenizer_json(json: &[u8], limits: TextConfig) -> Result<Self> {
+    fn from_tokenizer_json(json: &[u8], limits: TextConfig) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
         let mut parts: Value =
             serde_json::from_slice(json).map_err(|error| file_error(FILE, &format!("not JSON: {error}")))?;
@@ -50,7 +62,7 @@ impl Tokenizer {
     }
 
     /// Reads a `vocab.txt`, with the settings of `tokenizer_config.json` if there is one (default: lower case).
-    pub fn from_vocab_txt(vocab: &[u8], tokenizer_config: Option<&[u8]>, limits: TextConfig) -> Result<Self> {
+    fn from_vocab_txt(vocab: &[u8], tokenizer_config: Option<&[u8]>, limits: TextConfig) -> Result<Self> {
         const FILE: &str = "vocab.txt";
         let settings: Value = match tokenizer_config {
             Some(json) => serde_json::from_slice(json)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use sttabt::{Bytes, Error, Model, ModelFiles, Picture};
+use sttabt::{Error, Model, ModelFiles, Picture};
 
 use super::{fixture, model_files};
 
@@ -102,29 +102,54 @@ pub fn write_weights(tensors: &Tensors) -> Vec<u8> {
     safetensors::serialize(views, None).expect("safetensors")
 }
 
-fn edit_json(bytes: &mut Vec<u8>, edit: impl Fn(&mut Value)) {
-    let mut value = serde_json::from_slice(bytes).expect("JSON");
-    edit(&mut value);
-    *bytes = serde_json::to_vec(&value).expect("JSON");
+/// The bytes of a file that must be there.
+pub fn bytes(files: &ModelFiles, name: &str) -> Vec<u8> {
+    files.get(name).unwrap_or_else(|| panic!("{name} is missing")).to_vec()
+}
+
+/// Replaces a file that must be there.
+pub fn edit_bytes(files: &mut ModelFiles, name: &str, edit: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    files.insert(name, edit(bytes(files, name)));
+}
+
+pub fn edit_json(files: &mut ModelFiles, name: &str, edit: impl Fn(&mut Value)) {
+    edit_bytes(files, name, |bytes| {
+        let mut value = serde_json::from_slice(&bytes).expect("JSON");
+        edit(&mut value);
+        serde_json::to_vec(&value).expect("JSON")
+    });
 }
 
 pub fn edit_config(files: &mut ModelFiles, edit: impl Fn(&mut Value)) {
-    edit_json(&mut files.config, edit);
+    edit_json(files, "config.json", edit);
+}
+
+fn edit_weights(files: &mut ModelFiles, name: &str, edit: impl Fn(&mut Tensors)) {
+    edit_bytes(files, name, |bytes| {
+        let mut tensors = parse_weights(&bytes);
+        edit(&mut tensors);
+        write_weights(&tensors)
+    });
 }
 
 pub fn edit_tensors(files: &mut ModelFiles, edit: impl Fn(&mut Tensors)) {
-    let mut tensors = parse_weights(files.weights.as_ref());
-    edit(&mut tensors);
-    files.weights = Bytes::Owned(write_weights(&tensors));
+    edit_weights(files, "model.safetensors", edit);
 }
 
 /// Both networks' tensors.
 pub fn edit_all_tensors(files: &mut ModelFiles, edit: impl Fn(&mut Tensors)) {
     edit_tensors(files, &edit);
-    let approx = files.approx.as_mut().expect("ApproxNet");
-    let mut tensors = parse_weights(approx.weights.as_ref());
-    edit(&mut tensors);
-    approx.weights = Bytes::Owned(write_weights(&tensors));
+    edit_weights(files, "approx/model.safetensors", edit);
+}
+
+/// A file less.
+pub fn without(name: &'static str) -> Edit {
+    Box::new(move |files| drop(files.remove(name).unwrap_or_else(|| panic!("{name} is missing"))))
+}
+
+/// No ApproxNet.
+pub fn without_approx() -> Edit {
+    Box::new(|files| assert!(!files.remove_folder("approx").is_empty()))
 }
 
 /// A key of `config.json`, or with `a.b` one inside an object.
@@ -142,8 +167,7 @@ pub fn without_config(key: &'static str) -> Edit {
 
 pub fn approx_config(key: &'static str, value: Value) -> Edit {
     Box::new(move |files| {
-        let approx = files.approx.as_mut().expect("ApproxNet");
-        edit_json(&mut approx.config, |config| set(config, key, value.clone()));
+        edit_json(files, "approx/config.json", |config| set(config, key, value.clone()));
     })
 }
 
@@ -159,12 +183,7 @@ pub fn tensors(edit: impl Fn(&mut Tensors) + 'static) -> Edit {
 }
 
 pub fn approx_tensors(edit: impl Fn(&mut Tensors) + 'static) -> Edit {
-    Box::new(move |files| {
-        let approx = files.approx.as_mut().expect("ApproxNet");
-        let mut tensors = parse_weights(approx.weights.as_ref());
-        edit(&mut tensors);
-        approx.weights = Bytes::Owned(write_weights(&tensors));
-    })
+    Box::new(move |files| edit_weights(files, "approx/model.safetensors", &edit))
 }
 
 /// `model.safetensors` of a header and this many bytes of zeros.
@@ -179,7 +198,7 @@ pub fn header(json: &'static str, data_bytes: usize) -> Edit {
 
 /// `model.safetensors`, made from the original.
 pub fn weights(edit: impl Fn(Vec<u8>) -> Vec<u8> + 'static) -> Edit {
-    Box::new(move |files| files.weights = Bytes::Owned(edit(files.weights.as_ref().to_vec())))
+    Box::new(move |files| edit_bytes(files, "model.safetensors", &edit))
 }
 
 /// Both networks' `config.json`.
@@ -234,19 +253,18 @@ pub fn timm_names() -> Edit {
 }
 
 pub fn preprocessor(edit: impl Fn(&mut Value) + 'static) -> Edit {
-    Box::new(move |files| edit_json(files.preprocessor_config.as_mut().expect("preprocessor_config.json"), &edit))
+    Box::new(move |files| edit_json(files, "preprocessor_config.json", &edit))
 }
 
 pub fn tokenizer(edit: impl Fn(&mut Value) + 'static) -> Edit {
-    Box::new(move |files| edit_json(files.tokenizer_json.as_mut().expect("tokenizer.json"), &edit))
+    Box::new(move |files| edit_json(files, "tokenizer.json", &edit))
 }
 
 /// `vocab.txt` and no `tokenizer.json`.
 pub fn vocab(edit: impl Fn(String) -> String + 'static) -> Edit {
     Box::new(move |files| {
-        files.tokenizer_json = None;
-        let vocab = String::from_utf8(files.vocab_txt.take().expect("vocab.txt")).expect("UTF-8");
-        files.vocab_txt = Some(edit(vocab).into_bytes());
+        files.remove("tokenizer.json");
+        edit_bytes(files, "vocab.txt", |vocab| edit(String::from_utf8(vocab).expect("UTF-8")).into_bytes());
     })
 }
 
@@ -325,19 +343,5 @@ pub fn save(files: &ModelFiles, folder: &std::path::Path) {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, bytes).expect("a file");
     };
-    write("config.json", &files.config);
-    write("model.safetensors", files.weights.as_ref());
-    let texts = [
-        ("tokenizer.json", &files.tokenizer_json),
-        ("vocab.txt", &files.vocab_txt),
-        ("tokenizer_config.json", &files.tokenizer_config),
-        ("preprocessor_config.json", &files.preprocessor_config),
-    ];
-    for (name, bytes) in texts {
-        bytes.iter().for_each(|bytes| write(name, bytes));
-    }
-    if let Some(approx) = &files.approx {
-        write("approx/config.json", &approx.config);
-        write("approx/model.safetensors", approx.weights.as_ref());
-    }
+    files.names().for_each(|name| write(name, &bytes(files, name)));
 }

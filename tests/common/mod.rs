@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sttabt::{
-    BackendKind, BackendOptions, Bytes, Classification, Engine, Input, InputConfig, Model, ModelFiles, Outputs,
-    Picture, Prune,
+    BackendKind, BackendOptions, Classification, Engine, Input, InputConfig, Model, ModelFiles, Outputs, Picture, Prune,
 };
 
 /// The repository's folder: that of the workspace, whichever of its packages is tested.
@@ -29,9 +28,8 @@ pub fn read(path: &Path) -> Vec<u8> {
 /// The files of a model folder, the weights in memory of their own: an engine can free them.
 pub fn model_files(folder: &Path) -> ModelFiles {
     let mut files = ModelFiles::from_dir(folder).unwrap_or_else(|error| panic!("{error}"));
-    let approx = files.approx.as_mut().map(|approx| &mut approx.weights);
-    for weights in approx.into_iter().chain([&mut files.weights]) {
-        *weights = Bytes::Owned(weights.as_ref().to_vec());
+    for name in files.names().map(str::to_owned).collect::<Vec<_>>() {
+        edit::edit_bytes(&mut files, &name, |bytes| bytes);
     }
     files
 }
@@ -55,7 +53,7 @@ pub fn tiny_vit() -> Model {
 /// The weights of `models/deit-tiny`, with the fixture's preprocessor: its images have the model's size already.
 pub fn deit_tiny() -> Model {
     let mut files = model_files(&root().join("models/deit-tiny"));
-    files.preprocessor_config = Some(read(&fixture("deit-tiny").join("preprocessor_config.json")));
+    files.insert("preprocessor_config.json", read(&fixture("deit-tiny").join("preprocessor_config.json")));
     Model::from_bytes(files).unwrap_or_else(|error| panic!("deit-tiny: {error}"))
 }
 

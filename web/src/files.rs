@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use sttabt::{ApproxFiles, Bytes, Model, ModelFiles};
+use sttabt::{Model, ModelFiles};
 use wasm_bindgen::prelude::*;
 
 use crate::error::{from_core, js_error};
@@ -64,24 +64,9 @@ impl ModelBytes {
 
 impl ModelBytes {
     /// The model; the files are moved into it.
-    pub fn into_model(mut self) -> Result<Model, JsValue> {
-        let mut take = |name: &str| self.files.remove(name);
-        let missing = |name: &str| js_error("model", &format!("{name} is missing"));
-        let approx = match (take("approx/config.json"), take("approx/model.safetensors")) {
-            (Some(config), Some(weights)) => Some(ApproxFiles { config, weights: Bytes::Owned(weights) }),
-            (None, None) => None,
-            (None, Some(_)) => return Err(missing("approx/config.json")),
-            (Some(_), None) => return Err(missing("approx/model.safetensors")),
-        };
-        let files = ModelFiles {
-            config: take("config.json").ok_or_else(|| missing("config.json"))?,
-            weights: Bytes::Owned(take("model.safetensors").ok_or_else(|| missing("model.safetensors"))?),
-            tokenizer_json: take("tokenizer.json"),
-            vocab_txt: take("vocab.txt"),
-            tokenizer_config: take("tokenizer_config.json"),
-            preprocessor_config: take("preprocessor_config.json"),
-            approx,
-        };
+    pub fn into_model(self) -> Result<Model, JsValue> {
+        let mut files = ModelFiles::new();
+        self.files.into_iter().for_each(|(name, bytes)| files.insert(name, bytes));
         Model::from_bytes(files).map_err(|error| from_core(&error))
     }
 }
