@@ -13,6 +13,10 @@ pub enum Error {
     #[error("{what} `{found}` is not supported; supported: {supported}")]
     Unsupported { what: &'static str, found: String, supported: &'static str },
 
+    /// A feature of the model that this crate does not compute, and why.
+    #[error("{what} `{found}` is not supported: {reason}")]
+    Refused { what: &'static str, found: String, reason: &'static str },
+
     /// A file's bytes are not what its format promises.
     #[error("{file}: {reason}")]
     File { file: String, reason: String },
@@ -32,6 +36,10 @@ pub enum Error {
     /// A weight is NaN or infinite.
     #[error("{file}: tensor `{name}` holds {value} at index {index}, expected finite numbers")]
     NotFinite { file: String, name: String, index: usize, value: f32 },
+
+    /// The model has another kind of head than the call is for.
+    #[error("this model is {found}, and has no {lacks}: call `{instead}`")]
+    Head { found: &'static str, lacks: &'static str, instead: &'static str },
 
     /// An input cannot be classified. `index` counts from 0; the message counts from 1.
     #[error("input {}: {reason}", index + 1)]

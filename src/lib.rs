@@ -50,8 +50,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
-    Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, ModelInfo, Picture, Preprocessor, RuleInfo,
-    Task, TextConfig,
+    Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, ModelInfo, Picture, Pooling, PoolingMode,
+    Preprocessor, RuleInfo, Task, TextConfig,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

@@ -276,6 +276,16 @@ impl PackedLinear {
         Ok(Self { in_features, in_stride, out_features: part_out * parts.len(), out_stride, weight, bias })
     }
 
+    /// Multiplies every output by its factor, `[out_features]`. Outputs must not be heads.
+    pub fn scale_outputs(&mut self, factors: &Tensor<'_>) {
+        let mut weight = self.weight_f32().into_owned();
+        let rows = weight.chunks_exact_mut(self.in_stride).zip(&mut self.bias);
+        for ((row, bias), factor) in rows.zip(factors.values()) {
+            row.iter_mut().chain([bias]).for_each(|value| *value *= factor);
+        }
+        self.weight = PackedValues::F32(weight);
+    }
+
     /// The weight widened to f32, `[out_stride, in_stride]`.
     pub fn weight_f32(&self) -> Cow<'_, [f32]> {
         match &self.weight {

@@ -56,7 +56,8 @@ struct Memory {
 
 impl Memory {
     fn new(gpu: &mut GpuBackend) -> Result<Self> {
-        let (layout, words) = ChunkLayout::host_words(&LENGTHS, NUM_LAYERS, &vec![vec![2; LENGTHS.len()]; NUM_LAYERS]);
+        let (layout, words) =
+            ChunkLayout::host_words(&LENGTHS, NUM_LAYERS, &vec![vec![2; LENGTHS.len()]; NUM_LAYERS], 1);
         let mut index = gpu.create_index(layout.num_words())?;
         gpu.begin_chunk(&mut index, layout, &words)?;
         let bytes = [0; 4 * WIDTH * WIDTH];

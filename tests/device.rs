@@ -30,7 +30,7 @@ fn a_chunk_is_mapped_once() {
 fn check_maps(mut engine: Engine, inputs: &[Input<'_>]) {
     for rule in EACH_RULE {
         let before = engine.gpu().expect("GPU").counters();
-        let outputs = Outputs { token_scores: true, attention_maps: true };
+        let outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
         classify_with(&mut engine, inputs, &rule.parse().expect("rule"), &outputs);
         let after = engine.gpu().expect("GPU").counters();
         assert_eq!(after.maps - before.maps, 1, "{rule}");

@@ -14,7 +14,7 @@ fn keys(value: &Value) -> Vec<&str> {
 fn a_result_holds_what_was_asked_for() {
     let mut engine = engine(&tiny_bert(), BackendKind::Cpu);
     let mut run = |rule: &str, token_scores, attention_maps| {
-        let outputs = Outputs { token_scores, attention_maps };
+        let outputs = Outputs { token_scores, attention_maps, sigmoid: false, threshold: None };
         let rule = rule.parse().expect("rule");
         let result = classify_with(&mut engine, &[Input::Text("w51 w41 w11")], &rule, &outputs).remove(0);
         let value = json!(result);

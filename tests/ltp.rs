@@ -21,7 +21,7 @@ fn kept_tokens_and_logits_agree_with_float64() {
             let input = CaseInput::new(&fixture("tiny-bert"), case);
             for run in case["runs"].as_array().expect("runs") {
                 let what = format!("{kind:?}, case {index}, {}", prune(run));
-                let outputs = Outputs { token_scores: true, attention_maps: false };
+                let outputs = Outputs { token_scores: true, attention_maps: false, sigmoid: false, threshold: None };
                 let result = classify_with(&mut engine, &[input.get()], &prune(run), &outputs).remove(0);
                 let kept: Vec<Vec<u32>> = serde_json::from_value(run["kept"].clone()).expect("kept");
                 assert_eq!(result.kept, kept, "{what}");

@@ -153,7 +153,10 @@ fn other_numbers_of_labels() {
         let model = variant("regression", with_labels(1, json!({"0": "score"})));
         assert_eq!(model.config().task, Task::Regression);
         for (result, original) in results(&model, kind).iter().zip(&original) {
-            assert_eq!((&*result.label, result.label_index, &result.probs), ("score", 0, &Vec::new()));
+            assert_eq!(
+                (result.label.as_deref(), result.label_index, &result.probs),
+                (Some("score"), Some(0), &Vec::new())
+            );
             assert!(distance(&result.logits, &original.logits[..1], 0.0) < 1e-5, "{kind:?}");
         }
         let model = variant("3 labels", with_labels(3, json!({"2": "entails", "0": "contradicts", "1": "neither"})));
@@ -161,7 +164,7 @@ fn other_numbers_of_labels() {
         for (result, original) in results(&model, kind).iter().zip(&original) {
             assert!(distance(&result.logits, &original.logits[..3], 0.0) < 1e-5, "{kind:?}");
             let best = (0..3).max_by(|&a, &b| result.logits[a].total_cmp(&result.logits[b])).expect("a label");
-            assert_eq!((result.label_index, &result.label), (best, &model.config().labels[best]));
+            assert_eq!((result.label_index, result.label.as_ref()), (Some(best), Some(&model.config().labels[best])));
             assert!((result.probs.iter().sum::<f32>() - 1.0).abs() < 1e-6 && result.probs.len() == 3);
         }
     }

@@ -112,7 +112,7 @@ fn check_attention(name: &str, model: &Model, expected_maps: usize) {
         let mut num_maps = 0;
         for (index, case) in cases(&folder).iter().enumerate() {
             let Some(expected) = case["approx"]["mean_attention_probs"].as_array() else { continue };
-            let outputs = Outputs { token_scores: true, attention_maps: true };
+            let outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
             let run =
                 case["runs"].as_array().and_then(|runs| runs.iter().find(|run| run["mode"] == "topk")).expect("topk");
             let result =

@@ -116,7 +116,7 @@ fn bits(result: &Classification) -> Bits<'_> {
     (words(&result.logits), &result.kept, scores)
 }
 
-const SCORES: Outputs = Outputs { token_scores: true, attention_maps: false };
+const SCORES: Outputs = Outputs { token_scores: true, attention_maps: false, sigmoid: false, threshold: None };
 
 #[test]
 fn a_result_does_not_depend_on_its_neighbours() {

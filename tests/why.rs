@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use sttabt::{BackendKind, Classification, Input, Model, Outputs};
 
-const ALL: Outputs = Outputs { token_scores: true, attention_maps: true };
+const ALL: Outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
 /// The recursions sum in another order.
 const TOLERANCE: f32 = 1e-5;
 

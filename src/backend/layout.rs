@@ -32,7 +32,7 @@ pub struct ChunkLayout {
 }
 
 impl ChunkLayout {
-    /// The level of each sample's `[CLS]` row of [`ALL`].
+    /// The level of each sample's anchors, the first rows of it in [`ALL`]: `[CLS]`.
     pub const fn first_level(&self) -> usize {
         self.num_layers + 2
     }
@@ -113,8 +113,8 @@ impl ChunkLayout {
 
     /// The words that the host writes at the start of a chunk.
     ///
-    /// `lengths` has the tokens of every sample, `k[layer][sample]` the rule's picks (empty: none).
-    pub fn host_words(lengths: &[usize], num_layers: usize, k: &[Vec<usize>]) -> (Self, Vec<u32>) {
+    /// `lengths` has the tokens of every sample, `k[layer][sample]` the rule's picks (empty: none); the first `num_anchors` tokens stay to the end.
+    pub fn host_words(lengths: &[usize], num_layers: usize, k: &[Vec<usize>], num_anchors: usize) -> (Self, Vec<u32>) {
         let num_tokens = lengths.iter().sum();
         let layout = Self {
             num_layers,
@@ -127,16 +127,20 @@ impl ChunkLayout {
                 .fold(0, |sum: usize, length| sum.saturating_add(length.saturating_mul(*length))),
         };
         let mut words = vec![0; layout.kept_offsets()];
-        let (mut row, mut map) = (0, 0_usize);
+        let first = layout.first_level();
+        let (mut row, mut map, mut first_row) = (0, 0_usize, 0);
         for (sample, &length) in lengths.iter().enumerate() {
             words[layout.offsets(ALL) + sample] = row as u32;
-            words[layout.offsets(layout.first_level()) + sample] = sample as u32;
+            words[layout.offsets(first) + sample] = first_row as u32;
             words[layout.map_offsets() + sample] = map as u32;
             for (layer, counts) in k.iter().enumerate() {
                 words[layout.k(layer) + sample] = counts[sample] as u32;
             }
-            words[layout.sample_of_row(layout.first_level()) + sample] = sample as u32;
-            words[layout.source_row(layout.first_level()) + sample] = row as u32;
+            for anchor in row..row + num_anchors.min(length) {
+                words[layout.sample_of_row(first) + first_row] = sample as u32;
+                words[layout.source_row(first) + first_row] = anchor as u32;
+                first_row += 1;
+            }
             for token in row..row + length {
                 words[layout.sample_of_row(ALL) + token] = sample as u32;
                 words[layout.source_row(ALL) + token] = token as u32;
@@ -145,7 +149,7 @@ impl ChunkLayout {
             map = map.saturating_add(length.saturating_mul(length));
         }
         words[layout.num_rows(ALL)] = row as u32;
-        words[layout.num_rows(layout.first_level())] = lengths.len() as u32;
+        words[layout.num_rows(first)] = first_row as u32;
         (layout, words)
     }
 }

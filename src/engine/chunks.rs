@@ -35,7 +35,7 @@ impl ChunkLimits {
 pub fn row_bytes(model: &Model) -> u64 {
     let widest = |config: &Config| {
         let input_width = match &config.input {
-            InputConfig::Text(_) => config.hidden_size,
+            InputConfig::Text(text) => config.hidden_size.max(text.embedding_size),
             InputConfig::Image(image) => image.patch_values(),
         };
         row_stride(config.intermediate_size.max(input_width)).max(3 * config.heads().stride())

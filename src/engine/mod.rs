@@ -145,6 +145,33 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
+        self.check_head(false)?;
+        self.run(inputs, prune, outputs).await
+    }
+
+    /// The same with a model that gives vectors: each result has an [`embedding`](Classification::embedding).
+    ///
+    /// # Errors
+    /// As of [`Engine::classify`]; [`Error::Head`] for a model with a classifier.
+    pub async fn embed(
+        &mut self,
+        inputs: &[Input<'_>],
+        prune: &Prune,
+        outputs: &Outputs,
+    ) -> Result<Vec<Classification>> {
+        self.check_head(true)?;
+        self.run(inputs, prune, outputs).await
+    }
+
+    fn check_head(&self, is_embedder: bool) -> Result<()> {
+        match (is_embedder, self.model.pooling().is_some()) {
+            (false, true) => Err(Error::Head { found: "an embedder", lacks: "classifier", instead: "embed" }),
+            (true, false) => Err(Error::Head { found: "a classifier", lacks: "embedding", instead: "classify" }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn run(&mut self, inputs: &[Input<'_>], prune: &Prune, outputs: &Outputs) -> Result<Vec<Classification>> {
         let model = &self.model;
         let job = Job { model, prune, outputs, pause: &self.pause };
         match &mut self.session {

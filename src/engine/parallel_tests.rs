@@ -8,7 +8,7 @@ use super::*;
 use crate::error::Error;
 use crate::platform::PauseFuture;
 
-const OUTPUTS: Outputs = Outputs { token_scores: true, attention_maps: true };
+const OUTPUTS: Outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
 
 /// A pause for every layer of every chunk, each of which is waited for `num_polls` times; how many there were.
 fn counted_pause(num_polls: usize) -> (Pause, Arc<AtomicUsize>) {

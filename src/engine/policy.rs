@@ -43,7 +43,7 @@ impl Engine {
         Ok(Policy::new(prune.clone(), dense, pruned))
     }
 
-    /// As [`Engine::classify`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch and
+    /// As [`Engine::classify`] or [`Engine::embed`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch and
     /// not in another.
     ///
     /// # Errors

@@ -1,15 +1,16 @@
 //! From the words of a chunk to one report per input: labels, kept tokens, retention, FLOPs.
 
-use super::request::Classification;
+use super::request::{Classification, Outputs};
 use crate::backend::ChunkLayout;
-use crate::models::{InputConfig, Model, Task, Tokens};
+use crate::models::{ImageConfig, InputConfig, Model, PoolingMode, Task, Tokens};
 use crate::pruning::{Plan, Prune};
+use crate::tensor::row_stride;
 
 /// What was read back of a chunk.
 pub struct ChunkWords {
-    /// `[B, logits_stride]`
-    pub logits: Vec<f32>,
-    pub logits_stride: usize,
+    /// A row for each anchor of each sample, or, where all tokens make the output, for each token.
+    pub outputs: Vec<f32>,
+    pub outputs_stride: usize,
     /// From `counts(0)` to the end of the layout; absent in a dense run.
     pub kept: Option<Vec<u32>>,
     /// `[L, scores_stride]`
@@ -27,12 +28,15 @@ pub fn report(
     plan: &Plan,
     layout: &ChunkLayout,
     words: &ChunkWords,
+    asked: &Outputs,
 ) -> Vec<Classification> {
     let (mut first_row, mut first_map_value) = (0, 0);
-    let grid = match &model.config().input {
+    let config = model.config();
+    let image = match &config.input {
         InputConfig::Text(_) => None,
-        InputConfig::Image(image) => Some(image.grid()),
+        InputConfig::Image(image) => Some(image),
     };
+    let outputs = |row: usize, num_rows: usize| words.outputs.chunks(words.outputs_stride).skip(row).take(num_rows);
     let sample = |(sample, tokens): (usize, Tokens)| {
         let num_tokens = tokens.len();
         let num_layers = layout.num_layers;
@@ -46,13 +50,21 @@ pub fn report(
                 })
                 .collect(),
         };
-        let logits = words.logits[sample * words.logits_stride..][..model.config().labels.len()].to_vec();
-        let probs = match model.config().task {
-            Task::Classification => softmax(&logits),
-            Task::Regression => Vec::new(),
+        let embedding = model.pooling().map(|pooling| match pooling.mode {
+            PoolingMode::Cls => vector(outputs(sample * plan.num_anchors, 1), config.hidden_size, pooling.normalize),
+            PoolingMode::Mean => vector(outputs(first_row, num_tokens), config.hidden_size, pooling.normalize),
+        });
+        let logits = match &embedding {
+            None => logits(outputs(sample * plan.num_anchors, plan.num_anchors), config.labels.len()),
+            Some(_) => Vec::new(),
         };
-        let label_index =
-            (0..logits.len()).fold(0, |best, label| if logits[label] > logits[best] { label } else { best });
+        let probs = match config.task {
+            Task::Classification => softmax(&logits),
+            Task::MultiLabel => logits.iter().copied().map(sigmoid).collect(),
+            Task::Regression if asked.sigmoid => logits.iter().copied().map(sigmoid).collect(),
+            Task::Regression | Task::Embedding => Vec::new(),
+        };
+        let best = (0..logits.len()).reduce(|best, label| if logits[label] > logits[best] { label } else { best });
         let scored_layers = plan.num_scored_layers();
         let token_scores = words.token_scores.as_ref().map(|values| {
             let scores = |layer: usize| values[layer * words.scores_stride + first_row..][..num_tokens].to_vec();
@@ -78,12 +90,18 @@ pub fn report(
             num_tokens,
             flops: plan.flops(num_tokens, &counts),
             retention: counts.iter().sum::<usize>() as f64 / (counts.len() * num_tokens) as f64,
-            label: model.config().labels[label_index].clone(),
-            label_index,
+            label: best.map(|best| config.labels[best].clone()),
+            label_index: best,
+            labels: (config.task == Task::MultiLabel).then(|| {
+                let is_chosen = |(_, prob): &(&String, &f32)| **prob >= asked.threshold.unwrap_or(0.5);
+                config.labels.iter().zip(&probs).filter(is_chosen).map(|(label, _)| label.clone()).collect()
+            }),
+            embedding,
             tokens,
             input_ids,
             truncated,
-            grid,
+            grid: image.map(ImageConfig::grid),
+            num_prefix_tokens: image.map(|image| image.num_prefix_tokens),
             picture,
             logits,
             probs,
@@ -94,6 +112,33 @@ pub fn report(
         }
     };
     tokens.into_iter().enumerate().map(sample).collect()
+}
+
+/// The mean over the anchors, each of which has a classifier of its own.
+fn logits<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, num_labels: usize) -> Vec<f32> {
+    let num_anchors = rows.len() as f32;
+    let mut sums = vec![0.0; num_labels];
+    for (anchor, row) in rows.enumerate() {
+        let own = &row[anchor * row_stride(num_labels)..][..num_labels];
+        sums.iter_mut().zip(own).for_each(|(sum, logit)| *sum += logit);
+    }
+    sums.iter_mut().for_each(|sum| *sum /= num_anchors);
+    sums
+}
+
+/// The mean of rows, if asked for with length 1. A vector of zeros stays one.
+fn vector<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, width: usize, normalize: bool) -> Vec<f32> {
+    let num_rows = rows.len() as f64;
+    let mut sums = vec![0.0; width];
+    for row in rows {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+    }
+    let length = if normalize { sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt() } else { num_rows };
+    sums.into_iter().map(|sum| (sum / length.max(f64::MIN_POSITIVE)) as f32).collect()
+}
+
+fn sigmoid(logit: f32) -> f32 {
+    (1.0 / (1.0 + f64::from(-logit).exp())) as f32
 }
 
 /// Probabilities, summed in f64 so that they add up to 1 for any number of labels.

@@ -6,12 +6,16 @@ use crate::models::Picture;
 use crate::pruning::{Flops, Prune};
 
 /// What comes back besides the result; both cost memory and time to read back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outputs {
     /// [`Classification::token_scores`]
     pub token_scores: bool,
     /// [`Classification::attention_maps`]
     pub attention_maps: bool,
+    /// For a model with one output: [`Classification::probs`] is its sigmoid.
+    pub sigmoid: bool,
+    /// For a multi-label model: [`Classification::labels`] are those of at least this probability; `None` is 0.5.
+    pub threshold: Option<f32>,
 }
 
 /// The result for one input of T tokens, by a model of L layers. What was not asked for and what the input does not have is left
@@ -28,24 +32,37 @@ pub struct Classification {
     /// Their ids; `[T]`, empty for an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input_ids: Vec<u32>,
-    /// Rows and columns of an image's patches: position 0 is `[CLS]`, position 1 + row · columns + column a patch.
+    /// Rows and columns of an image's patches: position `num_prefix_tokens` + row · columns + column is a patch, and `[CLS]` is position 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
+    /// An image's tokens before its patches: `[CLS]`, and with some models another learned one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_prefix_tokens: Option<usize>,
     /// The image as the model saw it: resized and cropped to the model's size, 3 bytes a pixel (150 KB for 224 × 224). `None` for a text.
     ///
     /// It is what [`Preprocessor::resized`](crate::Preprocessor::resized) gives; the run has it anyway. Set it to `None` to keep many results in
     /// little memory.
     #[serde(skip)]
     pub picture: Option<Picture>,
-    /// The classifier's outputs; `[num_labels]`.
+    /// The classifier's outputs, `[num_labels]`; empty for an embedder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logits: Vec<f32>,
-    /// Softmax of the logits; empty for a regression model.
+    /// Softmax of the logits; of a multi-label model the sigmoid of each, of a regression model too if it was asked for. Empty for an embedder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probs: Vec<f32>,
-    /// Index of the largest logit (0 for regression).
-    pub label_index: usize,
-    /// Its name in `id2label`.
-    pub label: String,
-    /// K_l as sorted token positions, l = 0 … L. K_L is `[0]`; a dense run has all positions everywhere.
+    /// Index of the largest logit (0 for regression); `None` for an embedder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_index: Option<usize>,
+    /// Its name in `id2label`; `None` for an embedder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Of a multi-label model: the labels whose probability is at least the threshold, by index; perhaps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// An embedder's vector, `[hidden_size]`, normalised if [`Pooling::normalize`](crate::Pooling::normalize) says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f32>>,
+    /// K_l as sorted token positions, l = 0 … L. K_L is `[0]` (with a distillation token `[0, 1]`); a dense run has all positions everywhere.
     pub kept: Vec<Vec<u32>>,
     /// The paper's average retention: mean over l = 0 … L of |K_l| / T.
     pub retention: f64,

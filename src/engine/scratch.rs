@@ -117,7 +117,7 @@ impl<B: Backend> Scratch<B> {
     }
 }
 
-/// Writes the embedding rows of a chunk, one input after another, `[N, row_stride(hidden_size)]`, which `memory` is for. Those that all inputs
+/// Writes the embedding rows of a chunk, one input after another, `[N, row_stride(embedding_size)]`, which `memory` is for. Those that all inputs
 /// have are there already.
 pub fn write_embeddings<B: Backend>(
     backend: &mut B,
@@ -130,7 +130,7 @@ pub fn write_embeddings<B: Backend>(
         return Ok(());
     }
     let embed = network.embedder()?;
-    let stride = row_stride(network.config.hidden_size);
+    let stride = row_stride(network.embedding_size());
     let rows = &mut memory[..inputs.iter().map(Tokens::len).sum::<usize>() * stride];
     let mut rest = &mut *rows;
     let mut tasks = Vec::with_capacity(inputs.len());

@@ -113,7 +113,7 @@ fn rows_beyond_the_kept_ones_are_never_written_on_the_gpu() {
 fn rounded_capacities_stay_within_the_limit() {
     let limits = ChunkLimits { max_binding_bytes: 12_288 * 1000, max_multiply_adds: u64::MAX, row_bytes: 12_288 };
     for num_tokens in [1, 64, 65, 900, 999, 1000] {
-        let (layout, _) = ChunkLayout::host_words(&[num_tokens], 3, &[]);
+        let (layout, _) = ChunkLayout::host_words(&[num_tokens], 3, &[], 1);
         let capacity = Capacity::new(&layout, true, &limits);
         assert!((num_tokens..=1000).contains(&capacity.num_rows), "{num_tokens}: {capacity:?}");
         let num_values = 3 * num_tokens * num_tokens;

@@ -13,6 +13,7 @@ use crate::models::{Model, Tokens};
 use crate::network::{HeadRows, Hook, KeepMaps, NoMaps, Sets};
 use crate::platform::Pause;
 use crate::pruning::{MapsOf, Plan, Prune, Search};
+use crate::tensor::row_stride;
 
 /// What is asked of every chunk of a request.
 #[derive(Clone, Copy)]
@@ -28,7 +29,7 @@ pub struct Started<B: Backend> {
     tokens: Vec<Tokens>,
     plan: Plan,
     layout: ChunkLayout,
-    /// Of the logits and of the token scores.
+    /// Of the outputs and of the token scores.
     strides: [usize; 2],
     pending: B::Pending,
 }
@@ -69,7 +70,7 @@ impl<B: Backend> Worker<B> {
         let num_layers = model.config().num_hidden_layers;
         let lengths: Vec<usize> = tokens.iter().map(Tokens::len).collect();
         let plan = Plan::of(prune, &model.facts(), &lengths)?;
-        let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k);
+        let (layout, words) = ChunkLayout::host_words(&lengths, num_layers, &plan.k, plan.num_anchors);
         let capacity = Capacity::new(&layout, plan.has_maps(), &networks.limits);
         let is_enough = self.scratch.as_ref().is_some_and(|scratch| scratch.holds(capacity));
         if !(is_enough && self.backend.overlaps())
@@ -83,14 +84,15 @@ impl<B: Backend> Worker<B> {
             self.record(&mut scratch, networks, job, &tokens, &layout, &plan).await
         };
         let pending = match outcome.await {
-            Ok(()) => self.submit(&scratch, &layout, job, &plan),
+            Ok(()) => self.submit(&scratch, networks, &layout, job, &plan),
             Err(error) => {
                 // What was recorded of it is not to run with the next one.
                 self.backend.release();
                 Err(error)
             }
         };
-        let strides = [scratch.main.logits.stride(), scratch.token_scores.stride()];
+        let (outputs, _) = outputs(networks, &scratch, &layout, job, &plan);
+        let strides = [outputs.stride(), scratch.token_scores.stride()];
         self.scratch = Some(scratch);
         Ok(Started { tokens, plan, layout, strides, pending: pending? })
     }
@@ -100,7 +102,7 @@ impl<B: Backend> Worker<B> {
         let Started { tokens, plan, layout, strides, pending } = started;
         let words = self.backend.finish(pending).await?;
         let words = chunk_words(words, strides, &layout, job, &plan)?;
-        Ok(report(job.model, tokens, job.prune, &plan, &layout, &words))
+        Ok(report(job.model, tokens, job.prune, &plan, &layout, &words, job.outputs))
     }
 
     /// The passes that the plan asks for, in the order of the paper.
@@ -167,9 +169,17 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Has logits, kept tokens and what else was asked for read, with one mapping.
-    fn submit(&mut self, scratch: &Scratch<B>, layout: &ChunkLayout, job: Job<'_>, plan: &Plan) -> Result<B::Pending> {
+    fn submit(
+        &mut self,
+        scratch: &Scratch<B>,
+        networks: &Networks<B>,
+        layout: &ChunkLayout,
+        job: Job<'_>,
+        plan: &Plan,
+    ) -> Result<B::Pending> {
         self.backend.begin_stage(Stage::Host);
-        let mut regions = vec![Region::Matrix(&scratch.main.logits, layout.num_samples)];
+        let (outputs, num_rows) = outputs(networks, scratch, layout, job, plan);
+        let mut regions = vec![Region::Matrix(outputs, num_rows)];
         if plan.has_maps() {
             regions.push(Region::Index(&scratch.index, layout.counts(0)..layout.num_words()));
             // Read whether asked for or not: they tell whether ApproxNet's numbers overflowed.
@@ -182,10 +192,25 @@ impl<B: Backend> Worker<B> {
     }
 }
 
+/// The matrix of the logits, or of the hidden states of an embedding, and how many of its rows count.
+fn outputs<'s, B: Backend>(
+    networks: &Networks<B>,
+    scratch: &'s Scratch<B>,
+    layout: &ChunkLayout,
+    job: Job<'_>,
+    plan: &Plan,
+) -> (&'s B::Matrix, usize) {
+    if job.model.facts().outputs_all_tokens {
+        return (&scratch.main.hidden_states, layout.num_tokens);
+    }
+    let at = if plan.has_maps() { HeadRows::Kept } else { HeadRows::FirstOfAll };
+    (networks.main.outputs(&scratch.main, at), layout.num_samples * plan.num_anchors)
+}
+
 /// The regions of a chunk, taken apart.
 fn chunk_words(
     words: Vec<Vec<u32>>,
-    [logits_stride, scores_stride]: [usize; 2],
+    [outputs_stride, scores_stride]: [usize; 2],
     layout: &ChunkLayout,
     job: Job<'_>,
     plan: &Plan,
@@ -196,8 +221,8 @@ fn chunk_words(
     let mut next = |wanted: bool| if wanted { words.next() } else { None };
     let floats = |words: Vec<u32>| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>();
     let read = ChunkWords {
-        logits: next(true).map(floats).unwrap_or_default(),
-        logits_stride,
+        outputs: next(true).map(floats).unwrap_or_default(),
+        outputs_stride,
         kept: next(pruned),
         token_scores: next(pruned).map(floats),
         scores_stride,
@@ -205,11 +230,15 @@ fn chunk_words(
     };
     // What overflowed must not pass for an answer: neither the logits nor the scores that chose the tokens. (Layer by layer those are sums
     // of whole numbers, in which a NaN is 0; there the logits tell.)
+    let width = match model.config().labels.len() {
+        0 => model.config().hidden_size,
+        num_labels => (plan.num_anchors - 1) * row_stride(num_labels) + num_labels,
+    };
     let are_finite = |values: &[f32], stride: usize, width: usize, num_rows: usize| {
         values.chunks(stride).take(num_rows).all(|row| row[..width].iter().all(|value| value.is_finite()))
     };
     let scores = read.token_scores.as_deref().unwrap_or_default();
-    if !are_finite(&read.logits, logits_stride, model.config().labels.len(), layout.num_samples)
+    if !are_finite(&read.outputs, outputs_stride, width, usize::MAX)
         || !are_finite(scores, scores_stride, layout.num_tokens, plan.num_scored_layers())
     {
         return Err(Error::Overflow { rule: prune.to_string() });

@@ -155,6 +155,8 @@ pub enum Part {
     /// `[type_vocab_size, hidden_size]`
     TokenTypes,
     EmbeddingNorm,
+    /// From the width of the tables to that of the layers.
+    EmbeddingProjection,
     /// An image model's first tokens, which are learned: `Anchor(0)` is `[CLS]`.
     Anchor(usize),
     /// From a patch to a hidden state.
@@ -165,12 +167,16 @@ pub enum Part {
     /// All three, one after another.
     QueryKeyValue,
     AttentionOutput,
+    /// A factor of each feature that attention adds.
+    AttentionScale,
     /// Of a layer's two norms the one that belongs to attention: after it, or before.
     AttentionNorm,
     Intermediate,
     Output,
     /// The one that belongs to the MLP.
     MlpNorm,
+    /// A factor of each feature that the MLP adds.
+    MlpScale,
     /// The threshold of the rule `concrete`.
     PLogit,
     /// The threshold of Learned Token Pruning.
@@ -178,25 +184,31 @@ pub enum Part {
     /// Before the classifier: a dense layer, or the last norm.
     Pooler,
     Classifier,
+    /// Of the second anchor.
+    DistillationClassifier,
 }
 
 /// How a file names the parts of a network. Rows are read one way to find a tensor and the other way to write a file.
 pub struct Names {
-    /// The base model's part of a name, which some files leave out.
+    /// What the names of the base model begin with, except in files that hold it alone.
     pub prefix: &'static str,
-    /// Whole names, `{i}` for the layer. The names of a weight and a bias lack their ending.
-    pub table: &'static [(Part, &'static str)],
+    /// Parts of the base model without the prefix, `{i}` for the layer. The names of a weight and a bias lack their ending.
+    pub base: &'static [(Part, &'static str)],
+    /// What comes after the base model, without a prefix.
+    pub head: &'static [(Part, &'static str)],
 }
 
 impl Names {
     /// Whether a model has this part.
     pub fn has(&self, part: Part) -> bool {
-        self.table.iter().any(|(named, _)| *named == part)
+        self.base.iter().chain(self.head).any(|(named, _)| *named == part)
     }
 
     /// The name that a file should have.
     pub fn name(&self, part: Part, layer: usize) -> Option<String> {
-        let (_, name) = self.table.iter().find(|(named, _)| *named == part)?;
+        let name_in = |table: &[(Part, &'static str)]| Some(table.iter().find(|(named, _)| *named == part)?.1);
+        let name = name_in(self.base).map(|name| format!("{}{name}", self.prefix));
+        let name = name.or_else(|| name_in(self.head).map(str::to_owned))?;
         Some(name.replace("{i}", &layer.to_string()))
     }
 }
@@ -231,6 +243,11 @@ impl<'a> Parts<'a> {
     /// A part that is one tensor.
     pub fn tensor(&self, part: Part, shape: &[usize]) -> Result<Tensor<'a>> {
         self.find(part, 0, &[""], shape)
+    }
+
+    /// A layer's part that is one tensor.
+    pub fn layer_tensor(&self, part: Part, layer: usize, shape: &[usize]) -> Result<Tensor<'a>> {
+        self.find(part, layer, &[""], shape)
     }
 
     /// `layer` is the layer of a layer's part; others have none.

@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::family::{TextKind, TokenTypes};
 use super::fields::{Fields, shortened};
 use crate::error::{Error, Result};
 use crate::pruning::{EncoderSize, Prune, PruneConfig};
@@ -27,8 +29,12 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// Rows of the table of positions before that of the first token.
     pub position_offset: usize,
-    /// 2 where the model tells a first text from a second; 0 where it has no token types.
+    /// 2 where the model tells a first text from a second; 0 where it does not.
     pub type_vocab_size: usize,
+    /// Rows of the table of token types. Where `type_vocab_size` is 0, the first is added to every token.
+    pub(crate) token_type_rows: usize,
+    /// Width of the tables; where it is not `hidden_size`, the embeddings are projected.
+    pub(crate) embedding_size: usize,
 }
 
 /// Red, green and blue.
@@ -42,7 +48,9 @@ pub struct ImageConfig {
     /// Height and width of a patch; divides the image's.
     pub patch_size: usize,
     /// Tokens before the patches; the first is `[CLS]`.
-    pub num_anchors: usize,
+    pub num_prefix_tokens: usize,
+    /// Rows and columns of the table of positions: where they are not those of [`Self::grid`], the table is resized.
+    pub(crate) table_grid: [usize; 2],
 }
 
 impl ImageConfig {
@@ -53,7 +61,7 @@ impl ImageConfig {
 
     /// T: the patches and the tokens before them.
     pub fn num_tokens(&self) -> usize {
-        self.num_anchors + self.grid()[0] * self.grid()[1]
+        self.num_prefix_tokens + self.grid()[0] * self.grid()[1]
     }
 
     /// Values of a patch: channels · height · width.
@@ -85,22 +93,38 @@ impl InputConfig {
 pub(crate) enum Activation {
     /// With the exact error function.
     Gelu,
+    /// With the hyperbolic tangent in its place.
+    GeluTanh,
+    /// x · sigmoid(1.702 · x)
+    QuickGelu,
+    Relu,
     Tanh,
 }
 
-impl Activation {
-    /// As `config.json` names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gelu => "gelu",
-            Self::Tanh => "tanh",
-        }
-    }
+/// What transformers calls them in `hidden_act`.
+const ACTIVATIONS: [(&str, Activation); 6] = [
+    ("gelu", Activation::Gelu),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python", Activation::Gelu),
+    ("relu", Activation::Relu),
+    ("quick_gelu", Activation::QuickGelu),
+];
+
+/// The activation inside the MLP.
+pub(super) fn activation(fields: &Fields<'_>, key: &'static str) -> Result<Activation> {
+    let name = fields.text(key)?.unwrap_or("gelu");
+    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+    let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu";
+    let unknown = || Error::Unsupported { what: "activation", found: shortened(name), supported };
+    known.map(|&(_, activation)| activation).ok_or_else(unknown)
 }
 
 /// What stands between the last hidden state of `[CLS]` and the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolerKind {
+    /// Nothing.
+    None,
     /// A square dense layer.
     Dense(Activation),
     /// The last layer normalisation.
@@ -108,18 +132,23 @@ pub(crate) enum PoolerKind {
 }
 
 /// What the classifier's outputs mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Task {
     /// One of the labels; softmax over the logits.
     Classification,
+    /// Any of the labels; sigmoid of each logit.
+    MultiLabel,
     /// One number.
     Regression,
+    /// No classifier: a vector.
+    Embedding,
 }
 
 /// A network's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The model family, `Bert` or `Vit`.
+    /// The model family, such as `Bert` or `Vit`.
     pub family: &'static str,
     /// What it reads.
     pub input: InputConfig,
@@ -137,8 +166,10 @@ pub struct Config {
     pub layer_norm_eps: f32,
     /// What the outputs mean.
     pub task: Task,
-    /// The names of the labels; `[num_labels]`.
+    /// The names of the labels; `[num_labels]`, none for embeddings.
     pub labels: Vec<String>,
+    /// Inside the MLP.
+    pub(crate) activation: Activation,
     /// What stands before the classifier.
     pub(crate) pooler: PoolerKind,
     /// Constants of the pruning rules.
@@ -155,37 +186,47 @@ impl Config {
     pub fn encoder_size(&self) -> EncoderSize {
         let hidden_size = self.hidden_size as u64;
         let embedding = match &self.input {
-            InputConfig::Text(_) => 0,
+            InputConfig::Text(text) if text.embedding_size == self.hidden_size => 0,
+            InputConfig::Text(text) => text.embedding_size as u64 * hidden_size,
             InputConfig::Image(image) => image.patch_values() as u64 * hidden_size,
         };
         let pooler = match self.pooler {
             PoolerKind::Dense(_) => hidden_size * hidden_size,
-            PoolerKind::Norm => 0,
+            PoolerKind::None | PoolerKind::Norm => 0,
         };
         EncoderSize {
             num_hidden_layers: self.num_hidden_layers,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             embedding,
-            head: pooler + hidden_size * self.labels.len() as u64,
+            head: self.num_anchors as u64 * (pooler + hidden_size * self.labels.len() as u64),
         }
     }
 }
 
-pub(super) fn text_config(fields: &Fields<'_>, position_offset: usize, has_token_types: bool) -> Result<TextConfig> {
+pub(super) fn text_config(fields: &Fields<'_>, kind: &TextKind, hidden_size: usize) -> Result<TextConfig> {
     fields.require("position_embedding_type", "position embedding", "absolute")?;
+    let position_offset = if kind.starts_after_padding { 1 + fields.size_or("pad_token_id", 1, 0..=64)? } else { 0 };
     let vocab_size = fields.size("vocab_size", 1..=1 << 24)?;
     let num_positions = fields.size("max_position_embeddings", 3 + position_offset..=1 << 20)?;
-    let type_vocab_size = if has_token_types { fields.size_or("type_vocab_size", 2, 1..=1 << 10)? } else { 0 };
+    let token_type_rows = match kind.token_types {
+        TokenTypes::None => 0,
+        _ => fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
+    };
     Ok(TextConfig {
         vocab_size,
         max_position_embeddings: num_positions - position_offset,
         position_offset,
-        type_vocab_size,
+        type_vocab_size: if kind.token_types == TokenTypes::Given { token_type_rows } else { 0 },
+        token_type_rows,
+        embedding_size: match kind.embedding_size {
+            Some(key) => fields.size_or(key, hidden_size, 1..=1 << 16)?,
+            None => hidden_size,
+        },
     })
 }
 
-pub(super) fn image_config(fields: &Fields<'_>, num_anchors: usize) -> Result<ImageConfig> {
+pub(super) fn image_config(fields: &Fields<'_>, num_prefix_tokens: usize) -> Result<ImageConfig> {
     let num_channels = fields.size_or("num_channels", NUM_CHANNELS, 1..=1 << 10)?;
     if num_channels != NUM_CHANNELS {
         return Err(fields.error("num_channels", num_channels, "3 (red, green, blue)"));
@@ -193,21 +234,28 @@ pub(super) fn image_config(fields: &Fields<'_>, num_anchors: usize) -> Result<Im
     if fields.object.get("qkv_bias") == Some(&Value::Bool(false)) {
         return Err(fields.error("qkv_bias", false, "true"));
     }
-    let image_size = match fields.object.get("image_size") {
-        Some(Value::Array(sizes)) => match sizes.as_slice() {
-            [height, width] => {
-                [fields.size_of("image_size", height, 1..=1 << 14)?, fields.size_of("image_size", width, 1..=1 << 14)?]
-            }
-            _ => return Err(fields.error("image_size", Value::from(sizes.clone()), "a size, or [height, width]")),
-        },
-        _ => [fields.size("image_size", 1..=1 << 14)?; 2],
-    };
-    let patch_size = fields.size("patch_size", 1..=1 << 10)?;
+    let image_size = sides(fields, "image_size", 1 << 14)?;
+    let [patch_size, patch_width] = sides(fields, "patch_size", 1 << 10)?;
+    if patch_size != patch_width {
+        return Err(fields.error("patch_size", format!("{patch_size} x {patch_width}"), "a square"));
+    }
     if !image_size.iter().all(|size| size.is_multiple_of(patch_size)) {
         let expected = format!("a divisor of `image_size`, {} x {}", image_size[0], image_size[1]);
         return Err(fields.error("patch_size", patch_size, &expected));
     }
-    Ok(ImageConfig { image_size, patch_size, num_anchors })
+    let table_grid = image_size.map(|size| size / patch_size);
+    Ok(ImageConfig { image_size, patch_size, num_prefix_tokens, table_grid })
+}
+
+/// One size for a square, or height and width.
+fn sides(fields: &Fields<'_>, key: &str, max: usize) -> Result<[usize; 2]> {
+    match fields.object.get(key) {
+        Some(Value::Array(sides)) => match sides.as_slice() {
+            [height, width] => Ok([fields.size_of(key, height, 1..=max)?, fields.size_of(key, width, 1..=max)?]),
+            _ => Err(fields.error(key, Value::from(sides.clone()), "a size, or [height, width]")),
+        },
+        _ => Ok([fields.size(key, 1..=max)?; 2]),
+    }
 }
 
 /// `id2label` in order, else `LABEL_i` for `num_labels` (Hugging Face's default: 2).
@@ -221,25 +269,28 @@ pub(super) fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
     let names = names.as_object().filter(|names| !names.is_empty());
     let names = names.ok_or_else(|| fields.error("id2label", found(), expected))?;
     (0..names.len())
-        .map(|label| match names.get(&label.to_string()).and_then(Value::as_str) {
-            Some(name) => Ok(name.to_owned()),
-            None => Err(fields.error("id2label", format!("without a name for \"{label}\""), expected)),
+        .map(|label| match names.get(&label.to_string()) {
+            Some(Value::String(name)) => Ok(name.clone()),
+            // transformers shows such names as they are.
+            Some(Value::Number(name)) => Ok(name.to_string()),
+            _ => Err(fields.error("id2label", format!("without a name for \"{label}\""), expected)),
         })
         .collect()
 }
 
-/// Softmax over several labels, or one number.
+/// Softmax over several labels, a sigmoid of each, or one number.
 pub(super) fn task(fields: &Fields<'_>, num_labels: usize) -> Result<Task> {
     match fields.text("problem_type")? {
         Some("regression") if num_labels > 1 => {
             Err(fields.error("problem_type", "regression", "one label for regression"))
         }
+        Some("multi_label_classification") => Ok(Task::MultiLabel),
         None | Some("regression" | "single_label_classification") if num_labels == 1 => Ok(Task::Regression),
         None | Some("regression" | "single_label_classification") => Ok(Task::Classification),
         Some(other) => Err(Error::Unsupported {
             what: "problem type",
             found: shortened(other),
-            supported: "single_label_classification, regression with one label",
+            supported: "single_label_classification, multi_label_classification, regression with one label",
         }),
     }
 }

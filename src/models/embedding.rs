@@ -4,42 +4,112 @@ use super::config::{ImageConfig, NUM_CHANNELS};
 use super::picture::Picture;
 use crate::tensor::{Tensor, row_stride};
 
-/// Adds the rows of one input's tokens in the tables to its rows, `[T, row_stride(hidden_size)]`, which are zero. The first position is
-/// that of the first token.
-///
-/// The rows are gathered on the host, so that the table (which no binding may hold) stays where it is.
-pub fn text_rows(
-    (words, positions, token_types): (&Tensor<'_>, &Tensor<'_>, Option<&Tensor<'_>>),
-    hidden_size: usize,
-    input_ids: &[u32],
-    token_type_ids: &[u32],
-    rows: &mut [f32],
-) {
-    let rows = rows.chunks_exact_mut(row_stride(hidden_size));
-    for ((position, row), (&id, &token_type)) in rows.enumerate().zip(input_ids.iter().zip(token_type_ids)) {
-        let row = &mut row[..hidden_size];
-        words.add_row_to(id as usize, row);
-        if let Some(token_types) = token_types {
-            token_types.add_row_to(token_type as usize, row);
+/// What the embedding of a wordpiece is the sum of.
+pub struct Tables<'a> {
+    pub words: &'a Tensor<'a>,
+    pub positions: &'a Tensor<'a>,
+    pub token_types: Option<&'a Tensor<'a>>,
+    /// Rows of `positions` before that of the first token; the last of them is that of padding, and that of its id.
+    pub offset: usize,
+    /// Whether tokens have types; else all have the first row.
+    pub has_types: bool,
+}
+
+impl Tables<'_> {
+    /// Adds the rows of one input's tokens to its rows, `[T, row_stride(width)]`, which are zero.
+    ///
+    /// The rows are gathered on the host, so that the table (which no binding may hold) stays where it is.
+    pub fn add_rows(&self, width: usize, input_ids: &[u32], token_type_ids: &[u32], rows: &mut [f32]) {
+        let mut next = self.offset;
+        let rows = rows.chunks_exact_mut(row_stride(width));
+        for (row, (&id, &token_type)) in rows.zip(input_ids.iter().zip(token_type_ids)) {
+            let row = &mut row[..width];
+            self.words.add_row_to(id as usize, row);
+            if let Some(token_types) = self.token_types {
+                token_types.add_row_to(if self.has_types { token_type as usize } else { 0 }, row);
+            }
+            // Hugging Face's `create_position_ids_from_input_ids`: a text may hold the padding's token.
+            let is_padding = self.offset > 0 && id as usize == self.offset - 1;
+            self.positions.add_row_to(if is_padding { self.offset - 1 } else { next }, row);
+            next += usize::from(!is_padding);
         }
-        positions.add_row_to(position, row);
     }
 }
 
-/// What the projected patches of any picture are added to, `[T, row_stride(hidden_size)]`: the row of the position, and an anchor itself
-/// or the projection's bias. (The bias is here, because the patch of an anchor is zero and must stay it.)
-pub fn image_rows(anchors: &[Tensor<'_>], positions: &Tensor<'_>, bias: &Tensor<'_>, hidden_size: usize) -> Vec<f32> {
-    let (stride, num_tokens) = (row_stride(hidden_size), positions.shape[0]);
-    let mut rows = vec![0.0; num_tokens * stride];
-    for (position, row) in rows.chunks_exact_mut(stride).enumerate() {
+/// What the projected patches of any picture are added to, `[T, row_stride(hidden_size)]`: the row of the position, and a learned token
+/// itself or the projection's bias. (The bias is here, because the patch of a learned token is zero and must stay it.)
+pub fn image_rows(
+    prefix: &[Tensor<'_>],
+    positions: &Tensor<'_>,
+    [table, grid]: [[usize; 2]; 2],
+    bias: &Tensor<'_>,
+    hidden_size: usize,
+) -> Vec<f32> {
+    let stride = row_stride(hidden_size);
+    let mut rows = vec![0.0; (prefix.len() + grid[0] * grid[1]) * stride];
+    for (place, row) in rows.chunks_exact_mut(stride).enumerate() {
         let row = &mut row[..hidden_size];
-        anchors.get(position).unwrap_or(bias).add_row_to(0, row);
-        positions.add_row_to(position, row);
+        match place.checked_sub(prefix.len()) {
+            None => {
+                prefix[place].add_row_to(0, row);
+                positions.add_row_to(place, row);
+            }
+            Some(patch) => {
+                bias.add_row_to(0, row);
+                if table == grid {
+                    positions.add_row_to(place, row);
+                } else {
+                    let at = [patch / grid[1], patch % grid[1]];
+                    add_resized(positions, prefix.len(), [table, grid], at, row);
+                }
+            }
+        }
     }
     rows
 }
 
-/// Rows of patches out of a picture of the model's size, `[T, row_stride(patch_values)]`, those of the anchors zero.
+/// Adds the position of a place of the second grid, out of a table for the first: bicubic as PyTorch's `interpolate` (a = -0.75, corners
+/// not aligned), which Hugging Face's `interpolate_pos_encoding` calls.
+fn add_resized(
+    positions: &Tensor<'_>,
+    first: usize,
+    [table, grid]: [[usize; 2]; 2],
+    place: [usize; 2],
+    row: &mut [f32],
+) {
+    // Along each side: four places of the table, and their weights.
+    let taps: [[(usize, f64); 4]; 2] = std::array::from_fn(|side| {
+        let at = (place[side] as f64 + 0.5) * table[side] as f64 / grid[side] as f64 - 0.5;
+        let last = table[side] as i64 - 1;
+        std::array::from_fn(|tap| {
+            let source = at.floor() as i64 - 1 + tap as i64;
+            (source.clamp(0, last) as usize, cubic((at - source as f64).abs()))
+        })
+    });
+    let mut sums = vec![0.0; row.len()];
+    for (y, weight_y) in taps[0] {
+        for (x, weight_x) in taps[1] {
+            let values = positions.values_in((first + y * table[1] + x) * row.len(), row.len());
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight_y * weight_x * f64::from(value));
+        }
+    }
+    row.iter_mut().zip(sums).for_each(|(value, sum)| *value += sum as f32);
+}
+
+/// Keys' cubic convolution kernel.
+fn cubic(distance: f64) -> f64 {
+    const A: f64 = -0.75;
+    let d = distance;
+    if d <= 1.0 {
+        ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0
+    } else if d < 2.0 {
+        (((d - 5.0) * d + 8.0) * d - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// Rows of patches out of a picture of the model's size, `[T, row_stride(patch_values)]`, those of learned tokens zero.
 ///
 /// `channel_values` are the numbers that the network sees for the values of a channel; a patch has channel, row and column in
 /// that order, as the projection's weight has.
@@ -49,7 +119,7 @@ pub fn patch_rows(image: &ImageConfig, picture: &Picture, channel_values: &[[f32
     let mut rows = vec![0.0; image.num_tokens() * stride];
     for patch in 0..grid_height * grid_width {
         let (top, left) = (patch / grid_width * size, patch % grid_width * size);
-        let row = &mut rows[(image.num_anchors + patch) * stride..][..image.patch_values()];
+        let row = &mut rows[(image.num_prefix_tokens + patch) * stride..][..image.patch_values()];
         for (channel, (values, plane)) in channel_values.iter().zip(row.chunks_exact_mut(size * size)).enumerate() {
             for (y, line) in plane.chunks_exact_mut(size).enumerate() {
                 let pixels = &picture.rgb()[((top + y) * picture.width() + left) * NUM_CHANNELS..];
@@ -70,7 +140,7 @@ mod tests {
     /// Of a picture that is no square, in patches whose rows have padding: the numbers that Hugging Face gives, in the order of patches.
     #[test]
     fn patches_are_pixel_values_in_another_order() {
-        let image = ImageConfig { image_size: [10, 15], patch_size: 5, num_anchors: 1 };
+        let image = ImageConfig { image_size: [10, 15], patch_size: 5, num_prefix_tokens: 1, table_grid: [2, 3] };
         let json = r#"{"do_resize": false, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}"#;
         let preprocessor = Preprocessor::from_json(Some(json.as_bytes()), image.image_size).unwrap();
         let picture = Picture::from_rgb(15, 10, (0..450u32).map(|value| (value * 37 % 251) as u8).collect()).unwrap();

@@ -7,7 +7,15 @@ use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
 
 /// What some folders have.
-const OPTIONAL: &[&str] = &["tokenizer.json", "vocab.txt", "tokenizer_config.json", "preprocessor_config.json"];
+const OPTIONAL: &[&str] = &[
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+];
 
 impl ModelFiles {
     /// The files of a model folder that a model may have. Nothing is checked yet.

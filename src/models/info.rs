@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{InputConfig, Model};
+use super::{InputConfig, Model, Task};
 use crate::pruning::{Need, Prune, RULES, Rule};
 
 /// What a model is and can do.
@@ -10,7 +10,9 @@ use crate::pruning::{Need, Prune, RULES, Rule};
 pub struct ModelInfo {
     /// `text` or `image`
     pub input: &'static str,
-    /// Their names, by index.
+    /// What it gives: `classification`, `multi_label`, `regression` or `embedding`
+    pub task: Task,
+    /// Their names, by index; none for embeddings.
     pub labels: Vec<String>,
     /// L
     pub num_layers: usize,
@@ -36,6 +38,8 @@ pub struct ModelInfo {
     pub image_size: Option<[usize; 2]>,
     /// Rows and columns of patches.
     pub grid: Option<[usize; 2]>,
+    /// Tokens of an image before its patches.
+    pub num_prefix_tokens: Option<usize>,
     /// Most tokens of an input.
     pub max_tokens: usize,
 }
@@ -55,13 +59,17 @@ impl Model {
     /// What it is and can do.
     pub fn info(&self) -> ModelInfo {
         let (config, facts) = (self.config(), self.facts());
+        let num_prefix_tokens = match &config.input {
+            InputConfig::Text(_) => None,
+            InputConfig::Image(image) => Some(image.num_prefix_tokens),
+        };
         let (input, image_size, grid, max_tokens) = match &config.input {
             InputConfig::Text(text) => ("text", None, None, text.max_position_embeddings),
             InputConfig::Image(image) => ("image", Some(image.image_size), Some(image.grid()), image.num_tokens()),
         };
-        let lacks = |rule: &Rule| rule.needs.iter().copied().find(|need| !facts.has(*need));
         ModelInfo {
             input,
+            task: config.task,
             labels: config.labels.clone(),
             num_layers: config.num_hidden_layers,
             num_heads: config.num_attention_heads,
@@ -69,12 +77,13 @@ impl Model {
             has_approx_net: self.has_approx_net(),
             has_thresholds: self.has_thresholds(),
             default_prune: self.default_prune(),
-            rules: RULES.iter().map(|rule| RuleInfo { rule, lacks: lacks(rule) }).collect(),
+            rules: RULES.iter().map(|rule| RuleInfo { rule, lacks: facts.lacks_for(rule) }).collect(),
             num_parameters: self.num_parameters(),
             approx_num_parameters: self.approx_num_parameters(),
             weights_dtype: self.weights_dtype(),
             image_size,
             grid,
+            num_prefix_tokens,
             max_tokens,
         }
     }

@@ -12,6 +12,7 @@ mod info;
 mod input;
 mod network;
 mod picture;
+mod pooling;
 mod preprocessor;
 mod tokenizer;
 
@@ -25,6 +26,7 @@ use checkpoint::Part;
 pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
+use family::Asked;
 pub(crate) use family::NormOrder;
 pub use files::ModelFiles;
 pub use info::{ModelInfo, RuleInfo};
@@ -32,6 +34,7 @@ pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
 pub use picture::Picture;
+pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
 
@@ -46,10 +49,12 @@ struct ModelData {
     approx: Option<Network>,
     p_logits: Option<Vec<f32>>,
     ltp_thresholds: Option<Vec<f32>>,
+    /// Of an embedder.
+    pooling: Option<Pooling>,
     reader: Reader,
 }
 
-/// A classifier on the host, with its tokenizer or image preprocessor and, if it has them, ApproxNet and learned thresholds.
+/// A model on the host, with its tokenizer or image preprocessor and, if it has them, ApproxNet and learned thresholds.
 ///
 /// Cheap to clone. An [`Engine`](crate::Engine) uploads it to a device; after a lost device, make another engine from it.
 #[derive(Clone)]
@@ -74,11 +79,13 @@ impl Model {
     /// [`Error::Config`], [`Error::Unsupported`], [`Error::File`], [`Error::MissingTensor`], [`Error::TensorShape`] or
     /// [`Error::NotFinite`], naming the file and the thing in it.
     pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
+        let pooling = Pooling::from_files(&files)?;
+        let asked = if pooling.is_some() { Asked::Embedding } else { Asked::Class };
         let approx = files.remove_folder("approx");
-        let main = Network::new("", &mut files)?;
+        let main = Network::new("", &mut files, asked)?;
         let approx = match approx {
             mut approx if !approx.is_empty() => {
-                let approx = Network::new("approx/", &mut approx)?;
+                let approx = Network::new("approx/", &mut approx, asked)?;
                 check_approx(&main, &approx)?;
                 Some(approx)
             }
@@ -86,14 +93,19 @@ impl Model {
         };
         let p_logits = main.thresholds(Part::PLogit, f32::NEG_INFINITY)?;
         let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
+        let pooling = (main.config.task == Task::Embedding).then(|| pooling.unwrap_or(Pooling::DEFAULT));
         let reader = match main.config.input {
-            InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
+            InputConfig::Text(mut text) => {
+                let max_tokens = pooling.and_then(|pooling| pooling.max_tokens).unwrap_or(usize::MAX);
+                text.max_position_embeddings = text.max_position_embeddings.min(max_tokens);
+                Reader::Text(Box::new(Tokenizer::from_files(&files, text)?))
+            }
             InputConfig::Image(image) => {
                 let json = files.get("preprocessor_config.json");
                 Reader::Image(image, Preprocessor::from_json(json, image.image_size)?)
             }
         };
-        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, reader })))
+        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, reader })))
     }
 
     /// The tokens of an input. `index` is its place in the batch, for messages.
@@ -115,6 +127,11 @@ impl Model {
                 Err(Error::Input { index, reason: "a text, but the model classifies images".to_owned() })
             }
         }
+    }
+
+    /// How an embedder makes its vectors; `None` for models with a classifier.
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.0.pooling
     }
 
     /// How images become the pixels that the network sees; `None` for a text model.
@@ -164,6 +181,7 @@ impl Model {
             p_logits: self.p_logits(),
             ltp_thresholds: self.ltp_thresholds(),
             num_anchors: self.config().num_anchors,
+            outputs_all_tokens: self.pooling().is_some_and(|pooling| pooling.mode == PoolingMode::Mean),
         }
     }
 
@@ -174,7 +192,7 @@ impl Model {
 
     /// The rule for callers who name none: `sttabt.default_prune`, else `topk:0.5` with ApproxNet, else `dense`.
     pub fn default_prune(&self) -> Prune {
-        let top_k = || if self.has_approx_net() { Prune::top_k(0.5) } else { None };
+        let top_k = || Prune::top_k(0.5).filter(|top_k| self.lacks(top_k).is_none());
         self.config().prune.default_prune.clone().or_else(top_k).unwrap_or(Prune::Dense)
     }
 
@@ -217,6 +235,9 @@ fn check_approx(main: &Network, approx: &Network) -> Result<()> {
     };
     if approx.family.name != main.family.name {
         return Err(error("architectures", &approx.family.name, &main.family.name));
+    }
+    if approx.config.num_anchors != main.config.num_anchors {
+        return Err(error("architectures", &approx.family.architecture, &main.family.architecture));
     }
     let sizes = |network: &Network| {
         let (keys, config) = (&network.family.keys, &network.config);

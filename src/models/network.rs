@@ -1,9 +1,9 @@
 //! A network on the host: its sizes, and its tensors in the file.
 
 use super::checkpoint::{LayerNormTensors, LinearTensors, Part, Parts, Weights};
-use super::config::{Config, InputConfig, NUM_CHANNELS, PoolerKind};
+use super::config::{Config, InputConfig, NUM_CHANNELS, PoolerKind, Task};
 use super::embedding;
-use super::family::{Family, read_config};
+use super::family::{Asked, Family, read_config};
 use super::files::ModelFiles;
 use super::input::Tokens;
 use crate::error::Result;
@@ -21,9 +21,9 @@ pub(crate) struct Network {
 
 impl Network {
     /// Takes the files of a network out of those of its folder, which has this name in messages.
-    pub fn new(folder: &str, files: &mut ModelFiles) -> Result<Self> {
+    pub fn new(folder: &str, files: &mut ModelFiles, asked: Asked) -> Result<Self> {
         let config = files.required(folder, "config.json")?;
-        let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref())?;
+        let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref(), asked)?;
         let weights = files.required(folder, "model.safetensors")?;
         let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
         Self::checked(family, config, weights)
@@ -39,8 +39,8 @@ impl Network {
         network.weights.check_finite()?;
         let image_embeddings = match network.embeddings()? {
             EmbeddingTensors::Text { .. } => Vec::new(),
-            EmbeddingTensors::Image { anchors, positions, projection } => {
-                embedding::image_rows(&anchors, &positions, &projection.1, network.config.hidden_size)
+            EmbeddingTensors::Image { prefix, positions, projection, grids } => {
+                embedding::image_rows(&prefix, &positions, grids, &projection.1, network.config.hidden_size)
             }
         };
         network.image_embeddings = image_embeddings;
@@ -56,26 +56,35 @@ impl Network {
         let (parts, hidden) = (self.parts()?, self.config.hidden_size);
         match &self.config.input {
             InputConfig::Text(text) => {
-                let (first, num_positions) = (text.position_offset, text.max_position_embeddings);
-                let words = parts.tensor(Part::Words, &[text.vocab_size, hidden])?;
-                let positions = parts.tensor(Part::Positions, &[first + num_positions, hidden])?;
-                let token_types = match text.type_vocab_size {
-                    0 => None,
-                    num_types => Some(parts.tensor(Part::TokenTypes, &[num_types, hidden])?),
+                let (num_positions, width) = (text.position_offset + text.max_position_embeddings, text.embedding_size);
+                let projection = if width == hidden {
+                    None
+                } else {
+                    Some(parts.linear(Part::EmbeddingProjection, 0, width, hidden)?)
                 };
-                let norm = parts.layer_norm(Part::EmbeddingNorm, 0, hidden)?;
-                Ok(EmbeddingTensors::Text { words, positions: positions.rows(first, num_positions), token_types, norm })
+                Ok(EmbeddingTensors::Text {
+                    words: parts.tensor(Part::Words, &[text.vocab_size, width])?,
+                    positions: parts.tensor(Part::Positions, &[num_positions, width])?,
+                    token_types: match text.token_type_rows {
+                        0 => None,
+                        num_types => Some(parts.tensor(Part::TokenTypes, &[num_types, width])?),
+                    },
+                    norm: parts.layer_norm(Part::EmbeddingNorm, 0, width)?,
+                    projection,
+                })
             }
             InputConfig::Image(image) => {
-                let (num_tokens, size) = (image.num_tokens(), image.patch_size);
+                let (size, [rows, columns]) = (image.patch_size, image.table_grid);
+                let num_positions = image.num_prefix_tokens + rows * columns;
                 let projection = parts.linear_of_shape(Part::Projection, 0, &[hidden, NUM_CHANNELS, size, size])?;
                 let anchor = |anchor| Ok(parts.tensor(Part::Anchor(anchor), &[1, 1, hidden])?.with_shape(&[hidden]));
                 // As matrices.
                 Ok(EmbeddingTensors::Image {
-                    anchors: (0..image.num_anchors).map(anchor).collect::<Result<_>>()?,
+                    prefix: (0..image.num_prefix_tokens).map(anchor).collect::<Result<_>>()?,
                     positions: parts
-                        .tensor(Part::Positions, &[1, num_tokens, hidden])?
-                        .with_shape(&[num_tokens, hidden]),
+                        .tensor(Part::Positions, &[1, num_positions, hidden])?
+                        .with_shape(&[num_positions, hidden]),
+                    grids: [image.table_grid, image.grid()],
                     projection: (projection.0.with_shape(&[hidden, image.patch_values()]), projection.1),
                 })
             }
@@ -85,6 +94,10 @@ impl Network {
     pub fn layer(&self, layer: usize) -> Result<LayerTensors<'_>> {
         let (parts, hidden, intermediate) = (self.parts()?, self.config.hidden_size, self.config.intermediate_size);
         let square = |part| parts.linear(part, layer, hidden, hidden);
+        let scale = |part| {
+            let has_scale = parts.names.has(part);
+            has_scale.then(|| parts.layer_tensor(part, layer, &[hidden])).transpose()
+        };
         let [query, key, value] = if parts.names.has(Part::QueryKeyValue) {
             let (weight, bias) = parts.linear(Part::QueryKeyValue, layer, hidden, 3 * hidden)?;
             [0, 1, 2].map(|third| (weight.rows(third * hidden, hidden), bias.rows(third * hidden, hidden)))
@@ -96,21 +109,30 @@ impl Network {
             key,
             value,
             attention_output: square(Part::AttentionOutput)?,
+            attention_scale: scale(Part::AttentionScale)?,
             attention_norm: parts.layer_norm(Part::AttentionNorm, layer, hidden)?,
             intermediate: parts.linear(Part::Intermediate, layer, hidden, intermediate)?,
             output: parts.linear(Part::Output, layer, intermediate, hidden)?,
+            mlp_scale: scale(Part::MlpScale)?,
             mlp_norm: parts.layer_norm(Part::MlpNorm, layer, hidden)?,
         })
     }
 
     pub fn head(&self) -> Result<HeadTensors<'_>> {
         let (parts, hidden) = (self.parts()?, self.config.hidden_size);
+        let classifiers: &[Part] = match (self.config.task, self.config.num_anchors) {
+            (Task::Embedding, _) => &[],
+            (_, 1) => &[Part::Classifier],
+            _ => &[Part::Classifier, Part::DistillationClassifier],
+        };
+        let classifier = |&part: &Part| parts.linear(part, 0, hidden, self.config.labels.len());
         Ok(HeadTensors {
             pooler: match self.config.pooler {
-                PoolerKind::Dense(_) => parts.linear(Part::Pooler, 0, hidden, hidden)?,
-                PoolerKind::Norm => parts.layer_norm(Part::Pooler, 0, hidden)?,
+                PoolerKind::None => None,
+                PoolerKind::Dense(_) => Some(parts.linear(Part::Pooler, 0, hidden, hidden)?),
+                PoolerKind::Norm => Some(parts.layer_norm(Part::Pooler, 0, hidden)?),
             },
-            classifier: parts.linear(Part::Classifier, 0, hidden, self.config.labels.len())?,
+            classifiers: classifiers.iter().map(classifier).collect::<Result<_>>()?,
         })
     }
 
@@ -148,18 +170,31 @@ impl Network {
         (!self.image_embeddings.is_empty()).then_some(self.image_embeddings.as_slice())
     }
 
-    /// What fills the embedding rows of a text, `[T, row_stride(hidden_size)]`.
+    /// Width of the rows of [`Self::embedder`].
+    pub fn embedding_size(&self) -> usize {
+        match &self.config.input {
+            InputConfig::Text(text) => text.embedding_size,
+            InputConfig::Image(_) => self.config.hidden_size,
+        }
+    }
+
+    /// What fills the embedding rows of a text, `[T, row_stride(embedding_size)]`.
     pub fn embedder(&self) -> Result<impl Fn(&Tokens, &mut [f32]) + Sync> {
         let embeddings = self.embeddings()?;
-        let hidden_size = self.config.hidden_size;
+        let (width, offset) = match &self.config.input {
+            InputConfig::Text(text) => (text.embedding_size, text.position_offset),
+            InputConfig::Image(_) => (self.config.hidden_size, 0),
+        };
+        let has_types = !matches!(&self.config.input, InputConfig::Text(text) if text.type_vocab_size == 0);
         Ok(move |input: &Tokens, rows: &mut [f32]| {
             // `Model::prepare` gives a model what it reads.
             if let (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) =
                 (&embeddings, input)
             {
-                let tables = (words, positions, token_types.as_ref());
+                let tables =
+                    embedding::Tables { words, positions, token_types: token_types.as_ref(), offset, has_types };
                 rows.fill(0.0);
-                embedding::text_rows(tables, hidden_size, &text.input_ids, &text.token_type_ids, rows);
+                tables.add_rows(width, &text.input_ids, &text.token_type_ids, rows);
             }
         })
     }
@@ -171,20 +206,26 @@ pub struct LayerTensors<'a> {
     pub key: LinearTensors<'a>,
     pub value: LinearTensors<'a>,
     pub attention_output: LinearTensors<'a>,
+    /// Of each feature of `attention_output`; `[hidden_size]`
+    pub attention_scale: Option<Tensor<'a>>,
     /// After attention, or before it: [`Family::norm_order`].
     pub attention_norm: LayerNormTensors<'a>,
     pub intermediate: LinearTensors<'a>,
     pub output: LinearTensors<'a>,
+    /// Of each feature of `output`; `[hidden_size]`
+    pub mlp_scale: Option<Tensor<'a>>,
     /// After the MLP, or before it.
     pub mlp_norm: LayerNormTensors<'a>,
 }
 
 impl<'a> LayerTensors<'a> {
     pub fn all(&self) -> impl Iterator<Item = &Tensor<'a>> {
-        let Self { query, key, value, attention_output, attention_norm, intermediate, output, mlp_norm } = self;
+        let Self { query, key, value, attention_output, attention_norm, intermediate, output, mlp_norm, .. } = self;
         [query, key, value, attention_output, attention_norm, intermediate, output, mlp_norm]
             .into_iter()
             .flat_map(|(weight, bias)| [weight, bias])
+            .chain(&self.attention_scale)
+            .chain(&self.mlp_scale)
     }
 }
 
@@ -192,20 +233,24 @@ impl<'a> LayerTensors<'a> {
 pub enum EmbeddingTensors<'a> {
     /// The sum of rows, normalised.
     Text {
-        /// `[vocab_size, hidden_size]`
+        /// `[vocab_size, embedding_size]`
         words: Tensor<'a>,
-        /// From the first token's, `[max_position_embeddings, hidden_size]`
+        /// `[position_offset + max_position_embeddings, embedding_size]`
         positions: Tensor<'a>,
-        /// `[type_vocab_size, hidden_size]`, if the model has types
+        /// `[token_type_rows, embedding_size]`, if there are any
         token_types: Option<Tensor<'a>>,
         norm: LayerNormTensors<'a>,
+        /// `[hidden_size, embedding_size]`, if they differ
+        projection: Option<LinearTensors<'a>>,
     },
-    /// A projected patch, or an anchor, and the row of its position.
+    /// A projected patch, or a learned token, and the row of its position.
     Image {
-        /// `[hidden_size]` each
-        anchors: Vec<Tensor<'a>>,
-        /// `[T, hidden_size]`
+        /// The learned tokens, `[hidden_size]` each
+        prefix: Vec<Tensor<'a>>,
+        /// Those of the learned tokens, and of each place of the first grid
         positions: Tensor<'a>,
+        /// The grid of the positions, and that of the image
+        grids: [[usize; 2]; 2],
         /// `[hidden_size, patch_values]`, `[hidden_size]`
         projection: LinearTensors<'a>,
     },
@@ -214,11 +259,12 @@ pub enum EmbeddingTensors<'a> {
 impl<'a> EmbeddingTensors<'a> {
     pub fn all(&self) -> Vec<&Tensor<'a>> {
         match self {
-            Self::Text { words, positions, token_types, norm } => {
-                [words, positions].into_iter().chain(token_types).chain([&norm.0, &norm.1]).collect()
+            Self::Text { words, positions, token_types, norm, projection } => {
+                let projection = projection.iter().flat_map(|(weight, bias)| [weight, bias]);
+                [words, positions].into_iter().chain(token_types).chain([&norm.0, &norm.1]).chain(projection).collect()
             }
-            Self::Image { anchors, positions, projection } => {
-                anchors.iter().chain([positions, &projection.0, &projection.1]).collect()
+            Self::Image { prefix, positions, projection, .. } => {
+                prefix.iter().chain([positions, &projection.0, &projection.1]).collect()
             }
         }
     }
@@ -227,8 +273,9 @@ impl<'a> EmbeddingTensors<'a> {
 /// What follows the layers.
 pub struct HeadTensors<'a> {
     /// What [`Config::pooler`] says: a linear layer, or a layer normalisation.
-    pub pooler: LinearTensors<'a>,
-    pub classifier: LinearTensors<'a>,
+    pub pooler: Option<LinearTensors<'a>>,
+    /// One for each anchor; none for embeddings.
+    pub classifiers: Vec<LinearTensors<'a>>,
 }
 
 #[cfg(test)]

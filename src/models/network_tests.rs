@@ -12,7 +12,7 @@ use super::*;
 use crate::models::checkpoint::Names;
 use crate::models::family::bert::BERT;
 use crate::models::family::vit::VIT;
-use crate::models::family::{FAMILIES, InputKind, Keys};
+use crate::models::family::{FAMILIES, InputKind, IntermediateSize, Keys, TextKind, TokenTypes};
 use crate::models::fields::Fields;
 use crate::models::input::TextTokens;
 use crate::models::{Bytes, ModelFiles};
@@ -46,7 +46,7 @@ fn network(family: &'static Family, config: &Map<String, Value>, weights: Weight
 fn all_names(names: &Names, num_layers: usize) -> Vec<String> {
     let is_layers = |name: &str| name.contains("{i}");
     let mut all = Vec::new();
-    for &(part, name) in names.table {
+    for &(part, name) in names.base.iter().chain(names.head) {
         for layer in 0..if is_layers(name) { num_layers } else { 1 } {
             let name = names.name(part, layer).unwrap();
             all.extend(["", ".weight", ".bias"].map(|ending| format!("{name}{ending}")));
@@ -59,7 +59,7 @@ fn all_names(names: &Names, num_layers: usize) -> Vec<String> {
 fn a_table_can_be_read_both_ways() {
     for family in FAMILIES {
         for names in family.other_names.iter().map(|(_, names)| names).chain([&family.names]) {
-            let parts: Vec<_> = names.table.iter().map(|(part, _)| *part).collect();
+            let parts: Vec<_> = names.base.iter().chain(names.head).map(|(part, _)| *part).collect();
             assert!(
                 parts.iter().enumerate().all(|(at, part)| !parts[..at].contains(part)),
                 "{}: a part twice",
@@ -74,10 +74,22 @@ fn a_table_can_be_read_both_ways() {
 
 #[test]
 fn every_tensor_of_a_file_has_a_name() {
-    for (folder, family) in [("tiny-bert", BERT), ("tiny-vit", VIT)] {
-        let files = ModelFiles::from_dir(fixture(folder)).unwrap();
+    let families = ["tiny-bert", "tiny-vit"].map(str::to_owned).into_iter().chain(
+        ["distilbert", "roberta", "roberta-embed-cls", "electra", "deit", "deit-distilled", "dinov2-embed"]
+            .map(|name| format!("families/{name}")),
+    );
+    for folder in families {
+        let files = ModelFiles::from_dir(fixture(&folder)).unwrap();
+        let (family, _) = read_config("config.json", files.get("config.json").unwrap(), Asked::Class).unwrap();
         for name in ["model.safetensors", "approx/model.safetensors"] {
-            let named = all_names(&family.names, 4);
+            // A file of the base model alone has no prefix; DINOv2's token for hidden patches, and a pooler before no classifier, are not used.
+            let mut named = all_names(&family.names, 4);
+            named.extend(
+                all_names(&family.names, 4)
+                    .iter()
+                    .filter_map(|name| name.strip_prefix(family.names.prefix).map(str::to_owned)),
+            );
+            named.push("embeddings.mask_token".to_owned());
             let found: Vec<String> = tensors(files.get(name).unwrap()).into_keys().collect();
             assert!(found.len() > 60, "{} tensors", found.len());
             let unnamed: Vec<_> = found.iter().filter(|name| !named.contains(name)).collect();
@@ -89,26 +101,34 @@ fn every_tensor_of_a_file_has_a_name() {
 /// Another set of keys and names, two rows before the first position, and no token types.
 static MADE_UP: Family = Family {
     name: "MadeUp",
-    keys: Keys { hidden_size: "dim", num_hidden_layers: "n_layers", ..Keys::BERT },
-    input: InputKind::Text { position_offset: 2 },
+    keys: Keys {
+        hidden_size: "dim",
+        num_hidden_layers: "n_layers",
+        intermediate_size: IntermediateSize::Ratio("ratio"),
+        ..Keys::BERT
+    },
+    input: InputKind::Text(TextKind {
+        starts_after_padding: true,
+        token_types: TokenTypes::None,
+        embedding_size: None,
+    }),
     names: Names {
         prefix: "made_up.",
-        table: &[
-            (Part::Words, "made_up.embeddings.words"),
-            (Part::Positions, "made_up.embeddings.positions"),
-            (Part::EmbeddingNorm, "made_up.embeddings.norm"),
-            (Part::Query, "made_up.layer.{i}.q"),
-            (Part::Key, "made_up.layer.{i}.k"),
-            (Part::Value, "made_up.layer.{i}.v"),
-            (Part::AttentionOutput, "made_up.layer.{i}.out"),
-            (Part::AttentionNorm, "made_up.layer.{i}.norm1"),
-            (Part::Intermediate, "made_up.layer.{i}.up"),
-            (Part::Output, "made_up.layer.{i}.down"),
-            (Part::MlpNorm, "made_up.layer.{i}.norm2"),
-            (Part::PLogit, "made_up.layer.{i}.p_logit"),
-            (Part::Pooler, "pre_classifier"),
-            (Part::Classifier, "classifier"),
+        base: &[
+            (Part::Words, "embeddings.words"),
+            (Part::Positions, "embeddings.positions"),
+            (Part::EmbeddingNorm, "embeddings.norm"),
+            (Part::Query, "layer.{i}.q"),
+            (Part::Key, "layer.{i}.k"),
+            (Part::Value, "layer.{i}.v"),
+            (Part::AttentionOutput, "layer.{i}.out"),
+            (Part::AttentionNorm, "layer.{i}.norm1"),
+            (Part::Intermediate, "layer.{i}.up"),
+            (Part::Output, "layer.{i}.down"),
+            (Part::MlpNorm, "layer.{i}.norm2"),
+            (Part::PLogit, "layer.{i}.p_logit"),
         ],
+        head: &[(Part::Pooler, "pre_classifier"), (Part::Classifier, "classifier")],
     },
     ..BERT
 };
@@ -123,7 +143,7 @@ fn a_text_family_of_other_names() {
     let bert = network(&BERT, &config, weights(&original)).unwrap();
 
     let mut renamed = Tensors::new();
-    for &(part, _) in MADE_UP.names.table {
+    for &(part, _) in MADE_UP.names.base.iter().chain(MADE_UP.names.head) {
         for (layer, ending) in (0..4).flat_map(|layer| ["", ".weight", ".bias"].map(|ending| (layer, ending))) {
             let [old, new] =
                 [&BERT, &MADE_UP].map(|family| format!("{}{ending}", family.names.name(part, layer).unwrap()));
@@ -134,6 +154,7 @@ fn a_text_family_of_other_names() {
     values.splice(..0, vec![9.0; 2 * 48]);
     shape[0] += 2;
     config.insert("max_position_embeddings".to_owned(), json!(162));
+    config.insert("ratio".to_owned(), json!(2.0));
     for (old, new) in [("hidden_size", "dim"), ("num_hidden_layers", "n_layers")] {
         let value = config.remove(old).unwrap();
         config.insert(new.to_owned(), value);
@@ -169,26 +190,11 @@ fn a_text_family_of_other_names() {
 }
 
 /// A second learned token.
-static TWO_ANCHORS: Family = Family {
-    num_anchors: 2,
-    names: Names {
-        prefix: "vit.",
-        table: &{
-            let mut table = [(Part::Anchor(1), "vit.embeddings.distillation_token"); 16];
-            let mut row = 0;
-            while row < VIT.names.table.len() {
-                table[row + 1] = VIT.names.table[row];
-                row += 1;
-            }
-            table
-        },
-    },
-    refused: &[],
-    ..VIT
-};
+static TWO_LEARNED_TOKENS: Family =
+    Family { input: InputKind::Image { num_prefix_tokens: 2, resizes_positions: false }, refused: &[], ..VIT };
 
 #[test]
-fn an_image_family_of_two_anchors() {
+fn an_image_family_of_two_learned_tokens() {
     let files = ModelFiles::from_dir(fixture("tiny-vit")).unwrap();
     let config: Map<String, Value> = serde_json::from_slice(files.get("config.json").unwrap()).unwrap();
     let mut tensors = tensors(files.get("model.safetensors").unwrap());
@@ -197,8 +203,7 @@ fn an_image_family_of_two_anchors() {
     positions.extend([0.5; 48]);
     shape[1] += 1;
     let positions = positions.clone();
-    let network = network(&TWO_ANCHORS, &config, weights(&tensors)).unwrap();
-    assert_eq!(network.config.num_anchors, 2);
+    let network = network(&TWO_LEARNED_TOKENS, &config, weights(&tensors)).unwrap();
     let InputConfig::Image(image) = network.config.input else { panic!("an image model") };
     assert_eq!((image.grid(), image.num_tokens()), ([6, 6], 38));
 

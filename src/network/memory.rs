@@ -7,8 +7,10 @@ use crate::models::Tokens;
 
 /// Scratch matrices of an encoder, for up to a number of rows; every run overwrites them.
 pub(crate) struct Workspace<B: Backend> {
-    /// Embedding rows of all tokens, from the host, `[N, hidden_size]`
+    /// Embedding rows of all tokens, from the host, `[N, embedding_size]`
     pub embeddings: B::Matrix,
+    /// Where embeddings are projected: gathered, and normalised, both `[N, embedding_size]`
+    pub narrow: Option<[B::Matrix; 2]>,
     /// An image model's patches of all tokens, from the host, and gathered, both `[N, patch_values]`; lent to ApproxNet for its pass
     pub patches: Option<[B::Matrix; 2]>,
     /// `[rows of the layer, hidden_size]`
@@ -29,9 +31,9 @@ pub(crate) struct Workspace<B: Backend> {
     pub intermediate: B::Matrix,
     /// Statistics of each row's scores, `[rows, 2 · num_heads]`
     pub stats: B::Matrix,
-    /// `[samples, hidden_size]`
+    /// `[anchors of all samples, hidden_size]`
     pub pooled: B::Matrix,
-    /// `[samples, num_labels]`
+    /// `[anchors of all samples, num_outputs]`
     pub logits: B::Matrix,
 }
 
@@ -73,6 +75,14 @@ impl<B: Backend> Workspace<B> {
 }
 
 impl<B: Backend> Encoder<B> {
+    /// Columns of the embedding rows that the host writes.
+    pub fn embedding_size(&self) -> usize {
+        match self.embedding {
+            Embedding::Projected { embedding_size, .. } => embedding_size,
+            _ => self.hidden_size,
+        }
+    }
+
     /// Scratch for `num_rows` tokens of `num_samples` samples.
     pub fn workspace(
         &self,
@@ -83,9 +93,15 @@ impl<B: Backend> Encoder<B> {
     ) -> Result<Workspace<B>> {
         let hidden = self.hidden_size;
         let head_stride = self.heads.stride();
+        let (width, num_anchors) = (self.embedding_size(), num_samples * self.num_anchors);
+        let is_narrow = matches!(self.embedding, Embedding::Projected { .. });
+        let mut narrow = |name| backend.create_matrix(name, num_rows, width);
+        let narrow =
+            if is_narrow { Some([narrow("gathered_embeddings")?, narrow("normalised_embeddings")?]) } else { None };
         Ok(Workspace {
             patches,
-            embeddings: backend.create_matrix("embeddings", num_rows, hidden)?,
+            narrow,
+            embeddings: backend.create_matrix("embeddings", num_rows, width)?,
             hidden_states: backend.create_matrix("hidden_states", num_rows, hidden)?,
             residual: backend.create_matrix("residual", num_rows, hidden)?,
             qkv: backend.create_matrix("qkv", num_rows, 3 * head_stride)?,
@@ -95,8 +111,8 @@ impl<B: Backend> Encoder<B> {
             attention_output: backend.create_matrix("attention_output", num_rows, hidden)?,
             intermediate: backend.create_matrix("intermediate", num_rows, self.intermediate_size)?,
             stats: backend.create_matrix("stats", num_rows, 2 * self.heads.num_heads)?,
-            pooled: backend.create_matrix("pooled", num_samples, hidden)?,
-            logits: backend.create_matrix("logits", num_samples, self.num_labels)?,
+            pooled: backend.create_matrix("pooled", num_anchors, hidden)?,
+            logits: backend.create_matrix("logits", num_anchors, self.num_outputs)?,
         })
     }
 

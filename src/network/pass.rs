@@ -7,10 +7,10 @@ use crate::backend::{ALL, Activation, Backend, ChunkLayout, MapKind, Rows, Stage
 use crate::error::Result;
 use crate::platform::Pause;
 
-/// Where a pass leaves the hidden states of each sample's `[CLS]`.
+/// Where a pass leaves the hidden states of each sample's anchors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadRows {
-    /// All tokens are there; the first row of each sample is picked.
+    /// All tokens are there; the first rows of each sample are picked.
     FirstOfAll,
     /// Only K_L is there.
     Kept,
@@ -136,7 +136,7 @@ impl<B: Backend> Encoder<B> {
         Ok(())
     }
 
-    /// Logits from the hidden states of `[CLS]`.
+    /// Logits, or an embedding, from the hidden states of the anchors.
     pub fn head(
         &self,
         backend: &mut B,
@@ -147,22 +147,38 @@ impl<B: Backend> Encoder<B> {
     ) -> Result<()> {
         backend.begin_stage(Stage::Head);
         let Workspace { hidden_states, residual, pooled, logits, .. } = workspace;
-        let num_samples = layout.num_samples;
-        let (cls, rows) = match at {
-            HeadRows::Kept => (&*hidden_states, Rows { level: kept_level(layout.num_layers), bound: num_samples }),
+        let bound = layout.num_samples * self.num_anchors;
+        let (anchors, rows) = match at {
+            HeadRows::Kept => (&*hidden_states, Rows { level: kept_level(layout.num_layers), bound }),
             HeadRows::FirstOfAll => {
-                let rows = Rows { level: layout.first_level(), bound: num_samples };
+                let rows = Rows { level: layout.first_level(), bound };
                 backend.gather_rows(hidden_states, 0..row_width::<B>(hidden_states), index, rows, residual)?;
                 (&*residual, rows)
             }
         };
         match &self.pooler {
+            Pooler::None => return Ok(()),
             Pooler::Dense(dense, activation) => {
-                backend.linear(whole(cls, dense, *activation, None, rows, pooled), index, pooled)?;
+                backend.linear(whole(anchors, dense, *activation, None, rows, pooled), index, pooled)?;
             }
-            Pooler::Norm(norm) => backend.layer_norm(cls, norm, index, rows, pooled)?,
+            Pooler::Norm(norm) => backend.layer_norm(anchors, norm, index, rows, pooled)?,
         }
-        backend.linear(whole(pooled, &self.classifier, Activation::Identity, None, rows, logits), index, logits)
+        match &self.classifier {
+            None => Ok(()),
+            Some(classifier) => {
+                backend.linear(whole(pooled, classifier, Activation::Identity, None, rows, logits), index, logits)
+            }
+        }
+    }
+
+    /// Where [`Self::head`] leaves what it computes: a row for each anchor of each sample.
+    pub fn outputs<'w>(&self, workspace: &'w Workspace<B>, at: HeadRows) -> &'w B::Matrix {
+        match (&self.classifier, &self.pooler, at) {
+            (Some(_), ..) => &workspace.logits,
+            (None, Pooler::None, HeadRows::Kept) => &workspace.hidden_states,
+            (None, Pooler::None, HeadRows::FirstOfAll) => &workspace.residual,
+            (None, ..) => &workspace.pooled,
+        }
     }
 
     /// The hidden states that enter layer 0, of all tokens or of those in K_0.
@@ -174,7 +190,11 @@ impl<B: Backend> Encoder<B> {
         rows: Rows,
         source: Source,
     ) -> Result<()> {
-        let Workspace { embeddings, patches, residual, hidden_states, .. } = workspace;
+        let Workspace { embeddings, narrow, patches, residual, hidden_states, .. } = workspace;
+        let (residual, normalised) = match narrow {
+            Some([gathered, normalised]) => (gathered, Some(normalised)),
+            None => (residual, None),
+        };
         if source == Source::Gathered {
             backend.gather_rows(embeddings, 0..row_width::<B>(embeddings), index, rows, residual)?;
             if let Some([all, gathered]) = patches {
@@ -183,6 +203,14 @@ impl<B: Backend> Encoder<B> {
         }
         let embeddings = if source == Source::Gathered { &*residual } else { &*embeddings };
         match (&self.embedding, patches) {
+            (Embedding::Projected { norm, projection, .. }, _) => {
+                let Some(normalised) = normalised else {
+                    return check(false, "embed", "normalised_embeddings", "missing", "a matrix");
+                };
+                backend.layer_norm(embeddings, norm, index, rows, normalised)?;
+                let call = whole(normalised, projection, Activation::Identity, None, rows, hidden_states);
+                backend.linear(call, index, hidden_states)
+            }
             (Embedding::Patches { projection, .. }, Some([all, gathered])) => {
                 let patches = if source == Source::Gathered { gathered } else { all };
                 let call = whole(patches, projection, Activation::Identity, Some(embeddings), rows, hidden_states);

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::models::{
     self, Config, EmbeddingTensors, LayerNormTensors, LayerTensors, LinearTensors, Network, NormOrder, PoolerKind,
 };
-use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear};
+use crate::tensor::{HeadSide, Heads, PackedLayerNorm, PackedLinear, Tensor, row_stride};
 
 /// Uploaded weights of one layer.
 pub struct Layer<B: Backend> {
@@ -24,12 +24,15 @@ pub struct Layer<B: Backend> {
 pub enum Embedding<B: Backend> {
     /// Embeddings, normalised.
     Norm(B::LayerNorm),
+    /// Embeddings of another width, normalised and projected.
+    Projected { norm: B::LayerNorm, projection: B::Linear, embedding_size: usize },
     /// Patches, projected, plus embeddings.
     Patches { projection: B::Linear, patch_values: usize },
 }
 
-/// From the last hidden state of `[CLS]` to what the classifier reads.
+/// From the last hidden state of an anchor to what the classifier reads.
 pub enum Pooler<B: Backend> {
+    None,
     Dense(B::Linear, Activation),
     Norm(B::LayerNorm),
 }
@@ -39,14 +42,17 @@ pub(crate) struct Encoder<B: Backend> {
     pub heads: Heads,
     pub hidden_size: usize,
     pub intermediate_size: usize,
-    pub num_labels: usize,
+    /// Columns of the classifiers, all together; of an embedding `hidden_size`.
+    pub num_outputs: usize,
+    pub num_anchors: usize,
     pub norm_order: NormOrder,
     /// Inside the MLP.
     pub activation: Activation,
     pub embedding: Embedding<B>,
     pub layers: Vec<Layer<B>>,
     pub pooler: Pooler<B>,
-    pub classifier: B::Linear,
+    /// Those of all anchors, one after another; `None`: what the pooler gives is an embedding.
+    pub classifier: Option<B::Linear>,
 }
 
 impl<B: Backend> Encoder<B> {
@@ -74,18 +80,29 @@ impl<B: Backend> Encoder<B> {
             heads,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
-            num_labels: config.labels.len(),
+            num_outputs: match head.classifiers.len() {
+                0 => config.hidden_size,
+                // Each starts where a row of its own would.
+                1 => config.labels.len(),
+                num_classifiers => num_classifiers * row_stride(config.labels.len()),
+            },
+            num_anchors: config.num_anchors,
             norm_order: family.norm_order,
-            activation: activation(family.activation),
+            activation: activation(config.activation),
             embedding: upload_embedding(backend, config, &network.borrow().embeddings()?)?,
             layers: Vec::with_capacity(num_layers),
-            pooler: match config.pooler {
-                PoolerKind::Dense(name) => {
-                    Pooler::Dense(upload_dense(backend, "pooler", &head.pooler)?, activation(name))
+            pooler: match (config.pooler, &head.pooler) {
+                (PoolerKind::Dense(name), Some(pooler)) => {
+                    Pooler::Dense(upload_dense(backend, "pooler", pooler)?, activation(name))
                 }
-                PoolerKind::Norm => Pooler::Norm(upload_norm(backend, "pooler", &head.pooler, eps)?),
+                (PoolerKind::Norm, Some(pooler)) => Pooler::Norm(upload_norm(backend, "pooler", pooler, eps)?),
+                _ => Pooler::None,
             },
-            classifier: upload_dense(backend, "classifier", &head.classifier)?,
+            classifier: if head.classifiers.is_empty() {
+                None
+            } else {
+                Some(upload_linear(backend, "classifier", &head.classifiers, HeadSide::None)?)
+            },
         };
         for layer in (0..num_layers).rev() {
             let tensors = network.borrow().layer(layer)?;
@@ -100,6 +117,9 @@ impl<B: Backend> Encoder<B> {
 fn activation(named: models::Activation) -> Activation {
     match named {
         models::Activation::Gelu => Activation::Gelu,
+        models::Activation::GeluTanh => Activation::GeluTanh,
+        models::Activation::QuickGelu => Activation::QuickGelu,
+        models::Activation::Relu => Activation::Relu,
         models::Activation::Tanh => Activation::Tanh,
     }
 }
@@ -125,8 +145,16 @@ fn upload_embedding<B: Backend>(
     embeddings: &EmbeddingTensors<'_>,
 ) -> Result<Embedding<B>> {
     match embeddings {
-        EmbeddingTensors::Text { norm, .. } => {
-            Ok(Embedding::Norm(upload_norm(backend, "embeddings.LayerNorm", norm, config.layer_norm_eps)?))
+        EmbeddingTensors::Text { norm, projection, .. } => {
+            let norm = upload_norm(backend, "embeddings.LayerNorm", norm, config.layer_norm_eps)?;
+            Ok(match projection {
+                None => Embedding::Norm(norm),
+                Some(dense) => Embedding::Projected {
+                    norm,
+                    projection: upload_dense(backend, "embeddings.projection", dense)?,
+                    embedding_size: dense.0.shape[1],
+                },
+            })
         }
         EmbeddingTensors::Image { projection, .. } => {
             let mut packed = PackedLinear::stack(std::slice::from_ref(projection), HeadSide::None)?;
@@ -166,17 +194,20 @@ fn upload_layer<B: Backend>(
     let label = |name: &str| format!("layer.{index}.{name}");
     let qkv = [layer.query.clone(), layer.key.clone(), layer.value.clone()];
     let one = std::slice::from_ref;
+    let mut scaled = |name, dense, heads, scale: &Option<Tensor<'_>>| {
+        let mut packed = PackedLinear::stack(one(dense), heads)?;
+        scale.iter().for_each(|scale| packed.scale_outputs(scale));
+        backend.create_linear(&label(name), &packed)
+    };
+    let attention_output =
+        scaled("attention_output", &layer.attention_output, HeadSide::Input(heads), &layer.attention_scale)?;
+    let output = scaled("output", &layer.output, HeadSide::None, &layer.mlp_scale)?;
     Ok(Layer {
         query_key_value: upload_linear(backend, &label("query_key_value"), &qkv, HeadSide::Output(heads))?,
-        attention_output: upload_linear(
-            backend,
-            &label("attention_output"),
-            one(&layer.attention_output),
-            HeadSide::Input(heads),
-        )?,
+        attention_output,
         attention_norm: upload_norm(backend, &label("attention_norm"), &layer.attention_norm, eps)?,
         intermediate: upload_linear(backend, &label("intermediate"), one(&layer.intermediate), HeadSide::None)?,
-        output: upload_linear(backend, &label("output"), one(&layer.output), HeadSide::None)?,
+        output,
         mlp_norm: upload_norm(backend, &label("mlp_norm"), &layer.mlp_norm, eps)?,
     })
 }

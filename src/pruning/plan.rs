@@ -45,6 +45,8 @@ pub struct Facts<'a> {
     pub ltp_thresholds: Option<&'a [f32]>,
     /// How many tokens, from the first on, are always kept and make K_L.
     pub num_anchors: usize,
+    /// Whether the output is made of the last hidden states of all tokens, so that none can be left out.
+    pub outputs_all_tokens: bool,
 }
 
 impl Facts<'_> {
@@ -54,6 +56,7 @@ impl Facts<'_> {
             Need::ApproxNet => self.approx.is_some(),
             Need::PLogits => self.p_logits.is_some(),
             Need::LtpThresholds => self.ltp_thresholds.is_some(),
+            Need::ClsOutput => !self.outputs_all_tokens,
         }
     }
 }

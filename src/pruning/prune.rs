@@ -201,7 +201,17 @@ impl fmt::Display for Prune {
 impl Facts<'_> {
     /// What a rule needs and the model does not have.
     pub fn lacks(&self, prune: &Prune) -> Option<Need> {
-        prune.needs().iter().copied().find(|need| !self.has(*need))
+        self.lacks_of(prune.rule(), prune.needs())
+    }
+
+    /// What a rule needs, unless its numbers bring it, and the model does not have.
+    pub fn lacks_for(&self, rule: &Rule) -> Option<Need> {
+        self.lacks_of(rule, rule.needs)
+    }
+
+    fn lacks_of(&self, rule: &Rule, needs: &[Need]) -> Option<Need> {
+        let of_all = (*rule != DENSE).then_some(Need::ClsOutput);
+        needs.iter().copied().chain(of_all).find(|need| !self.has(*need))
     }
 }
 

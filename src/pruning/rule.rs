@@ -38,12 +38,15 @@ pub enum Need {
     PLogits,
     /// The learned thresholds of `ltp`.
     LtpThresholds,
+    /// An output that is made of the anchors alone.
+    ClsOutput,
 }
 
 impl fmt::Display for Need {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::ApproxNet => "an ApproxNet (folder approx/)",
+            Self::ClsOutput => "an embedding that is made of [CLS] alone (1_Pooling/config.json)",
             Self::PLogits => "learned thresholds (tensors encoder.layer.{i}.p_logit)",
             Self::LtpThresholds => {
                 "learned thresholds (tensors encoder.layer.{i}.ltp_threshold), or given ones as in `ltp:0.01`"

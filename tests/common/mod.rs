@@ -100,7 +100,11 @@ pub fn classify_with(
     prune: &Prune,
     outputs: &Outputs,
 ) -> Vec<Classification> {
-    pollster::block_on(engine.classify(inputs, prune, outputs)).unwrap_or_else(|error| panic!("{prune}: {error}"))
+    let results = match engine.model().pooling() {
+        Some(_) => pollster::block_on(engine.embed(inputs, prune, outputs)),
+        None => pollster::block_on(engine.classify(inputs, prune, outputs)),
+    };
+    results.unwrap_or_else(|error| panic!("{prune}: {error}"))
 }
 
 /// `cases.json` of a fixture's folder.

@@ -63,7 +63,7 @@ impl Chunk {
     }
 
     pub fn with_k(lengths: &[usize], num_layers: usize, k: &[Vec<usize>]) -> Self {
-        let (layout, _) = ChunkLayout::host_words(lengths, num_layers, k);
+        let (layout, _) = ChunkLayout::host_words(lengths, num_layers, k, 1);
         let sample_kept: Vec<_> = lengths.iter().map(|&length| nested_sets(length, num_layers)).collect();
         let kept = (0..=num_layers).map(|layer| sample_kept.iter().map(|sets| sets[layer].clone()).collect()).collect();
         Self { lengths: lengths.to_vec(), layout, kept, k: k.to_vec() }

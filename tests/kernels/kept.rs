@@ -217,7 +217,7 @@ fn pack_rows_cases() -> Vec<PackRows> {
 fn host_words() {
     for lengths in BATCHES {
         let chunk = Chunk::with_k(lengths, NUM_LAYERS, &k(lengths, &[0.3, 0.0, 1.0]));
-        let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &chunk.k);
+        let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &chunk.k, 1);
         assert_eq!(layout, chunk.layout);
         assert_eq!(words, chunk.words()[..words.len()], "{lengths:?}");
     }

@@ -13,8 +13,8 @@ use crate::common::*;
 fn tolerance(fixture: &str, prune: &Prune) -> (f32, f32) {
     match (fixture, prune) {
         (_, Prune::Concrete) => (2e-3, 0.0),
-        ("tiny-bert" | "tiny-vit", _) => (1e-4, 1e-4),
-        _ => (1e-3, 0.0),
+        ("sst2-minilm" | "deit-tiny", _) => (1e-3, 0.0),
+        _ => (1e-4, 1e-4),
     }
 }
 
@@ -39,9 +39,13 @@ fn disagreement(result: &Classification, fixture: &str, case: &Value, run: &Valu
         ));
     }
     let (absolute, relative) = tolerance(fixture, &prune);
-    let far = distance(&result.logits, &floats(&run["logits"]), relative);
+    let (what, found) = match &result.embedding {
+        Some(embedding) => ("embedding", embedding),
+        None => ("logits", &result.logits),
+    };
+    let far = distance(found, &floats(&run[what]), relative);
     if far > absolute {
-        return Some(format!("{prune}: logits {:?} are {far:e} from {}", result.logits, run["logits"]));
+        return Some(format!("{prune}: {what} {found:?} is {far:e} from {}", run[what]));
     }
     // Soft scores of Rule 2 for all tokens.
     if let (Some(expected), Some(scores)) = (run["concrete_scores"].as_array(), &result.token_scores) {
@@ -93,7 +97,7 @@ pub fn check_cases(
     for runs in runs.chunk_by(|(_, _, one), (_, _, next)| calls == Calls::Batches && rule(one) == rule(next)) {
         let inputs: Vec<CaseInput> = runs.iter().map(|(_, case, _)| CaseInput::new(folder, case)).collect();
         let inputs: Vec<Input<'_>> = inputs.iter().map(CaseInput::get).collect();
-        let outputs = Outputs { token_scores: true, attention_maps: false };
+        let outputs = Outputs { token_scores: true, ..Outputs::default() };
         let results = classify_with(&mut engine, &inputs, &prune(runs[0].2), &outputs);
         assert_eq!(results.len(), runs.len());
         for ((index, case, run), result) in runs.iter().zip(&results) {

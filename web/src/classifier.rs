@@ -96,7 +96,7 @@ impl Classifier {
     /// # Errors
     /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
     pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<Results, JsValue> {
-        let outputs = Outputs { token_scores: true, attention_maps: false };
+        let outputs = Outputs { token_scores: true, attention_maps: false, sigmoid: false, threshold: None };
         let mut run = self.run(&inputs, &prune, &outputs, cancel).await?;
         let pictures = run.results.iter_mut().map(|result| result.picture.take()).collect();
         Ok(Results::new(to_json(&run)?, pictures))
@@ -116,7 +116,7 @@ impl Classifier {
         position: usize,
     ) -> Result<String, JsValue> {
         if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
-            let outputs = Outputs { token_scores: true, attention_maps: true };
+            let outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
             let mut run = self.run(&inputs, &prune, &outputs, &CancelFlag::new()).await?;
             self.explained = run.results.pop().map(|result| (key, result));
         }

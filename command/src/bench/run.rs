@@ -252,7 +252,7 @@ impl Seen {
         }
         for (result, label) in results.iter().zip(labels) {
             self.labelled += usize::from(label.is_some());
-            self.right += usize::from(*label == Some(result.label_index));
+            self.right += usize::from(label.is_some() && *label == result.label_index);
         }
     }
 }

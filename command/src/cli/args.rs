@@ -20,6 +20,9 @@ pub enum Command {
     /// Classify texts or images, and show which tokens or patches survive each layer
     #[command(after_help = format!("{CLASSIFY_EXAMPLES}\n\n{}", rules()))]
     Classify(ClassifyArgs),
+    /// Turn texts or images into vectors, with a model that embeds
+    #[command(after_help = EMBED_EXAMPLES)]
+    Embed(EmbedArgs),
     /// Measure rules on a labelled data set
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
@@ -35,6 +38,11 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   sttabt classify --pair \"a question\" \"its answer\"
   sort texts.txt | sttabt classify -
   sttabt classify --image cat.jpg --save cat-layers.png";
+
+const EMBED_EXAMPLES: &str = "Examples:
+  sttabt embed --model bge-small --json \"first text\" \"second text\"
+  sttabt embed --model bge-small --prune oracle:0.5 --file texts.txt
+  sttabt embed --model dinov2-small --image cat.jpg";
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
@@ -69,8 +77,9 @@ fn mode(text: &str) -> Result<PruneMode, String> {
     })
 }
 
+/// What a run takes, whatever comes out.
 #[derive(clap::Args)]
-pub struct ClassifyArgs {
+pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -84,18 +93,41 @@ pub struct ClassifyArgs {
     /// Read texts from a file, one per line; with --pair, two per line with a tab between them
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Take the texts two by two
-    #[arg(long)]
-    pub pair: bool,
-    /// Classify images instead: files, or folders with images in them
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["texts", "file", "pair"])]
+    /// Take images instead: files, or folders with images in them
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["texts", "file"])]
     pub image: Vec<PathBuf>,
-    /// Write a picture: each image, and what is left of it at every layer
-    #[arg(long, value_name = "OUT.png")]
-    pub save: Option<PathBuf>,
     /// Texts, each an input of its own; `-` reads standard input, one per line
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Take the texts two by two
+    #[arg(long, conflicts_with = "image")]
+    pub pair: bool,
+    /// Write a picture: each image, and what is left of it at every layer
+    #[arg(long, value_name = "OUT.png")]
+    pub save: Option<PathBuf>,
+    /// Of a model with one output, show its sigmoid too
+    #[arg(long)]
+    pub sigmoid: bool,
+    /// Of a multi-label model, show the labels of at least this probability [default: 0.5]
+    #[arg(long, value_name = "P", value_parser = probability)]
+    pub threshold: Option<f32>,
+}
+
+#[derive(clap::Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 #[derive(clap::Args)]

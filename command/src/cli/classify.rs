@@ -1,12 +1,12 @@
-//! `sttabt classify`: texts or images in, surviving tokens or patches out.
+//! `sttabt classify` and `sttabt embed`: texts or images in, surviving tokens or patches out.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, Policy, Prune, PruneMode, Task};
 
-use super::args::ClassifyArgs;
+use super::args::{ClassifyArgs, EmbedArgs, RunArgs};
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
 use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text_input, visible};
@@ -57,17 +57,34 @@ impl Plan {
     }
 }
 
+/// What is to come out.
+struct Wanted<'a> {
+    embeds: bool,
+    outputs: Outputs,
+    save: Option<&'a Path>,
+}
+
 pub fn run(args: &ClassifyArgs) -> Result<()> {
-    if args.save.is_some() && args.image.is_empty() {
+    if args.save.is_some() && args.run.image.is_empty() {
         return Err(Failure::Usage("--save draws images: it needs --image".to_owned()));
     }
+    let outputs = Outputs { sigmoid: args.sigmoid, threshold: args.threshold, ..Outputs::default() };
+    run_for(&args.run, args.pair, &Wanted { embeds: false, outputs, save: args.save.as_deref() })
+}
+
+pub fn embed(args: &EmbedArgs) -> Result<()> {
+    run_for(&args.run, false, &Wanted { embeds: true, outputs: Outputs::default(), save: None })
+}
+
+fn run_for(args: &RunArgs, pair: bool, wanted: &Wanted<'_>) -> Result<()> {
     let (inputs, kind) = match args.image.as_slice() {
-        [] => (Inputs::Texts(texts(args)?), Kind::Text),
+        [] => (Inputs::Texts(texts(args, pair, wanted.embeds)?), Kind::Text),
         paths => (Inputs::Images(images::files(paths)?), Kind::Images),
     };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
-    if let Some(path) = &args.save {
+    check_task(model.config().task, wanted)?;
+    if let Some(path) = wanted.save {
         figure::check(path, inputs.len(), model.config())?;
     }
     let is_auto = matches!(args.prune, Some(PruneMode::Auto(_)));
@@ -78,10 +95,10 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
     let mut engine = open_engine(&model, &args.device)?;
     let plan = Plan::new(&mut engine, rule, is_auto)?;
     let run = match &inputs {
-        Inputs::Texts(texts) => classify_texts(&mut engine, texts, &plan)?,
-        Inputs::Images(files) => classify_images(&mut engine, files, &plan, args.save.is_some())?,
+        Inputs::Texts(texts) => run_texts(&mut engine, texts, &plan, wanted)?,
+        Inputs::Images(files) => run_images(&mut engine, files, &plan, wanted)?,
     };
-    if let Some(path) = &args.save {
+    if let Some(path) = wanted.save {
         let rows: Vec<(&Picture, &Classification)> =
             run.results.iter().filter_map(|result| Some((result.picture.as_ref()?, result))).collect();
         if let Some(figure) = figure::draw(&rows) {
@@ -95,18 +112,42 @@ pub fn run(args: &ClassifyArgs) -> Result<()> {
         writeln!(out)?;
         out.flush()?;
     } else {
-        print(args, &engine, &plan, &inputs, &run)?;
+        print(wanted, &engine, &plan, &inputs, &run)?;
     }
     Ok(())
 }
 
-fn classify(engine: &mut Engine, inputs: &[Input<'_>], plan: &Plan, run: &mut Run) -> sttabt::Result<()> {
+/// What was asked for and the model does not give is an error, not silence.
+fn check_task(task: Task, wanted: &Wanted<'_>) -> Result<()> {
+    let refused = |message: &str| Err(Failure::Error(message.to_owned()));
+    match (task, wanted.embeds) {
+        (Task::Embedding, false) => refused("this model is an embedder, and has no classifier: use `sttabt embed`"),
+        (Task::Embedding, true) => Ok(()),
+        (_, true) => refused("this model is a classifier, and gives no embedding: use `sttabt classify`"),
+        _ if wanted.outputs.sigmoid && task != Task::Regression => {
+            refused("--sigmoid is for models with one output, and this one has labels")
+        }
+        _ if wanted.outputs.threshold.is_some() && task != Task::MultiLabel => {
+            refused("--threshold is for multi-label models (`problem_type` in config.json), and this is none")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn extend(
+    engine: &mut Engine,
+    inputs: &[Input<'_>],
+    plan: &Plan,
+    wanted: &Wanted<'_>,
+    run: &mut Run,
+) -> sttabt::Result<()> {
     let start = Instant::now();
-    let outputs = Outputs::default();
+    let outputs = &wanted.outputs;
     run.results.extend(match plan {
-        Plan::Rule(prune) => pollster::block_on(engine.classify(inputs, prune, &outputs))?,
+        Plan::Rule(prune) if wanted.embeds => pollster::block_on(engine.embed(inputs, prune, outputs))?,
+        Plan::Rule(prune) => pollster::block_on(engine.classify(inputs, prune, outputs))?,
         Plan::Auto(policy) => {
-            let (decision, results) = pollster::block_on(engine.classify_by(policy, inputs, &outputs))?;
+            let (decision, results) = pollster::block_on(engine.classify_by(policy, inputs, outputs))?;
             run.decisions.push(decision);
             results
         }
@@ -115,27 +156,28 @@ fn classify(engine: &mut Engine, inputs: &[Input<'_>], plan: &Plan, run: &mut Ru
     Ok(())
 }
 
-fn classify_texts(engine: &mut Engine, texts: &[(String, Option<String>)], plan: &Plan) -> Result<Run> {
+fn run_texts(engine: &mut Engine, texts: &[(String, Option<String>)], plan: &Plan, wanted: &Wanted<'_>) -> Result<Run> {
     let mut run = Run::default();
     let inputs: Vec<Input<'_>> = texts.iter().map(|(text, pair)| text_input(text, pair.as_deref())).collect();
-    classify(engine, &inputs, plan, &mut run)?;
+    extend(engine, &inputs, plan, wanted, &mut run)?;
     Ok(run)
 }
 
-fn classify_images(engine: &mut Engine, files: &[PathBuf], plan: &Plan, keep_pictures: bool) -> Result<Run> {
+fn run_images(engine: &mut Engine, files: &[PathBuf], plan: &Plan, wanted: &Wanted<'_>) -> Result<Run> {
     let mut run = Run::default();
     for files in files.chunks(IMAGES_AT_ONCE) {
         let pictures: Vec<Picture> = files.iter().map(|file| images::picture(file)).collect::<Result<_>>()?;
         let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
-        classify(engine, &inputs, plan, &mut run).map_err(|error| super::name_file(error, |index| &files[index]))?;
-        if !keep_pictures {
+        extend(engine, &inputs, plan, wanted, &mut run)
+            .map_err(|error| super::name_file(error, |index| &files[index]))?;
+        if wanted.save.is_none() {
             run.results.iter_mut().for_each(|result| result.picture = None);
         }
     }
     Ok(run)
 }
 
-fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run: &Run) -> Result<()> {
+fn print(wanted: &Wanted<'_>, engine: &Engine, plan: &Plan, inputs: &Inputs, run: &Run) -> Result<()> {
     let mut out = anstream::stdout().lock();
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
     for (index, result) in run.results.iter().enumerate() {
@@ -145,7 +187,7 @@ fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run
         match (inputs, result.grid) {
             (Inputs::Images(files), Some(grid)) => {
                 writeln!(out, "{}", visible(&files[index].display().to_string()))?;
-                if args.save.is_none() {
+                if wanted.save.is_none() {
                     draw::grids(&mut out, result, grid, width)?;
                     writeln!(out)?;
                 }
@@ -157,7 +199,7 @@ fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run
         }
         draw::summary(&mut out, result, &answers(engine.model(), inputs, result))?;
     }
-    if let Some(path) = &args.save {
+    if let Some(path) = wanted.save {
         writeln!(out, "\nthe layers are drawn in {}", visible(&path.display().to_string()))?;
     }
     let backend = engine.backend();
@@ -185,39 +227,57 @@ fn print(args: &ClassifyArgs, engine: &Engine, plan: &Plan, inputs: &Inputs, run
     Ok(())
 }
 
-/// The label with its probability; of an image the five best.
+/// The label with its probability, of an image the five best; of several labels all that count; a number; or the start of a vector.
 fn answers(model: &Model, inputs: &Inputs, result: &Classification) -> Vec<String> {
-    if model.config().task == Task::Regression {
-        return vec![format!("{} {:.3}", visible(&result.label), result.logits[0])];
+    const NUMBERS: usize = 4;
+    let config = model.config();
+    let probability = |label: usize| format!("{} {:.1} %", visible(&config.labels[label]), 100.0 * result.probs[label]);
+    let mut by_logit: Vec<usize> = (0..result.logits.len()).collect();
+    by_logit.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
+    match config.task {
+        Task::Regression => {
+            let sigmoid = result.probs.first().map_or(String::new(), |prob| format!(" (sigmoid {prob:.3})"));
+            vec![format!("{} {:.3}{sigmoid}", visible(&config.labels[0]), result.logits[0])]
+        }
+        Task::MultiLabel => {
+            let chosen = result.labels.as_deref().unwrap_or_default();
+            let is_chosen = |label: &&usize| chosen.contains(&config.labels[**label]);
+            let answers: Vec<String> = by_logit.iter().filter(is_chosen).map(|&label| probability(label)).collect();
+            let best = by_logit.first().map(|&label| format!("none; most likely {}", probability(label)));
+            if answers.is_empty() { best.into_iter().collect() } else { answers }
+        }
+        Task::Classification => {
+            let num_answers = if matches!(inputs, Inputs::Images(_)) { 5 } else { 1 };
+            by_logit.into_iter().take(num_answers).map(probability).collect()
+        }
+        Task::Embedding => {
+            let embedding = result.embedding.as_deref().unwrap_or_default();
+            let start: Vec<String> = embedding.iter().take(NUMBERS).map(|value| format!("{value:.4}")).collect();
+            vec![format!("{} numbers: {}, …", embedding.len(), start.join(", "))]
+        }
     }
-    let num_answers = if matches!(inputs, Inputs::Images(_)) { 5 } else { 1 };
-    let mut labels: Vec<usize> = (0..result.probs.len()).collect();
-    labels.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
-    let answer =
-        |&label: &usize| format!("{} {:.1} %", visible(&model.config().labels[label]), 100.0 * result.probs[label]);
-    labels.iter().take(num_answers).map(answer).collect()
 }
 
 /// The inputs of TEXT…, `-` and `--file`, in that order.
-fn texts(args: &ClassifyArgs) -> Result<Vec<(String, Option<String>)>> {
+fn texts(args: &RunArgs, pair: bool, embeds: bool) -> Result<Vec<(String, Option<String>)>> {
     let mut inputs = Vec::new();
     let from_stdin = args.texts.iter().filter(|text| *text == "-").count();
     if from_stdin > 1 {
         return Err(Failure::Usage("`-` reads standard input, which can be read only once".to_owned()));
     }
-    if args.pair && from_stdin == 0 {
+    if pair && from_stdin == 0 {
         if !args.texts.len().is_multiple_of(2) {
             let message = format!("--pair takes texts two by two, and there are {}", args.texts.len());
             return Err(Failure::Usage(message));
         }
-        inputs.extend(args.texts.chunks_exact(2).map(|pair| (pair[0].clone(), Some(pair[1].clone()))));
+        inputs.extend(args.texts.chunks_exact(2).map(|texts| (texts[0].clone(), Some(texts[1].clone()))));
     } else {
         for text in &args.texts {
             if text == "-" {
                 let mut bytes = Vec::new();
                 io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("standard input".as_ref(), &error))?;
-                inputs.extend(lines("standard input", bytes, args.pair)?);
-            } else if args.pair {
+                inputs.extend(lines("standard input", bytes, pair)?);
+            } else if pair {
                 return Err(Failure::Usage("with --pair, `-` stands alone: its lines hold both texts".to_owned()));
             } else {
                 inputs.push((text.clone(), None));
@@ -226,12 +286,13 @@ fn texts(args: &ClassifyArgs) -> Result<Vec<(String, Option<String>)>> {
     }
     if let Some(path) = &args.file {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-        inputs.extend(lines(&path.display().to_string(), bytes, args.pair)?);
+        inputs.extend(lines(&path.display().to_string(), bytes, pair)?);
     }
     if inputs.is_empty() {
-        return Err(Failure::Usage(
-            "nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)".to_owned(),
-        ));
+        let verb = if embeds { "embed" } else { "classify" };
+        return Err(Failure::Usage(format!(
+            "nothing to {verb}: give a TEXT, `-`, --file or --image (see sttabt {verb} --help)"
+        )));
     }
     Ok(inputs)
 }

@@ -40,7 +40,8 @@ fn words(tokens: &[String]) -> Vec<Word> {
 /// `width`.
 pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [usize; 2], width: usize) -> Result<()> {
     let num_layers = result.kept.len() - 1;
-    let title = |layer: usize| format!("L{layer} {}/{}", result.kept[layer].len(), 1 + rows * columns);
+    let first = result.num_prefix_tokens.unwrap_or(1);
+    let title = |layer: usize| format!("L{layer} {}/{}", result.kept[layer].len(), first + rows * columns);
     let cell_width = (0..num_layers).map(|layer| title(layer).len()).max().unwrap_or(0).max(columns);
     let per_line = ((width + 2) / (cell_width + 2)).max(1);
     for first in (0..num_layers).step_by(per_line) {
@@ -57,7 +58,7 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
         for row in (0..rows).step_by(2) {
             for layer in layers.clone() {
                 let is_kept = |row: usize, column: usize| {
-                    row < rows && result.kept[layer].binary_search(&((1 + row * columns + column) as u32)).is_ok()
+                    row < rows && result.kept[layer].binary_search(&((first + row * columns + column) as u32)).is_ok()
                 };
                 for column in 0..columns {
                     match (is_kept(row, column), is_kept(row + 1, column)) {
@@ -177,8 +178,11 @@ mod tests {
             picture: None,
             logits: vec![0.0],
             probs: vec![1.0],
-            label_index: 0,
-            label: "a".to_owned(),
+            label_index: Some(0),
+            label: Some("a".to_owned()),
+            labels: None,
+            embedding: None,
+            num_prefix_tokens: None,
             kept: vec![vec![0, 2], vec![0]],
             retention: 0.3,
             flops: sttabt::Flops { dense: 2_000_000, pruned: 900_000, approx: 100_000 },

@@ -24,6 +24,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         Some(list) => Prune::parse_list(list)?,
         None => vec![default_rule(&model)?],
     };
+    match model.config().task {
+        Task::Embedding => {
+            return Err(Failure::Error("this model is an embedder: there are no labels to measure it by".to_owned()));
+        }
+        Task::MultiLabel => {
+            let message = "this model gives any number of labels, and `eval` measures models that give one";
+            return Err(Failure::Error(message.to_owned()));
+        }
+        Task::Classification | Task::Regression => {}
+    }
     let samples = Samples::read(args, model.config())?;
     let mut engine = open_engine(&model, &args.device)?;
     // Images are compared with the dense model's answers, asked for or not.
@@ -110,7 +120,7 @@ impl Prediction {
         let mut labels: Vec<usize> = (0..result.logits.len()).collect();
         labels.sort_by(|&a, &b| result.logits[b].total_cmp(&result.logits[a]));
         labels.truncate(5);
-        Self { label: result.label_index, value: f64::from(result.logits[0]), top5: labels }
+        Self { label: result.label_index.unwrap_or_default(), value: f64::from(result.logits[0]), top5: labels }
     }
 }
 
@@ -233,7 +243,7 @@ fn text_metrics(run: &Run, rows: &[Row], config: &Config) -> BTreeMap<&'static s
                 .collect();
             BTreeMap::from([("pearson", pearson(&values, &numbers)), ("spearman", spearman(&values, &numbers))])
         }
-        Task::Classification => {
+        Task::Classification | Task::MultiLabel | Task::Embedding => {
             let predicted = labels(run);
             let expected: Vec<usize> = rows.iter().filter_map(|row| row.expected.label()).collect();
             let mut metrics = BTreeMap::from([("accuracy", accuracy(&predicted, &expected))]);

@@ -47,8 +47,8 @@ pub fn draw(images: &[(&Picture, &Classification)]) -> Option<RgbImage> {
     let mut canvas = RgbImage::from_pixel(size.0, size.1, BACKGROUND);
     for (index, (picture, result)) in images.iter().enumerate() {
         let image = RgbImage::from_raw(width, height, picture.rgb().to_vec())?;
-        let grid = result.grid?;
-        let layers = result.kept[..result.kept.len() - 1].iter().map(|kept| panel(&image, grid, kept));
+        let (grid, first) = (result.grid?, result.num_prefix_tokens? as u32);
+        let layers = result.kept[..result.kept.len() - 1].iter().map(|kept| panel(&image, grid, first, kept));
         for (place, panel) in std::iter::once(image.clone()).chain(layers).enumerate() {
             let place = index * num_panels + place;
             let at = |step: usize, size: u32| i64::from(MARGIN) + step as i64 * i64::from(size + MARGIN);
@@ -58,12 +58,12 @@ pub fn draw(images: &[(&Picture, &Classification)]) -> Option<RgbImage> {
     Some(canvas)
 }
 
-/// One layer's panel; `kept` are token positions, patches from 1.
-fn panel(image: &RgbImage, [grid_height, grid_width]: [usize; 2], kept: &[u32]) -> RgbImage {
+/// One layer's panel; `kept` are token positions, patches from `first` on.
+fn panel(image: &RgbImage, [grid_height, grid_width]: [usize; 2], first: u32, kept: &[u32]) -> RgbImage {
     let (patch_width, patch_height) = (image.width() / grid_width as u32, image.height() / grid_height as u32);
     let is_kept = |row: i64, column: i64| {
         let inside = (0..grid_height as i64).contains(&row) && (0..grid_width as i64).contains(&column);
-        inside && kept.binary_search(&(1 + row as u32 * grid_width as u32 + column as u32)).is_ok()
+        inside && kept.binary_search(&(first + row as u32 * grid_width as u32 + column as u32)).is_ok()
     };
     // A line of one pixel on small patches, two on the usual 16.
     let line = (patch_width.min(patch_height) / 8).max(1);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn removed_patches_are_dark_and_the_kept_region_has_a_border() {
         let image = RgbImage::from_pixel(16, 16, Rgb([200, 100, 40]));
-        let panel = panel(&image, [2, 2], &[0, 1]);
+        let panel = panel(&image, [2, 2], 1, &[0, 1]);
         assert_eq!(*panel.get_pixel(3, 3), Rgb([200, 100, 40]), "inside");
         assert_eq!(*panel.get_pixel(7, 3), OUTLINE, "its right border");
         assert_eq!(*panel.get_pixel(3, 7), OUTLINE, "its lower border");

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sttabt::{InputConfig, Model, Need, RULES, Task};
+use sttabt::{InputConfig, Model, Need, PoolingMode, RULES, Task};
 
 use super::args::InfoArgs;
 use super::model_dir::{Kind, find, load, named};
@@ -89,10 +89,16 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
     }
     let labels = match config.task {
         Task::Regression => format!("one number, {}", config.labels[0]),
-        Task::Classification if config.labels.len() > 8 => {
-            format!("{} labels: {}, …", config.labels.len(), config.labels[..8].join(", "))
+        Task::Embedding => {
+            let (mode, normalized) = match model.pooling() {
+                Some(pooling) if pooling.mode == PoolingMode::Mean => ("mean of all tokens", pooling.normalize),
+                pooling => ("[CLS]", pooling.is_some_and(|pooling| pooling.normalize)),
+            };
+            let length = if normalized { ", of length 1" } else { "" };
+            format!("an embedding of {} numbers: {mode}{length}", config.hidden_size)
         }
-        Task::Classification => config.labels.join(", "),
+        Task::MultiLabel => format!("any of {}", listed(&config.labels)),
+        Task::Classification => listed(&config.labels),
     };
     writeln!(out, "  output     {}", visible(&labels))?;
     match (model.approx_config(), model.approx_num_parameters()) {
@@ -128,4 +134,12 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
 fn without(need: Need) -> String {
     let rules = RULES.iter().filter(|rule| rule.needs.contains(&need));
     rules.map(|rule| format!("no {}", rule.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The labels, or of many the first.
+fn listed(labels: &[String]) -> String {
+    match labels.get(..8) {
+        Some(first) if labels.len() > 8 => format!("{} labels: {}, …", labels.len(), first.join(", ")),
+        _ => labels.join(", "),
+    }
 }

@@ -28,6 +28,7 @@ pub fn main() -> ExitCode {
     // Clap prints help and usage errors, with exit code 2 for the latter.
     let outcome = match Args::parse().command {
         Command::Classify(args) => classify::run(&args),
+        Command::Embed(args) => classify::embed(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Demo(args) => demo::run(&args),

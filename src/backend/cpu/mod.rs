@@ -192,7 +192,7 @@ impl Backend for CpuBackend {
     }
 
     fn create_index(&mut self, num_words: usize) -> Result<CpuIndex> {
-        Ok(CpuIndex { layout: ChunkLayout::host_words(&[], 0, &[]).0, words: vec![0; num_words] })
+        Ok(CpuIndex { layout: ChunkLayout::host_words(&[], 0, &[], 1).0, words: vec![0; num_words] })
     }
 
     fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {

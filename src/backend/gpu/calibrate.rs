@@ -141,7 +141,7 @@ impl GpuBackend {
         tolerance: f32,
         record: impl Fn(&mut Self, &GpuIndex, &mut [GpuMatrix; N]) -> Result<()>,
     ) -> Result<Vec<(Variant, f64)>> {
-        let (layout, words) = ChunkLayout::host_words(&LENGTHS, 1, &[]);
+        let (layout, words) = ChunkLayout::host_words(&LENGTHS, 1, &[], 1);
         let mut index = self.create_index(layout.num_words())?;
         let mut expected = None;
         let mut times = Vec::new();

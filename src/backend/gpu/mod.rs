@@ -186,7 +186,7 @@ impl Backend for GpuBackend {
 
     fn create_index(&mut self, num_words: usize) -> Result<GpuIndex> {
         let buffer = self.recorder.create_buffer("index", 4 * num_words as u64)?;
-        Ok(GpuIndex { buffer, layout: ChunkLayout::host_words(&[], 0, &[]).0, num_words })
+        Ok(GpuIndex { buffer, layout: ChunkLayout::host_words(&[], 0, &[], 1).0, num_words })
     }
 
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {

@@ -1,6 +1,6 @@
 //! BERT: texts; layers normalise after attention and MLP.
 
-use super::facts::{Family, InputKind, Keys, NormOrder};
+use super::facts::{Family, HeadKind, InputKind, Keys, NormOrder, TextKind, TokenTypes};
 use crate::models::checkpoint::{Names, Part};
 use crate::models::config::{Activation, PoolerKind};
 
@@ -9,32 +9,41 @@ pub const BERT: Family = Family {
     architecture: "BertForSequenceClassification",
     model_type: "bert",
     keys: Keys::BERT,
-    input: InputKind::Text { position_offset: 0 },
+    input: InputKind::Text(TextKind {
+        starts_after_padding: false,
+        token_types: TokenTypes::Given,
+        embedding_size: None,
+    }),
     num_anchors: 1,
     norm_order: NormOrder::Post,
-    activation: Activation::Gelu,
-    pooler: PoolerKind::Dense(Activation::Tanh),
+    head: HeadKind::Classifier(PoolerKind::Dense(Activation::Tanh)),
     names: Names {
         prefix: "bert.",
-        table: &[
-            (Part::Words, "bert.embeddings.word_embeddings.weight"),
-            (Part::Positions, "bert.embeddings.position_embeddings.weight"),
-            (Part::TokenTypes, "bert.embeddings.token_type_embeddings.weight"),
-            (Part::EmbeddingNorm, "bert.embeddings.LayerNorm"),
-            (Part::Query, "bert.encoder.layer.{i}.attention.self.query"),
-            (Part::Key, "bert.encoder.layer.{i}.attention.self.key"),
-            (Part::Value, "bert.encoder.layer.{i}.attention.self.value"),
-            (Part::AttentionOutput, "bert.encoder.layer.{i}.attention.output.dense"),
-            (Part::AttentionNorm, "bert.encoder.layer.{i}.attention.output.LayerNorm"),
-            (Part::Intermediate, "bert.encoder.layer.{i}.intermediate.dense"),
-            (Part::Output, "bert.encoder.layer.{i}.output.dense"),
-            (Part::MlpNorm, "bert.encoder.layer.{i}.output.LayerNorm"),
-            (Part::PLogit, "bert.encoder.layer.{i}.p_logit"),
-            (Part::LtpThreshold, "bert.encoder.layer.{i}.ltp_threshold"),
-            (Part::Pooler, "bert.pooler.dense"),
-            (Part::Classifier, "classifier"),
-        ],
+        base: BASE,
+        head: &[(Part::Pooler, "bert.pooler.dense"), (Part::Classifier, "classifier")],
     },
     other_names: &[],
     refused: &[],
 };
+
+pub const BERT_EMBEDDER: Family =
+    Family { architecture: "BertModel", head: HeadKind::Embedding(PoolerKind::None), ..BERT };
+
+/// RoBERTa and ELECTRA took these names over; ELECTRA alone projects embeddings.
+pub const BASE: &[(Part, &str)] = &[
+    (Part::Words, "embeddings.word_embeddings.weight"),
+    (Part::Positions, "embeddings.position_embeddings.weight"),
+    (Part::TokenTypes, "embeddings.token_type_embeddings.weight"),
+    (Part::EmbeddingNorm, "embeddings.LayerNorm"),
+    (Part::EmbeddingProjection, "embeddings_project"),
+    (Part::Query, "encoder.layer.{i}.attention.self.query"),
+    (Part::Key, "encoder.layer.{i}.attention.self.key"),
+    (Part::Value, "encoder.layer.{i}.attention.self.value"),
+    (Part::AttentionOutput, "encoder.layer.{i}.attention.output.dense"),
+    (Part::AttentionNorm, "encoder.layer.{i}.attention.output.LayerNorm"),
+    (Part::Intermediate, "encoder.layer.{i}.intermediate.dense"),
+    (Part::Output, "encoder.layer.{i}.output.dense"),
+    (Part::MlpNorm, "encoder.layer.{i}.output.LayerNorm"),
+    (Part::PLogit, "encoder.layer.{i}.p_logit"),
+    (Part::LtpThreshold, "encoder.layer.{i}.ltp_threshold"),
+];

@@ -1,15 +1,15 @@
 //! What a family is: one value of [`Family`] says all that this crate knows of it and of no other.
 
 use crate::error::{Error, Result};
-use crate::models::checkpoint::{Names, Part, Weights};
+use crate::models::checkpoint::{Names, Weights};
 use crate::models::config::{
-    Activation, Config, InputConfig, PoolerKind, image_config, labels, prune_config, task, text_config,
+    Config, InputConfig, PoolerKind, Task, activation, image_config, labels, prune_config, task, text_config,
 };
 use crate::models::fields::Fields;
 
-/// A family of models.
+/// A family of models with one kind of head.
 pub struct Family {
-    /// In messages.
+    /// In messages; the same for all heads.
     pub name: &'static str,
     /// The class in `architectures`.
     pub architecture: &'static str,
@@ -17,12 +17,10 @@ pub struct Family {
     pub model_type: &'static str,
     pub keys: Keys,
     pub input: InputKind,
-    /// Tokens that stay to the end, the first ones of an input: `[CLS]`.
+    /// Tokens that stay to the end, the first ones of an input: `[CLS]`. Each has its own classifier.
     pub num_anchors: usize,
     pub norm_order: NormOrder,
-    /// Inside the MLP.
-    pub activation: Activation,
-    pub pooler: PoolerKind,
+    pub head: HeadKind,
     /// Hugging Face's names, and those of the thresholds, which are ours.
     pub names: Names,
     /// Names of other programs, and a tensor that only their files have.
@@ -34,33 +32,66 @@ pub struct Family {
 /// Keys of `config.json` that families call differently.
 pub struct Keys {
     pub hidden_size: &'static str,
-    pub intermediate_size: &'static str,
+    pub intermediate_size: IntermediateSize,
     pub num_hidden_layers: &'static str,
     pub num_attention_heads: &'static str,
     pub hidden_act: &'static str,
+    /// `layer_norm_eps` where the file does not say.
+    pub layer_norm_eps: f64,
+}
+
+/// How the width inside the MLP is written.
+pub enum IntermediateSize {
+    Key(&'static str),
+    /// The key of its ratio to `hidden_size`.
+    Ratio(&'static str),
 }
 
 impl Keys {
     /// BERT's, which most families took over.
     pub const BERT: Self = Self {
         hidden_size: "hidden_size",
-        intermediate_size: "intermediate_size",
+        intermediate_size: IntermediateSize::Key("intermediate_size"),
         num_hidden_layers: "num_hidden_layers",
         num_attention_heads: "num_attention_heads",
         hidden_act: "hidden_act",
+        layer_norm_eps: 1e-12,
     };
 }
 
 /// What the first hidden states are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputKind {
-    /// The sum of a wordpiece's rows in tables, normalised. Token types are there if the names have them.
-    Text {
-        /// Rows of the table of positions before that of the first token.
-        position_offset: usize,
+    /// The sum of a wordpiece's rows in tables, normalised.
+    Text(TextKind),
+    /// A projected patch, or a learned token, and the row of its position.
+    Image {
+        /// Learned tokens before the patches.
+        num_prefix_tokens: usize,
+        /// Whether the table of positions is resized for images of another size.
+        resizes_positions: bool,
     },
-    /// A projected patch, or a learned anchor, and the row of its position.
-    Image,
+}
+
+/// What of a text's embeddings is not the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextKind {
+    /// Whether the first token's position stands in the row after that of `pad_token_id`, in place of row 0.
+    pub starts_after_padding: bool,
+    pub token_types: TokenTypes,
+    /// The key of the tables' width, where it may differ from `hidden_size`.
+    pub embedding_size: Option<&'static str>,
+}
+
+/// What a family does with the types of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenTypes {
+    /// A row of the table for the type that the tokenizer gives.
+    Given,
+    /// The first row for all.
+    First,
+    /// There is no table.
+    None,
 }
 
 /// Where a layer normalises.
@@ -70,6 +101,15 @@ pub enum NormOrder {
     Post,
     /// Before attention and MLP.
     Pre,
+}
+
+/// What follows the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// What stands before the classifier, and a classifier for each anchor.
+    Classifier(PoolerKind),
+    /// The vector that comes out.
+    Embedding(PoolerKind),
 }
 
 /// Tensors that change what a model computes, in a way that this crate does not follow.
@@ -87,32 +127,40 @@ impl Family {
     /// crate does not compute.
     pub fn config(&self, fields: &Fields<'_>) -> Result<Config> {
         let keys = &self.keys;
-        fields.require(keys.hidden_act, "activation", self.activation.name())?;
-        let input = match self.input {
-            InputKind::Text { position_offset } => {
-                InputConfig::Text(text_config(fields, position_offset, self.names.has(Part::TokenTypes))?)
-            }
-            InputKind::Image => InputConfig::Image(image_config(fields, self.num_anchors)?),
-        };
+        let activation = activation(fields, keys.hidden_act)?;
         let hidden_size = fields.size(keys.hidden_size, 1..=1 << 16)?;
+        let input = match &self.input {
+            InputKind::Text(kind) => InputConfig::Text(text_config(fields, kind, hidden_size)?),
+            InputKind::Image { num_prefix_tokens, .. } => InputConfig::Image(image_config(fields, *num_prefix_tokens)?),
+        };
         let num_attention_heads = fields.size(keys.num_attention_heads, 1..=1 << 12)?;
         if !hidden_size.is_multiple_of(num_attention_heads) {
             let expected = format!("a divisor of `{}`, {hidden_size}", keys.hidden_size);
             return Err(fields.error(keys.num_attention_heads, num_attention_heads, &expected));
         }
-        let labels = labels(fields)?;
+        let (task, labels, pooler) = match self.head {
+            HeadKind::Classifier(pooler) => {
+                let labels = labels(fields)?;
+                (task(fields, labels.len())?, labels, pooler)
+            }
+            HeadKind::Embedding(pooler) => (Task::Embedding, Vec::new(), pooler),
+        };
         Ok(Config {
             family: self.name,
             input,
             hidden_size,
-            task: task(fields, labels.len())?,
-            intermediate_size: fields.size(keys.intermediate_size, 1..=1 << 18)?,
+            task,
+            intermediate_size: match keys.intermediate_size {
+                IntermediateSize::Key(key) => fields.size(key, 1..=1 << 18)?,
+                IntermediateSize::Ratio(key) => (fields.number(key, 4.0, 0.01..=64.0)? * hidden_size as f64) as usize,
+            },
             num_hidden_layers: fields.size(keys.num_hidden_layers, 1..=256)?,
             num_attention_heads,
             num_anchors: self.num_anchors,
-            layer_norm_eps: fields.number("layer_norm_eps", 1e-12, 1e-30..=0.1)? as f32,
+            layer_norm_eps: fields.number("layer_norm_eps", keys.layer_norm_eps, 1e-30..=0.1)? as f32,
             labels,
-            pooler: self.pooler,
+            activation,
+            pooler,
             prune: prune_config(fields)?,
         })
     }

@@ -1,7 +1,13 @@
 //! The families of models that this crate computes, one file each, and how a `config.json` names its own.
 
 pub mod bert;
+mod dinov2;
+mod distilbert;
+mod electra;
 mod facts;
+mod refused;
+mod roberta;
+mod timm;
 pub mod vit;
 
 use std::sync::LazyLock;
@@ -11,26 +17,55 @@ use serde_json::Value;
 use super::config::Config;
 use super::fields::{Fields, json_object, shortened};
 use crate::error::{Error, Result};
-pub use facts::{Family, NormOrder};
+pub use facts::{Family, HeadKind, NormOrder, TextKind, TokenTypes};
 #[cfg(test)]
-pub use facts::{InputKind, Keys};
+pub use facts::{InputKind, IntermediateSize, Keys};
 
-/// Of several families with one `model_type`, the first is that of a file which names no class.
-pub const FAMILIES: &[Family] = &[bert::BERT, vit::VIT];
+/// Of several families with one `model_type`, the first with the wanted kind of head is that of a file which names no class.
+pub const FAMILIES: &[Family] = &[
+    bert::BERT,
+    bert::BERT_EMBEDDER,
+    distilbert::DISTILBERT,
+    distilbert::DISTILBERT_EMBEDDER,
+    roberta::ROBERTA,
+    roberta::ROBERTA_EMBEDDER,
+    roberta::XLM_ROBERTA,
+    roberta::XLM_ROBERTA_EMBEDDER,
+    roberta::CAMEMBERT,
+    roberta::CAMEMBERT_EMBEDDER,
+    electra::ELECTRA,
+    electra::ELECTRA_EMBEDDER,
+    vit::VIT,
+    vit::VIT_EMBEDDER,
+    vit::DEIT,
+    vit::DEIT_DISTILLED,
+    vit::DEIT_EMBEDDER,
+    dinov2::DINOV2_EMBEDDER,
+];
 
 /// Every class, for a message.
 static SUPPORTED: LazyLock<String> =
     LazyLock::new(|| FAMILIES.iter().map(|family| family.architecture).collect::<Vec<_>>().join(", "));
+
+/// Which head the folder wants, whatever the class in `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// That of the class.
+    Class,
+    /// None: other files of the folder say that the model embeds, and the class is often that of its pretraining.
+    Embedding,
+}
 
 /// Reads a `config.json`: its family, and its sizes and constants. `file` is for messages alone.
 ///
 /// # Errors
 /// [`Error::Config`] names the key; [`Error::Unsupported`] names an architecture or something else that this crate does not
 /// compute.
-pub fn read_config(file: &str, json: &[u8]) -> Result<(&'static Family, Config)> {
+pub fn read_config(file: &str, json: &[u8], asked: Asked) -> Result<(&'static Family, Config)> {
     let object = json_object(file, json)?;
+    let object = timm::translated(file, &object)?.unwrap_or(object);
     let fields = Fields { file, path: "", object: &object };
-    let family = named(&fields)?;
+    let family = named(&fields, asked)?;
     if let Some(Value::Bool(true)) = object.get("is_decoder") {
         return Err(fields.error("is_decoder", true, "false"));
     }
@@ -38,20 +73,25 @@ pub fn read_config(file: &str, json: &[u8]) -> Result<(&'static Family, Config)>
 }
 
 /// The family of the class in `architectures`, else of `model_type`; both must agree.
-fn named(fields: &Fields<'_>) -> Result<&'static Family> {
+fn named(fields: &Fields<'_>, asked: Asked) -> Result<&'static Family> {
     let class = match fields.object.get("architectures") {
         Some(Value::Array(names)) => names.first().and_then(Value::as_str),
         _ => None,
     };
     let model_type = fields.text("model_type")?;
-    let is_named = |family: &&Family| match class {
-        Some(class) => family.architecture == class,
-        None => Some(family.model_type) == model_type,
+    let embeds = |family: &Family| matches!(family.head, HeadKind::Embedding(_));
+    let is_named = |family: &&Family| match (class, asked) {
+        (Some(class), Asked::Class) => family.architecture == class,
+        (Some(class), Asked::Embedding) if model_type.is_none() => embeds(family) && family.architecture == class,
+        (None, Asked::Class) => Some(family.model_type) == model_type,
+        (_, Asked::Embedding) => embeds(family) && Some(family.model_type) == model_type,
     };
     let Some(family) = FAMILIES.iter().find(is_named) else {
-        // timm's config.json has neither, but names the model.
-        let found = class.or(model_type).or(fields.text("architecture")?).unwrap_or("(none)");
-        return Err(Error::Unsupported { what: "architecture", found: shortened(found), supported: &SUPPORTED });
+        let found = class.or(model_type).unwrap_or("(none)");
+        return Err(match refused::reason(class, model_type) {
+            Some(reason) => Error::Refused { what: "architecture", found: shortened(found), reason },
+            None => Error::Unsupported { what: "architecture", found: shortened(found), supported: &SUPPORTED },
+        });
     };
     match model_type {
         Some(found) if found != family.model_type => {

@@ -151,7 +151,7 @@ async fn rounds<B: Backend>(
 /// A chunk's index: k of every sample is half its tokens, and every third token is kept in every layer but the last.
 fn index<B: Backend>(backend: &mut B, lengths: &[usize]) -> sttabt::Result<(ChunkLayout, B::Index)> {
     let k = vec![lengths.iter().map(|length| length.div_ceil(2)).collect(); NUM_LAYERS];
-    let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &k);
+    let (layout, words) = ChunkLayout::host_words(lengths, NUM_LAYERS, &k, 1);
     let mut index = backend.create_index(layout.num_words())?;
     backend.begin_chunk(&mut index, layout, &words)?;
     for layer in 0..=NUM_LAYERS {

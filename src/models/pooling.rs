@@ -1,0 +1,107 @@
+//! sentence-transformers' `modules.json`: how an embedder makes one vector of its hidden states.
+
+use serde_json::Value;
+
+use super::fields::{Fields, json_object, shortened};
+use super::files::ModelFiles;
+use crate::error::{Error, Result};
+
+/// How an embedder makes one vector of its last hidden states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    /// Which hidden states.
+    pub mode: PoolingMode,
+    /// Whether the vector gets the length 1 (L2).
+    pub normalize: bool,
+    /// Tokens of an input at most, if that is less than the model takes.
+    pub(crate) max_tokens: Option<usize>,
+}
+
+/// Which hidden states an embedding is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolingMode {
+    /// That of `[CLS]`.
+    Cls,
+    /// The mean of all tokens', special ones included.
+    Mean,
+}
+
+impl Pooling {
+    /// Where no file says how: `[CLS]`, normalised.
+    pub const DEFAULT: Self = Self { mode: PoolingMode::Cls, normalize: true, max_tokens: None };
+
+    /// Reads `modules.json` and the pooling's `config.json`; `None` where the folder is no embedder of sentence-transformers.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Config`] for broken files; [`Error::Unsupported`] names a module or a way of pooling that is not computed
+    /// here.
+    pub fn from_files(files: &ModelFiles) -> Result<Option<Self>> {
+        const FILE: &str = "modules.json";
+        let Some(json) = files.get(FILE) else { return Ok(None) };
+        let error = |reason: String| Error::File { file: FILE.to_owned(), reason };
+        let modules: Vec<Value> =
+            serde_json::from_slice(json).map_err(|failure| error(format!("no list of modules: {failure}")))?;
+        let text = |module: &Value, key| module.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (mut mode, mut normalize) = (None, false);
+        for module in &modules {
+            let name = text(module, "type");
+            match name.rsplit('.').next().unwrap_or_default() {
+                "Transformer" => {}
+                "Pooling" => mode = Some(mode_of(files, &text(module, "path"))?),
+                "Normalize" => normalize = true,
+                // What a reranker is listed with.
+                "CrossEncoder" => return Ok(None),
+                _ => {
+                    let supported = "Transformer, Pooling, Normalize";
+                    return Err(Error::Unsupported {
+                        what: "module of modules.json",
+                        found: shortened(&name),
+                        supported,
+                    });
+                }
+            }
+        }
+        let Some(mode) = mode else { return Ok(None) };
+        Ok(Some(Self { mode, normalize, max_tokens: max_tokens(files)? }))
+    }
+}
+
+/// The one way of pooling in a module's `config.json`.
+fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
+    let file = if path.is_empty() { "config.json".to_owned() } else { format!("{path}/config.json") };
+    let missing = || Error::File { file: file.clone(), reason: "missing, and modules.json names it".to_owned() };
+    let object = json_object(&file, files.get(&file).ok_or_else(missing)?)?;
+    let fields = Fields { file: &file, path: "", object: &object };
+    let chosen: Vec<&str> = match fields.text("pooling_mode")? {
+        Some(mode) => vec![mode],
+        None => object
+            .iter()
+            .filter(|(_, value)| **value == Value::Bool(true))
+            .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
+            .collect(),
+    };
+    match chosen.as_slice() {
+        ["cls" | "cls_token"] => Ok(PoolingMode::Cls),
+        ["mean" | "mean_tokens"] => Ok(PoolingMode::Mean),
+        other => Err(Error::Unsupported {
+            what: "pooling",
+            found: if other.is_empty() { "(none)".to_owned() } else { other.join(" + ") },
+            supported: "cls_token or mean_tokens, one of them",
+        }),
+    }
+}
+
+/// `max_seq_length` of `sentence_bert_config.json`.
+fn max_tokens(files: &ModelFiles) -> Result<Option<usize>> {
+    const FILE: &str = "sentence_bert_config.json";
+    let Some(json) = files.get(FILE) else { return Ok(None) };
+    let object = json_object(FILE, json)?;
+    let fields = Fields { file: FILE, path: "", object: &object };
+    if object.get("do_lower_case") == Some(&Value::Bool(true)) {
+        return Err(fields.error("do_lower_case", true, "false: the tokenizer's own settings say whether case counts"));
+    }
+    match object.get("max_seq_length") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => fields.size_of("max_seq_length", value, 3..=1 << 20).map(Some),
+    }
+}
