@@ -1,5 +1,5 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
-// uses: common, erf, linear_parts
+// uses: common, erf, exp, linear_parts
 //
 // The wide variant. One invocation owns a tile of TILE_ROWS rows × TILE_FEATURES features; neighbours own the next features of the same
 // rows. No workgroup memory: independent work suits software adapters, and caches serve the rest.

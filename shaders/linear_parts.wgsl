@@ -1,8 +1,12 @@
 // What the variants of the matrix product share: their arguments, and what becomes of a sum.
 
-override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh
+override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh, 3: gelu by tanh, 4: quick gelu, 5: relu
 override HAS_RESIDUAL: bool = false;
 override WEIGHT_F16: bool = false; // eight f16 to a vec4<u32>, or four f32
+
+const GELU_TANH: array<f32, 2> = array(1.5957691, 7.1354816e-2); // 2 · √(2/π), and that times 0.044715
+const QUICK_GELU: f32 = 1.702;
+const FAR: f32 = 100.0; // every sigmoid below is 0 or 1 there, and no power of it overflows
 
 struct Params {
     num_rows_at: u32,
@@ -27,6 +31,12 @@ fn widen(bits: vec2<u32>) -> vec4<f32> {
     return vec4(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
 
+// 1 / (1 + e^−x). Where e^x has no normal number it is 0: nothing must be left when it is multiplied by a very negative x.
+fn sigmoid(x: f32) -> f32 {
+    let e = select(exp_of_negative(-abs(x)), 0.0, abs(x) > 87.0);
+    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
 fn activate(x: f32) -> f32 {
     if ACTIVATION == 1u {
         return x * normal_cdf(x);
@@ -34,6 +44,17 @@ fn activate(x: f32) -> f32 {
     if ACTIVATION == 2u {
         // Clamped, because some drivers compute tanh by way of exponentials that overflow.
         return tanh(clamp(x, -15.0, 15.0));
+    }
+    let near = clamp(x, -FAR, FAR);
+    if ACTIVATION == 3u {
+        // 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))): 0.5 · (1 + tanh(u)) is the sigmoid of 2u.
+        return x * sigmoid(near * (GELU_TANH[0] + GELU_TANH[1] * (near * near)));
+    }
+    if ACTIVATION == 4u {
+        return x * sigmoid(QUICK_GELU * near);
+    }
+    if ACTIVATION == 5u {
+        return select(x, 0.0, x < 0.0);
     }
     return x;
 }

@@ -1,5 +1,5 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
-// uses: common, erf, linear_parts
+// uses: common, erf, exp, linear_parts
 //
 // The tiled variant, for hardware. One workgroup owns a tile of 64 rows × 64 features; each of its 8 × 16 invocations owns 8 rows ×
 // 4 features of it, in registers. Inputs and weights of the tile are in workgroup memory, 16 inputs at a time.

@@ -125,6 +125,8 @@ fn shared_constants() -> Vec<(&'static str, &'static str, Vec<f32>)> {
         ("linear", "ERF_NUMERATOR", math::ERF_NUMERATOR.to_vec()),
         ("linear", "ERF_DENOMINATOR", math::ERF_DENOMINATOR.to_vec()),
         ("linear", "FRAC_1_SQRT_2", vec![std::f32::consts::FRAC_1_SQRT_2]),
+        ("linear", "GELU_TANH", math::GELU_TANH.to_vec()),
+        ("linear", "QUICK_GELU", vec![math::QUICK_GELU]),
         ("attention", "LOG2_E", vec![std::f32::consts::LOG2_E]),
         ("attention", "LN_2", math::LN_2.to_vec()),
         ("attention", "EXP_COEFFICIENTS", math::EXP_COEFFICIENTS.to_vec()),

@@ -33,6 +33,12 @@ pub enum Activation {
     Identity,
     /// x · Φ(x), with the exact error function.
     Gelu,
+    /// 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))), an approximation of [`Activation::Gelu`].
+    GeluTanh,
+    /// x · sigmoid(1.702 · x)
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
     /// tanh(x)
     Tanh,
 }

@@ -24,6 +24,9 @@ fn splat<S: Simd>(simd: S, x: f32) -> S::f32s {
 scalar!(erf);
 scalar!(exp);
 scalar!(normal_cdf);
+scalar!(gelu_tanh);
+scalar!(quick_gelu);
+scalar!(relu);
 
 /// Around 0, on a grid, and far out.
 fn arguments() -> Vec<f32> {
@@ -67,6 +70,32 @@ fn erf_is_right() {
 fn normal_cdf_is_right() {
     // 0.5 + 0.5 erf cancels in the left tail, which leaves an absolute error.
     check("normal_cdf", normal_cdf, |x| 0.5 * libm::erfc(-x / 2f64.sqrt()), &arguments(), (0.0, 3e-7));
+}
+
+#[test]
+fn gelu_tanh_is_right() {
+    // Far out on the left the argument of the sigmoid is large, and so is what its last bit changes.
+    let exact = |x: f64| x / (1.0 + (-2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).exp());
+    check("gelu_tanh", gelu_tanh, exact, &arguments(), (2e-5, 1e-35));
+    let near: Vec<f32> = arguments().into_iter().filter(|&x| x > -2.0).collect();
+    check("gelu_tanh", gelu_tanh, exact, &near, (1.5e-6, 1e-35));
+}
+
+#[test]
+fn quick_gelu_is_right() {
+    check("quick_gelu", quick_gelu, |x| x / (1.0 + (-1.702 * x).exp()), &arguments(), (1e-5, 1e-35));
+}
+
+#[test]
+fn relu_is_right() {
+    check("relu", relu, |x| x.max(0.0), &arguments(), (0.0, 0.0));
+}
+
+#[test]
+fn not_a_number_stays_so() {
+    for (name, function) in [("gelu_tanh", gelu_tanh as fn(f32) -> f32), ("quick_gelu", quick_gelu), ("relu", relu)] {
+        assert!(function(f32::NAN).is_nan(), "an overflow must not vanish in {name}");
+    }
 }
 
 #[test]

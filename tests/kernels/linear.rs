@@ -1,5 +1,6 @@
 //! linear: every activation, with and without a residual, f16 and f32 weights, and any part of a stack of layers.
 
+use std::f64::consts::PI;
 use std::ops::Range;
 
 use half::f16;
@@ -24,10 +25,27 @@ struct LinearCase {
     residual: bool,
     /// Inputs are smaller than this.
     size: f32,
+    /// One input with weight 1 and no bias, of [`argument`]: what comes out is the activation.
+    arguments: bool,
     /// None: all.
     features: Option<Range<usize>>,
     output_column: usize,
     output_width: usize,
+}
+
+/// Around 0, where exponentials over- and underflow, and up to the largest numbers; then a grid.
+fn argument(position: usize) -> f32 {
+    let extremes = [0.0, 1e-30, 1e-3, 0.5, 1.0, 5.0, 20.0, 50.0, 87.0, 1e4, 1e15, 1e30, f32::MAX];
+    match extremes.get(position / 2) {
+        Some(&value) => {
+            if position.is_multiple_of(2) {
+                value
+            } else {
+                -value
+            }
+        }
+        None => (position as f32 - 140.0) * 0.1,
+    }
 }
 
 /// Weight and bias of the parts, as the f32 that the kernel computes with.
@@ -45,6 +63,7 @@ impl LinearCase {
             activation: Activation::Identity,
             residual: false,
             size: 1.0,
+            arguments: false,
             features: None,
             output_column: 0,
             output_width: out_features,
@@ -52,6 +71,9 @@ impl LinearCase {
     }
 
     fn input(&self, chunk: &Chunk) -> Vec<f32> {
+        if self.arguments {
+            return chunk.row_table(self.level).iter().map(|&(_, position, _)| argument(position)).collect();
+        }
         chunk.row_values(self.level, self.in_features, 3, self.size)
     }
 
@@ -68,6 +90,9 @@ impl LinearCase {
     }
 
     fn parts(&self) -> Vec<Part> {
+        if self.arguments {
+            return vec![(vec![1.0; self.out_features], vec![0.0; self.out_features])];
+        }
         let mut random = Random::new((self.in_features * self.out_features) as u64);
         let size = (self.in_features as f32).sqrt().recip() * 2.0;
         let round = |value: f32| if self.f16 { f16::from_f32(value).to_f32() } else { value };
@@ -153,6 +178,15 @@ impl Case for LinearCase {
                         // Far out on the left nothing is left of the sum, nor of its error.
                         Activation::Gelu if sum < -6.0 => (0.0, size.min(0.1)),
                         Activation::Gelu => (sum * 0.5 * libm::erfc(-sum / 2f64.sqrt()), size),
+                        // x · 0.5 · (1 + tanh(u)) without what cancels.
+                        Activation::GeluTanh if sum < -6.0 => (0.0, size.min(0.1)),
+                        Activation::GeluTanh => {
+                            let u = (2.0 / PI).sqrt() * (sum + 0.044715 * sum.powi(3));
+                            (sum / (1.0 + (-2.0 * u).exp()), size)
+                        }
+                        Activation::QuickGelu if sum < -20.0 => (0.0, size.min(0.1)),
+                        Activation::QuickGelu => (sum / (1.0 + (-1.702 * sum).exp()), size),
+                        Activation::Relu => (sum.max(0.0), size),
                         // A tanh from exponentials rounds at 1, whatever its argument.
                         Activation::Tanh => (sum.tanh(), size + 1.0),
                     };
@@ -183,7 +217,14 @@ table_test!(table, linear_cases());
 
 fn linear_cases() -> Vec<LinearCase> {
     let ragged: &[usize] = &[3, 65, 7];
-    let activations = [Activation::Identity, Activation::Gelu, Activation::Tanh];
+    let activations = [
+        Activation::Identity,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Relu,
+        Activation::Tanh,
+    ];
     let mut cases = Vec::new();
     for lengths in BATCHES {
         for level in [Level::All, Level::Kept(1), Level::First] {
@@ -197,7 +238,7 @@ fn linear_cases() -> Vec<LinearCase> {
     let sizes = [(1, 1), (2, 9), (7, 3), (8, 8), (13, 5), (31, 63), (32, 64), (33, 65), (64, 12), (197, 31), (768, 24)];
     for (place, (in_features, out_features)) in sizes.into_iter().enumerate() {
         for f16 in [false, true] {
-            let activation = activations[(place + usize::from(f16)) % 3];
+            let activation = activations[(place + usize::from(f16)) % activations.len()];
             cases.push(LinearCase { f16, activation, ..LinearCase::new(ragged, in_features, out_features) });
         }
     }
@@ -211,6 +252,12 @@ fn linear_cases() -> Vec<LinearCase> {
     for activation in activations {
         for size in [1e-6, 30.0, 1e6] {
             cases.push(LinearCase { activation, size, ..LinearCase::new(ragged, 13, 5) });
+        }
+    }
+    // Few and many rows; outputs that do not fill a vector.
+    for activation in activations {
+        for lengths in [&[30][..], &[257, 65, 3]] {
+            cases.push(LinearCase { activation, arguments: true, ..LinearCase::new(lengths, 1, 11) });
         }
     }
     for (features, output_column, output_width) in

@@ -24,7 +24,7 @@ pub const TOLERANCES: &[Tolerance] = &[
         1.5e-6,
         "a mean and a variance over 768 columns, then a division (or its reciprocal)",
     ),
-    row("linear", 5e-7, 5e-7, 6e-7, "sums of 768 products; erf and tanh are good to a few ulp"),
+    row("linear", 5e-7, 5e-7, 6e-7, "sums of 768 products; erf, exp and tanh are good to a few ulp"),
     row("attention", 2e-7, 3e-7, 3e-7, "exp of scores whose error grows with their size, which is in the scale"),
     row(
         "attention_maps",

@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::cores::Cores;
-use super::math::normal_cdf;
+use super::math::{gelu_tanh, normal_cdf, quick_gelu, relu};
 use super::panels::Panels;
 use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, MIN_TILE_ROWS, product};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
@@ -220,6 +220,9 @@ fn activated<S: Simd>(simd: S, activation: Activation, sums: &[f32], bias: &[f32
     match activation {
         Activation::Identity => sum,
         Activation::Gelu => sum * normal_cdf(simd, sum),
+        Activation::GeluTanh => gelu_tanh(simd, sum),
+        Activation::QuickGelu => quick_gelu(simd, sum),
+        Activation::Relu => relu(simd, sum),
         Activation::Tanh => S::f32s::from_fn(simd, |lane| sum[lane].tanh()),
     }
 }

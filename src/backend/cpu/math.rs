@@ -18,6 +18,10 @@ pub const ERF_NUMERATOR: [f32; 7] =
 /// Its denominator.
 pub const ERF_DENOMINATOR: [f32; 5] =
     [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
+/// [`gelu_tanh`]'s 2 · √(2/π), and that times 0.044715.
+pub const GELU_TANH: [f32; 2] = [1.595_769_1, 7.135_481_6e-2];
+/// Of [`quick_gelu`].
+pub const QUICK_GELU: f32 = 1.702;
 
 /// exp(x) to 2 ulp for x ≤ 88; below −88 it is 0. NaN stays NaN.
 #[inline(always)]
@@ -59,6 +63,37 @@ pub fn erf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 #[inline(always)]
 pub fn normal_cdf<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     erf(simd, x * FRAC_1_SQRT_2) * 0.5 + 0.5
+}
+
+/// 1 / (1 + e^−x). NaN stays NaN.
+#[inline(always)]
+fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value| S::f32s::splat(simd, value);
+    // Of what is not positive, which cannot overflow.
+    let e = exp(simd, splat(0.0) - x.abs());
+    x.simd_ge(splat(0.0)).select(splat(1.0), e) / (e + 1.0)
+}
+
+/// 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))). As 0.5 · (1 + tanh(u)) is the sigmoid of 2u, nothing cancels.
+#[inline(always)]
+pub fn gelu_tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value| S::f32s::splat(simd, value);
+    // A large square is infinite, whose sigmoid is 0 or 1.
+    let slope = (x * x).mul_add(splat(GELU_TANH[1]), splat(GELU_TANH[0]));
+    x * sigmoid(simd, x * slope)
+}
+
+/// x · sigmoid(1.702 · x)
+#[inline(always)]
+pub fn quick_gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    x * sigmoid(simd, x * QUICK_GELU)
+}
+
+/// max(x, 0). NaN stays NaN.
+#[inline(always)]
+pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = S::f32s::splat(simd, 0.0);
+    x.simd_lt(zero).select(zero, x)
 }
 
 /// Vectors whose f32 sums are added up in f64.

@@ -32,11 +32,11 @@ params! {
 
 shader!(
     "linear",
-    ["erf", "linear_parts"],
+    ["erf", "exp", "linear_parts"],
     [Read, Read, Read, Read, Read, ReadWrite],
     [TILE_ROWS, TILE_FEATURES, WORKGROUP_SIZE]
 );
-shader!(TILED = "linear_tiled", ["erf", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite], [TILE]);
+shader!(TILED = "linear_tiled", ["erf", "exp", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite], [TILE]);
 
 pub fn dispatch(
     recorder: &mut Recorder,
@@ -78,6 +78,9 @@ pub fn dispatch(
         Activation::Identity => 0.0,
         Activation::Gelu => 1.0,
         Activation::Tanh => 2.0,
+        Activation::GeluTanh => 3.0,
+        Activation::QuickGelu => 4.0,
+        Activation::Relu => 5.0,
     };
     let (shader, num_workgroups) = match recorder.variants.linear {
         Variant::Wide => {

@@ -184,6 +184,9 @@ impl Work {
                 let activation = match activation {
                     Activation::Identity => "",
                     Activation::Gelu => " gelu",
+                    Activation::GeluTanh => " gelu_tanh",
+                    Activation::QuickGelu => " quick_gelu",
+                    Activation::Relu => " relu",
                     Activation::Tanh => " tanh",
                 };
                 let residual = if residual { " + residual" } else { "" };
