@@ -24,7 +24,11 @@ fn the_file() {
         (
             "no key",
             bytes(b"{}"),
-            "architecture `(none)` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
+            "architecture `(none)` is not supported; supported: BertForSequenceClassification, BertModel, \
+             DistilBertForSequenceClassification, DistilBertModel, RobertaForSequenceClassification, RobertaModel, \
+             XLMRobertaForSequenceClassification, XLMRobertaModel, CamembertForSequenceClassification, CamembertModel, \
+             ElectraForSequenceClassification, ElectraModel, ViTForImageClassification, ViTModel, DeiTForImageClassification, \
+             DeiTForImageClassificationWithTeacher, DeiTModel, Dinov2Model; and timm's vit and deit",
         ),
         (
             "ApproxNet's is not JSON",
@@ -150,13 +154,18 @@ fn what_is_not_computed() {
     check_edits(vec![
         (
             "another model",
+            config("architectures", json!(["DebertaV2ForSequenceClassification"])),
+            "architecture `DebertaV2ForSequenceClassification` is not supported: its attention adds scores of relative positions",
+        ),
+        (
+            "another family's type",
             config("architectures", json!(["RobertaForSequenceClassification"])),
-            "architecture `RobertaForSequenceClassification` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
+            "config.json: `model_type` is bert, expected roberta as in `architectures`",
         ),
         (
             "another head",
             config("architectures", json!(["BertForMaskedLM"])),
-            "architecture `BertForMaskedLM` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
+            "architecture `BertForMaskedLM` is not supported: its head predicts words, and every token is an output; an embedder has modules.json too",
         ),
         (
             "another type",
@@ -165,16 +174,16 @@ fn what_is_not_computed() {
         ),
         (
             "type only",
-            all(vec![without_config("architectures"), config("model_type", json!("roberta"))]),
-            "architecture `roberta` is not supported; supported: BertForSequenceClassification, ViTForImageClassification",
+            all(vec![without_config("architectures"), config("model_type", json!("modernbert"))]),
+            "architecture `modernbert` is not supported: its positions rotate queries and keys, and most of its layers attend to \
+             neighbours alone",
         ),
         ("a number for a type", config("model_type", json!(7)), "config.json: `model_type` is 7, expected a string"),
         ("decoder", config("is_decoder", json!(true)), "config.json: `is_decoder` is true, expected false"),
-        ("relu", config("hidden_act", json!("relu")), "activation `relu` is not supported; supported: gelu"),
         (
-            "approximate gelu",
-            config("hidden_act", json!("gelu_new")),
-            "activation `gelu_new` is not supported; supported: gelu",
+            "another activation",
+            config("hidden_act", json!("silu")),
+            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu",
         ),
         (
             "relative positions",
@@ -182,14 +191,10 @@ fn what_is_not_computed() {
             "position embedding `relative_key` is not supported; supported: absolute",
         ),
         (
-            "several labels at once",
-            config("problem_type", json!("multi_label_classification")),
-            "problem type `multi_label_classification` is not supported; supported: single_label_classification, regression with one label",
-        ),
-        (
             "another problem",
             config("problem_type", json!("ranking")),
-            "problem type `ranking` is not supported; supported: single_label_classification, regression with one label",
+            "problem type `ranking` is not supported; supported: single_label_classification, multi_label_classification, \
+             regression with one label",
         ),
         (
             "regression with five labels",
@@ -208,7 +213,7 @@ fn labels() {
     let rows = vec![
         row("a hole", json!({"0": "a", "2": "c"}), "without a name for \"1\""),
         row("names for numbers", json!({"a": "0", "b": "1"}), "without a name for \"0\""),
-        row("numbers for names", json!({"0": 0, "1": 1}), "without a name for \"0\""),
+        row("no names", json!({"0": true, "1": false}), "without a name for \"0\""),
         row("a list", json!(["a", "b"]), "[\"a\",\"b\"]"),
         row("empty", json!({}), "{}"),
     ];
@@ -320,8 +325,8 @@ fn approx_net() {
         ),
         (
             "activation",
-            approx_config("hidden_act", json!("relu")),
-            "activation `relu` is not supported; supported: gelu",
+            approx_config("hidden_act", json!("silu")),
+            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu",
         ),
     ]);
 }

@@ -12,22 +12,21 @@ fn added(name: &'static str) -> Edit {
 }
 
 #[test]
-fn distilled_models_are_refused_by_name() {
-    const FAMILY: &str = "is not supported; supported: BertForSequenceClassification, ViTForImageClassification";
+fn what_is_not_computed() {
     let named = |architecture: &str, model_type: Value| {
         all(vec![config("architectures", json!([architecture])), config("model_type", model_type)])
     };
-    let no_family = || all(vec![without_config("architectures"), without_config("model_type")]);
+    let timm = |name: &str, key: &'static str, value: Value| {
+        let family = all(vec![without_config("architectures"), without_config("model_type")]);
+        all(vec![family, config("architecture", json!(name)), config(key, value)])
+    };
+    const TIMM: &str =
+        "supported: vit and deit (also distilled), tiny, small, base and large, as in vit_base_patch16_224";
     let mut rows: Vec<(&str, Edit, String)> = vec![
         (
-            "Hugging Face",
-            named("DeiTForImageClassificationWithTeacher", json!("deit")),
-            format!("architecture `DeiTForImageClassificationWithTeacher` {FAMILY}"),
-        ),
-        (
-            "DeiT's own class",
+            "a model whose second token is missing",
             named("DeiTForImageClassification", json!("deit")),
-            format!("architecture `DeiTForImageClassification` {FAMILY}"),
+            "model.safetensors: tensor `deit.embeddings.cls_token` is missing".to_owned(),
         ),
         (
             "two families",
@@ -35,25 +34,43 @@ fn distilled_models_are_refused_by_name() {
             "config.json: `model_type` is deit, expected vit as in `architectures`".to_owned(),
         ),
         (
-            "type only",
-            all(vec![no_family(), config("model_type", json!("deit"))]),
-            format!("architecture `deit` {FAMILY}"),
+            "windows",
+            named("SwinForImageClassification", json!("swin")),
+            "architecture `SwinForImageClassification` is not supported: its attention stays within windows, and its head averages \
+             all tokens: no [CLS] to track back from"
+                .to_owned(),
         ),
         (
-            "timm",
-            all(vec![no_family(), config("architecture", json!("deit_tiny_distilled_patch16_224"))]),
-            format!("architecture `deit_tiny_distilled_patch16_224` {FAMILY}"),
+            "type only",
+            all(vec![without_config("architectures"), config("model_type", json!("beit"))]),
+            "architecture `beit` is not supported: its attention adds scores of relative positions, and its head averages all tokens"
+                .to_owned(),
+        ),
+        (
+            "timm's other models",
+            timm("vit_base_patch16_clip_224", "num_classes", json!(5)),
+            format!("timm's architecture `vit_base_patch16_clip_224` is not supported; {TIMM}"),
+        ),
+        (
+            "timm's mean of all tokens",
+            timm("vit_tiny_patch16_224", "global_pool", json!("avg")),
+            "config.json: `global_pool` is \"avg\", expected token: a head that averages tokens needs all of them".to_owned(),
+        ),
+        (
+            "timm's arguments",
+            timm("vit_tiny_patch16_224", "model_args", json!({"depth": 3})),
+            "config.json: `model_args` is {\"depth\":3}, expected none: they change what the name says".to_owned(),
         ),
     ];
     let tokens = [
         ("dist_token", timm_names()),
         ("vit.embeddings.distillation_token", all(vec![])),
-        ("deit.embeddings.distillation_token", all(vec![])),
         ("embeddings.distillation_token", all(vec![])),
     ];
     for (name, rest) in tokens {
         let expected = format!(
-            "distilled DeiT: tensor `{name}` is not supported; supported: ViT and DeiT with the one token [CLS]"
+            "a second learned token in a model of class ViT: tensor `{name}` is not supported; supported: that token in \
+             DeiTForImageClassification, DeiTForImageClassificationWithTeacher and timm's distilled models"
         );
         rows.push((name, all(vec![rest, added(name)]), expected));
     }

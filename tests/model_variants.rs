@@ -159,6 +159,9 @@ fn other_numbers_of_labels() {
             );
             assert!(distance(&result.logits, &original.logits[..1], 0.0) < 1e-5, "{kind:?}");
         }
+        // transformers shows whole numbers as they are.
+        let model = variant("numbers for names", with_labels(2, json!({"0": 0, "1": 10})));
+        assert_eq!(model.config().labels, ["0", "10"]);
         let model = variant("3 labels", with_labels(3, json!({"2": "entails", "0": "contradicts", "1": "neither"})));
         assert_eq!(model.config().labels, ["contradicts", "neither", "entails"]);
         for (result, original) in results(&model, kind).iter().zip(&original) {

@@ -4,7 +4,7 @@ import type { ModelInfo, Result } from "sttabt";
 import { h, setAttributes } from "./dom";
 import { ruleName } from "./figures";
 import { join, line, outline, type Rect } from "./strokes";
-import { describe, isKept, rowLabel, rowName, type Asker, type Spot, type View } from "./view";
+import { describe, firstPatch, isKept, rowLabel, rowName, type Asker, type Spot, type View } from "./view";
 
 /** Pixels of the large picture and of a small one, whatever the model sees. */
 const LARGE = 448;
@@ -188,11 +188,13 @@ export class ImageView implements View {
         const [rows, columns] = result.grid;
         const [width, height] = [canvas.width / columns, canvas.height / rows];
         context.drawImage(this.#picture, 0, 0, canvas.width, canvas.height);
+        const first = firstPatch(result);
         const rect = (position: number): Rect => {
-            const [x, y] = [((position - 1) % columns) * width, Math.floor((position - 1) / columns) * height];
+            const patch = position - first;
+            const [x, y] = [(patch % columns) * width, Math.floor(patch / columns) * height];
             return [x, y, width, height];
         };
-        for (let position = 1; position < result.numTokens; position++) {
+        for (let position = first; position < result.numTokens; position++) {
             context.fillStyle = `rgba(12, 14, 20, ${0.82 * (cover[position] ?? 0)})`;
             context.fillRect(...rect(position));
         }
@@ -200,12 +202,12 @@ export class ImageView implements View {
         this.#drawBorder(context, result, row, width, height, isLarge ? this.#other : null);
         if (!isLarge) return;
         const [chosen] = this.#trail;
-        if (chosen && chosen.row === row && chosen.position > 0) {
-            const askers = this.#askers.filter(({ position }) => position > 0);
+        if (chosen && chosen.row === row && chosen.position >= first) {
+            const askers = this.#askers.filter(({ position }) => position >= first);
             for (const { position, share } of askers) join(context, rect(chosen.position), rect(position), share);
         }
         this.#trail.forEach((spot, step) => {
-            if (spot.position === 0) return;
+            if (spot.position < first) return;
             outline(context, rect(spot.position), step === 0 ? "#ffffff" : "#f0e442", step === 0 ? 3 : 2);
         });
         if (document.activeElement === canvas) outline(context, rect(this.#cursor), "#56b4e9", 3);
@@ -214,9 +216,10 @@ export class ImageView implements View {
     /** The border of the kept region, and the patches of which the other rule thinks otherwise. */
     #drawBorder(context: CanvasRenderingContext2D, result: Result, row: number, width: number, height: number, other: Result | null): void {
         const [rows, columns] = result.grid ?? [0, 0];
+        const first = firstPatch(result);
         const kept = new Set(result.kept[row]);
         const has = (y: number, x: number) =>
-            y >= 0 && x >= 0 && y < rows && x < columns && kept.has(1 + y * columns + x);
+            y >= 0 && x >= 0 && y < rows && x < columns && kept.has(first + y * columns + x);
         context.strokeStyle = "#e69f00";
         context.lineWidth = Math.max(width / 14, 1);
         context.beginPath();
@@ -227,7 +230,7 @@ export class ImageView implements View {
                 if (has(y, x) !== has(y - 1, x)) line(context, left, top, right, top);
                 if (x === columns - 1 && has(y, x)) line(context, right, top, right, bottom);
                 if (y === rows - 1 && has(y, x)) line(context, left, bottom, right, bottom);
-                const spot = { row, position: 1 + y * columns + x };
+                const spot = { row, position: first + y * columns + x };
                 if (other && isKept(other, spot) !== has(y, x)) {
                     // A cross: a mark that does not rest on colour.
                     line(context, left + width * 0.3, top + height * 0.3, right - width * 0.3, bottom - height * 0.3);
@@ -244,7 +247,7 @@ export class ImageView implements View {
         const at = (offset: number, size: number, count: number) =>
             Math.min(Math.max(Math.floor((offset / size) * count), 0), count - 1);
         const [x, y] = [at(event.clientX - box.left, box.width, columns), at(event.clientY - box.top, box.height, rows)];
-        return 1 + y * columns + x;
+        return (this.#result ? firstPatch(this.#result) : 1) + y * columns + x;
     }
 
     #say(position: number): void {
@@ -263,7 +266,8 @@ export class ImageView implements View {
         const step = steps[event.key];
         if (step !== undefined) {
             const next = this.#cursor + step;
-            if (next >= 1 && next <= rows * columns) this.#cursor = next;
+            const patch = next - (this.#result ? firstPatch(this.#result) : 1);
+            if (patch >= 0 && patch < rows * columns) this.#cursor = next;
             this.#say(this.#cursor);
             this.#drawLarge();
         } else if (event.key === "Enter" || event.key === " ") {

@@ -54,12 +54,19 @@ export function rowLabel(row: number, numLayers: number): string {
     return row === numLayers ? "output" : `layer ${row + 1}`;
 }
 
+/** The position of the first patch of an image. */
+export function firstPatch(result: Result): number {
+    return result.numPrefixTokens ?? 1;
+}
+
 /** A token as people call it. */
 export function tokenName(result: Result, position: number): string {
     if (position === 0) return "[CLS]";
     if (!result.grid) return (result.tokens[position] ?? "").replace(/^##/, "…");
+    const patch = position - firstPatch(result);
+    if (patch < 0) return `learned token ${position + 1}`;
     const columns = result.grid[1];
-    return `patch in row ${Math.floor((position - 1) / columns) + 1}, column ${((position - 1) % columns) + 1}`;
+    return `patch in row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
 }
 
 export function describe(result: Result, spot: Spot): string {
@@ -76,16 +83,16 @@ export function tableRows(result: Result): { name: string; kept: string; tokens:
     return result.kept.map((kept, row) => ({
         name: rowName(row, numLayers),
         kept: `${kept.length} of ${result.numTokens}`,
-        tokens: result.grid ? patchRuns(kept, result.grid[1]) : kept.map((position) => tokenName(result, position)).join(" "),
+        tokens: result.grid ? patchRuns(kept, result.grid[1], firstPatch(result)) : kept.map((position) => tokenName(result, position)).join(" "),
     }));
 }
 
 /** `row 1: 3–5, 9; row 2: …` */
-function patchRuns(kept: number[], columns: number): string {
+function patchRuns(kept: number[], columns: number, first: number): string {
     const rows = new Map<number, number[]>();
-    for (const position of kept.filter((position) => position > 0)) {
-        const row = Math.floor((position - 1) / columns);
-        rows.set(row, [...(rows.get(row) ?? []), (position - 1) % columns]);
+    for (const patch of kept.map((position) => position - first).filter((patch) => patch >= 0)) {
+        const row = Math.floor(patch / columns);
+        rows.set(row, [...(rows.get(row) ?? []), patch % columns]);
     }
     const runs = (list: number[]) => {
         const parts: [number, number][] = [];

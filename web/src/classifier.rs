@@ -9,7 +9,7 @@ use send_wrapper::SendWrapper;
 use serde::Serialize;
 use sttabt::{
     BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, PruneMode,
-    self_test,
+    Task, self_test,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -91,12 +91,36 @@ impl Classifier {
         to_json(self.engine.backend())
     }
 
-    /// Classifies all inputs in one run: the `results`, in their order, and the `decision` of `auto`.
+    /// Classifies all inputs in one run, or with `embeds` turns them into vectors: the `results`, in their order, and the `decision` of `auto`.
     ///
     /// # Errors
     /// Kind `input`, `device`, `memory`, or `aborted` when the flag was set.
-    pub async fn classify(&mut self, inputs: Inputs, prune: String, cancel: &CancelFlag) -> Result<Results, JsValue> {
-        let outputs = Outputs { token_scores: true, attention_maps: false, sigmoid: false, threshold: None };
+    pub async fn classify(
+        &mut self,
+        inputs: Inputs,
+        prune: String,
+        embeds: bool,
+        sigmoid: bool,
+        threshold: Option<f32>,
+        cancel: &CancelFlag,
+    ) -> Result<Results, JsValue> {
+        let model = self.engine.model();
+        if embeds != model.pooling().is_some() {
+            let message = if embeds {
+                "this model is a classifier, and has no embedding: call `classify`"
+            } else {
+                "this model is an embedder, and has no classifier: call `embed`"
+            };
+            return Err(js_error("input", message));
+        }
+        let task = model.config().task;
+        if sigmoid && task != Task::Regression {
+            return Err(js_error("input", "`sigmoid` is for models with one output, and this one has labels"));
+        }
+        if threshold.is_some() && task != Task::MultiLabel {
+            return Err(js_error("input", "`threshold` is for multi-label models, and this is none"));
+        }
+        let outputs = Outputs { token_scores: true, attention_maps: false, sigmoid, threshold };
         let mut run = self.run(&inputs, &prune, &outputs, cancel).await?;
         let pictures = run.results.iter_mut().map(|result| result.picture.take()).collect();
         Ok(Results::new(to_json(&run)?, pictures))
@@ -193,7 +217,11 @@ async fn run_mode(
         PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
     };
     if rule.is_dense() || matches!(mode, PruneMode::Rule(_)) {
-        return Ok(Run { results: engine.classify(inputs, &rule, outputs).await?, decision: None });
+        let results = match engine.model().pooling() {
+            Some(_) => engine.embed(inputs, &rule, outputs).await?,
+            None => engine.classify(inputs, &rule, outputs).await?,
+        };
+        return Ok(Run { results, decision: None });
     }
     let known = policies.iter().position(|policy| *policy.prune() == rule);
     let place = match known {

@@ -63,7 +63,19 @@ export function modelInfo(json: string): ModelInfo {
 type CoreResult = Omit<Result, "why" | "ms" | "resized">;
 
 /** What the core leaves out of a result. */
-const ABSENT = { tokens: [], inputIds: [], grid: null, tokenScores: null };
+const ABSENT = {
+    tokens: [],
+    inputIds: [],
+    grid: null,
+    numPrefixTokens: null,
+    tokenScores: null,
+    logits: [],
+    probs: [],
+    label: null,
+    labelIndex: null,
+    labels: null,
+    embedding: null,
+};
 
 export function resultsOf(json: string): CoreResult[] {
     type Run = { results: (CoreResult & { prune: string })[]; decision: (CoreResult["expected"] & { prune: string }) | null };

@@ -6,6 +6,7 @@ import {
     SttabtError,
     type BackendInfo,
     type ClassifyOptions,
+    type EmbedOptions,
     type ImageInput,
     type Input,
     type LoadOptions,
@@ -25,7 +26,7 @@ interface Pending {
     reject(error: SttabtError): void;
 }
 
-/** A BERT or ViT classifier that computes only the tokens that matter. */
+/** A transformer that classifies or embeds, and computes only the tokens that matter. */
 export class Sttabt {
     readonly #worker: Worker;
     readonly #options: LoadOptions;
@@ -83,7 +84,13 @@ export class Sttabt {
 
     /** Calls are answered one after another. */
     async classify(input: Input, options: ClassifyOptions = {}): Promise<Result> {
-        const results = await this.#classify([this.#given(input)], options);
+        const results = await this.#run([this.#given(input)], false, options);
+        return results[0] as Result;
+    }
+
+    /** The same with a model that embeds: the result has an `embedding`. */
+    async embed(input: Input, options: EmbedOptions = {}): Promise<Result> {
+        const results = await this.#run([this.#given(input)], true, options);
         return results[0] as Result;
     }
 
@@ -93,10 +100,12 @@ export class Sttabt {
      * batch are in memory at once.
      */
     async classifyBatch(inputs: readonly Input[], options: ClassifyOptions = {}): Promise<Result[]> {
-        if (!Array.isArray(inputs)) throw new SttabtError("input", "a batch: expected an array of inputs");
-        // Unlike `map`, this does not pass over holes.
-        const given = Array.from(inputs as readonly Input[], (input, index) => this.#given(input, `input ${index + 1}: `));
-        return this.#classify(given, options);
+        return this.#run(this.#allGiven(inputs), false, options);
+    }
+
+    /** The same with a model that embeds. */
+    async embedBatch(inputs: readonly Input[], options: EmbedOptions = {}): Promise<Result[]> {
+        return this.#run(this.#allGiven(inputs), true, options);
     }
 
     /** Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests. */
@@ -114,12 +123,16 @@ export class Sttabt {
         return this.#loaded;
     }
 
-    async #classify(given: WireInput[], { prune = this.info.defaultPrune, signal }: ClassifyOptions): Promise<Result[]> {
+    async #run(given: WireInput[], embeds: boolean, options: ClassifyOptions): Promise<Result[]> {
+        const { prune = this.info.defaultPrune, signal, sigmoid = false, threshold = null } = options;
+        if (threshold !== null && !(threshold >= 0 && threshold <= 1)) {
+            throw new SttabtError("input", `\`threshold\` is ${threshold}, expected a number from 0 to 1`);
+        }
         const rule = ruleText(prune);
         const losses = this.#losses;
         this.#losses = 0;
         const { results, backend } = await this.#call<"classify">(
-            () => ({ call: "classify", inputs: this.#send(given), prune: rule, losses }),
+            () => ({ call: "classify", inputs: this.#send(given), prune: rule, embeds, sigmoid, threshold, losses }),
             signal,
         );
         this.#state().backend = backend;
@@ -173,6 +186,12 @@ export class Sttabt {
         this.#worker.terminate();
         for (const pending of this.#pending.values()) pending.reject(this.#end);
         this.#pending.clear();
+    }
+
+    #allGiven(inputs: readonly Input[]): WireInput[] {
+        if (!Array.isArray(inputs)) throw new SttabtError("input", "a batch: expected an array of inputs");
+        // Unlike `map`, this does not pass over holes.
+        return Array.from(inputs as readonly Input[], (input, index) => this.#given(input, `input ${index + 1}: `));
     }
 
     /** The input as it is now; what the caller does to its buffer later changes nothing. `where` begins an error. */

@@ -26,6 +26,9 @@ export type Call =
           call: "classify";
           inputs: WireInput[];
           prune: string;
+          embeds: boolean;
+          sigmoid: boolean;
+          threshold: number | null;
           /** How often to lose the GPU first, as a driver reset would: for tests. */
           losses: number;
       }

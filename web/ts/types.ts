@@ -92,10 +92,19 @@ export interface ClassifyOptions {
     prune?: Prune;
     /** Looked at between layers. */
     signal?: AbortSignal;
+    /** Of a model with one output: `probs` is its sigmoid. Default: false. */
+    sigmoid?: boolean;
+    /** Of a multi-label model: `labels` are those of at least this probability. Default: 0.5. */
+    threshold?: number;
 }
+
+export type EmbedOptions = Pick<ClassifyOptions, "prune" | "signal">;
 
 export interface ModelInfo {
     input: "text" | "image";
+    /** What it gives: of these, `classify` gives the first three, `embed` the last. */
+    task: "classification" | "multi_label" | "regression" | "embedding";
+    /** Empty for embeddings. */
     labels: string[];
     numLayers: number;
     numHeads: number;
@@ -112,6 +121,8 @@ export interface ModelInfo {
     imageSize: [number, number] | null;
     /** Rows and columns of patches. */
     grid: [number, number] | null;
+    /** Tokens of an image before its patches. */
+    numPrefixTokens: number | null;
     maxTokens: number;
 }
 
@@ -143,8 +154,9 @@ export interface Result {
     /** Wordpieces, `[CLS]` first; empty for an image. */
     tokens: string[];
     inputIds: number[];
-    /** Rows and columns of patches; position 0 is `[CLS]`, position 1 + row · columns + column a patch. */
+    /** Rows and columns of patches; position 0 is `[CLS]`, position numPrefixTokens + row · columns + column a patch. */
     grid: [number, number] | null;
+    numPrefixTokens: number | null;
     numTokens: number;
     /** K_0 … K_L as sorted positions. */
     kept: number[][];
@@ -152,11 +164,17 @@ export interface Result {
     layerByLayer: boolean;
     /** `[L][T]`; `[L − 1][T]` where `layerByLayer`; null for `dense`. */
     tokenScores: number[][] | null;
+    /** Empty for an embedder. */
     logits: number[];
-    /** Empty for a regression model. */
+    /** Softmax; of a multi-label model the sigmoid of each logit. Empty for an embedder, and for a regression model without `sigmoid`. */
     probs: number[];
-    label: string;
-    labelIndex: number;
+    /** Of the largest logit; null for an embedder. */
+    label: string | null;
+    labelIndex: number | null;
+    /** Of a multi-label model those above the threshold, perhaps none; else null. */
+    labels: string[] | null;
+    /** Of an embedder `hiddenSize` numbers; else null. */
+    embedding: number[] | null;
     /** Mean over l = 0 … L of |K_l| / T. */
     retention: number;
     /** Whether the text lost its end to the model's position limit. */

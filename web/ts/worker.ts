@@ -78,7 +78,7 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     }
     if (call.losses > 0) model.lose_device(call.losses);
     const start = performance.now();
-    const computed = await model.classify(inputs, prune, cancel);
+    const computed = await model.classify(inputs, prune, call.embeds, call.sigmoid, call.threshold ?? undefined, cancel);
     try {
         const results = resultsOf(computed.json());
         const ms = performance.now() - start;

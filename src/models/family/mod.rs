@@ -44,8 +44,10 @@ pub const FAMILIES: &[Family] = &[
 ];
 
 /// Every class, for a message.
-static SUPPORTED: LazyLock<String> =
-    LazyLock::new(|| FAMILIES.iter().map(|family| family.architecture).collect::<Vec<_>>().join(", "));
+static SUPPORTED: LazyLock<String> = LazyLock::new(|| {
+    let all: Vec<_> = FAMILIES.iter().map(|family| family.architecture).collect();
+    format!("{}; and timm's vit and deit", all.join(", "))
+});
 
 /// Which head the folder wants, whatever the class in `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,10 +34,7 @@ const FAMILIES: &[(&[&str], &str)] = &[
 
 /// What a class ends with.
 const HEADS: &[(&str, &str)] = &[
-    (
-        "ForMaskedLM",
-        "its head predicts words, and every token is an output; what follows sentence-transformers' modules.json is read as an embedder",
-    ),
+    ("ForMaskedLM", "its head predicts words, and every token is an output; an embedder has modules.json too"),
     ("ForPreTraining", "its head predicts words, and every token is an output"),
     ("ForTokenClassification", "its head labels every token, so that none can be pruned"),
     ("ForQuestionAnswering", "its head reads every token, so that none can be pruned"),

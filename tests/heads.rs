@@ -1,0 +1,180 @@
+//! What comes out: labels above a threshold, a score, a vector; and what decides it.
+
+mod common;
+
+use common::edit::*;
+use common::*;
+use serde_json::json;
+use sttabt::{Engine, Error, Input, Model, ModelFiles, Outputs, PoolingMode, Prune, Task};
+
+const INPUTS: [Input<'_>; 3] = [Input::Text("w5 w6 w7 w8 w9 w10"), Input::Pair("w11", "w12 w13"), Input::Text("w5")];
+
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+#[test]
+fn a_multi_label_model_gives_the_labels_above_a_threshold() {
+    let model = edited(|files| config("problem_type", json!("multi_label_classification"))(files)).expect("a model");
+    assert_eq!(model.config().task, Task::MultiLabel);
+    for kind in BACKENDS {
+        let mut engine = engine(&model, kind);
+        for threshold in [None, Some(0.0), Some(0.2), Some(0.9), Some(1.0)] {
+            let outputs = Outputs { threshold, ..Outputs::default() };
+            for result in classify_with(&mut engine, &INPUTS, &Prune::Dense, &outputs) {
+                let expected: Vec<f32> = result.logits.iter().map(|&logit| sigmoid(logit)).collect();
+                assert!(distance(&result.probs, &expected, 0.0) < 1e-6, "{:?}", result.probs);
+                let chosen = result.probs.iter().zip(&model.config().labels);
+                let chosen = chosen.filter(|(prob, _)| **prob >= threshold.unwrap_or(0.5));
+                let chosen: Vec<String> = chosen.map(|(_, label)| label.clone()).collect();
+                assert_eq!(result.labels, Some(chosen), "{threshold:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_score_has_a_sigmoid_on_request() {
+    let one_label = |files: &mut ModelFiles| {
+        config("id2label", json!({"0": "score"}))(files);
+        edit_tensors(files, |tensors| {
+            for name in ["classifier.weight", "classifier.bias"] {
+                tensors.get_mut(name).expect("classifier").resize_rows(1);
+            }
+        });
+    };
+    let model = edited(one_label).expect("a model");
+    let mut engine = engine(&model, sttabt::BackendKind::Cpu);
+    for asked in [false, true] {
+        let outputs = Outputs { sigmoid: asked, ..Outputs::default() };
+        for result in classify_with(&mut engine, &INPUTS, &Prune::Dense, &outputs) {
+            let expected = if asked { vec![sigmoid(result.logits[0])] } else { Vec::new() };
+            assert_eq!(result.probs.len(), expected.len());
+            assert!(distance(&result.probs, &expected, 0.0) < 1e-6);
+            assert_eq!(result.labels, None);
+        }
+    }
+}
+
+fn embedder() -> ModelFiles {
+    model_files(&fixture("families/bert-embed-cls"))
+}
+
+fn vectors(engine: &mut Engine, inputs: &[Input<'_>], prune: &Prune) -> Vec<Vec<f32>> {
+    let results = pollster::block_on(engine.embed(inputs, prune, &Outputs::default())).expect("embeddings");
+    results.into_iter().map(|result| result.embedding.expect("an embedding")).collect()
+}
+
+fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+/// The same model under another `modules.json`: normalised or not, `[CLS]` or the mean of all tokens.
+#[test]
+fn modules_json_decides_how_a_vector_is_made() {
+    let inputs = [Input::Text("a gripping film"), Input::Text("w"), Input::Pair("one", "two three")];
+    let module =
+        |class: &str, path: &str| json!({"type": format!("sentence_transformers.models.{class}"), "path": path});
+    let pooled = |mode: &'static str, normalize: bool| {
+        edited_of(embedder(), move |files| {
+            let mut modules = vec![module("Transformer", ""), module("Pooling", "1_Pooling")];
+            if normalize {
+                modules.push(module("Normalize", "2_Normalize"));
+            }
+            files.insert("modules.json", json!(modules).to_string().into_bytes());
+            files.insert("1_Pooling/config.json", json!({ mode: true }).to_string().into_bytes());
+        })
+        .expect("a model")
+    };
+    for kind in BACKENDS {
+        let raw = vectors(&mut engine(&pooled("pooling_mode_cls_token", false), kind), &inputs, &Prune::Dense);
+        let unit = vectors(&mut engine(&pooled("pooling_mode_cls_token", true), kind), &inputs, &Prune::Dense);
+        for (raw, unit) in raw.iter().zip(&unit) {
+            assert!((length(unit) - 1.0).abs() < 1e-6 && (length(raw) - 1.0).abs() > 0.1, "{}", length(raw));
+            let scaled: Vec<f32> = raw.iter().map(|value| value / length(raw)).collect();
+            assert!(distance(&scaled, unit, 0.0) < 1e-6);
+        }
+        let model = pooled("pooling_mode_mean_tokens", false);
+        let mean = vectors(&mut engine(&model, kind), &inputs, &Prune::Dense);
+        // In a batch and alone: no neighbour's tokens count.
+        for (input, together) in inputs.iter().zip(&mean) {
+            assert_eq!(vectors(&mut engine(&model, kind), &[*input], &Prune::Dense)[0], *together);
+        }
+        assert!(distance(&mean[0], &raw[0], 0.0) > 0.05, "the mean is not [CLS]");
+        assert_eq!(model.pooling().map(|pooling| pooling.mode), Some(PoolingMode::Mean));
+        assert_eq!(model.default_prune(), Prune::Dense);
+        let error = pollster::block_on(engine(&model, kind).embed(
+            &inputs,
+            &Prune::top_k(0.5).expect("a ratio"),
+            &Outputs::default(),
+        ));
+        let expected = "rule `topk:0.5` needs an embedding that is made of [CLS] alone (1_Pooling/config.json), and this model has none";
+        assert_eq!(error.expect_err("mean pooling needs all tokens").to_string(), expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_pooled_is_named() {
+    let modules = |value: serde_json::Value| -> Edit {
+        Box::new(move |files| files.insert("modules.json", value.to_string().into_bytes()))
+    };
+    let pooling = |value: serde_json::Value| -> Edit {
+        Box::new(move |files| files.insert("1_Pooling/config.json", value.to_string().into_bytes()))
+    };
+    const POOLING: &str = "is not supported; supported: cls_token or mean_tokens, one of them";
+    let rows: Vec<(&str, Edit, String)> = vec![
+        (
+            "no list",
+            modules(json!({})),
+            "modules.json: no list of modules: invalid type: map, expected a sequence at line 1 column 0".to_owned(),
+        ),
+        (
+            "a dense layer",
+            modules(json!([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])),
+            "module of modules.json `sentence_transformers.models.Dense` is not supported; supported: Transformer, Pooling, Normalize"
+                .to_owned(),
+        ),
+        ("two ways", pooling(json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true})), format!("pooling `cls_token + max_tokens` {POOLING}")),
+        ("none", pooling(json!({"pooling_mode_cls_token": false})), format!("pooling `(none)` {POOLING}")),
+        ("the last token", pooling(json!({"pooling_mode": "lasttoken"})), format!("pooling `lasttoken` {POOLING}")),
+        (
+            "no file",
+            without("1_Pooling/config.json"),
+            "1_Pooling/config.json: missing, and modules.json names it".to_owned(),
+        ),
+    ];
+    check_rows(
+        rows.into_iter().map(|(what, edit, expected)| (what.to_owned(), outcome_of(embedder(), edit), expected)),
+    );
+}
+
+/// Whatever class the file names, if modules.json says that the model embeds; and tokens beyond its own limit are cut.
+#[test]
+fn an_embedder_of_another_class() {
+    let expected =
+        vectors(&mut engine(&Model::from_bytes(embedder()).expect("a model"), BACKENDS[0]), &INPUTS, &Prune::Dense);
+    let model = edited_of(embedder(), |files| {
+        config("architectures", json!(["BertForMaskedLM"]))(files);
+        edit_json(files, "approx/config.json", |config| config["architectures"] = json!(["BertForMaskedLM"]));
+        files.insert("sentence_bert_config.json", br#"{"max_seq_length": 8, "do_lower_case": false}"#.to_vec());
+    })
+    .expect("a model");
+    let mut engine = engine(&model, BACKENDS[0]);
+    let long = "film ".repeat(40);
+    let results = classify_with(&mut engine, &[Input::Text(&long), INPUTS[2]], &Prune::Dense, &Outputs::default());
+    assert_eq!((results[0].tokens.len(), results[0].truncated), (8, true));
+    assert_eq!(results[1].embedding.as_ref(), Some(&expected[2]));
+}
+
+#[test]
+fn a_call_for_another_head_says_which_to_make() {
+    let mut embedding = engine(&Model::from_bytes(embedder()).expect("a model"), BACKENDS[0]);
+    let error =
+        pollster::block_on(embedding.classify(&INPUTS, &Prune::Dense, &Outputs::default())).expect_err("an embedder");
+    assert!(matches!(error, Error::Head { .. }));
+    assert_eq!(error.to_string(), "this model is an embedder, and has no classifier: call `embed`");
+    let error =
+        pollster::block_on(engine(&tiny_bert(), BACKENDS[0]).embed(&INPUTS, &Prune::Dense, &Outputs::default()));
+    let expected = "this model is a classifier, and has no embedding: call `classify`";
+    assert_eq!(error.expect_err("a classifier").to_string(), expected);
+}
