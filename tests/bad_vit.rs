@@ -24,9 +24,9 @@ fn what_is_not_computed() {
         "supported: vit and deit (also distilled), tiny, small, base and large, as in vit_base_patch16_224";
     let mut rows: Vec<(&str, Edit, String)> = vec![
         (
-            "a model whose second token is missing",
+            "a model of another family",
             named("DeiTForImageClassification", json!("deit")),
-            "model.safetensors: tensor `deit.embeddings.cls_token` is missing".to_owned(),
+            "model.safetensors: tensor `deit.embeddings.patch_embeddings.projection.weight` is missing".to_owned(),
         ),
         (
             "two families",

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::family::{TextKind, TokenTypes};
 use super::fields::{Fields, shortened};
 use crate::error::{Error, Result};
 use crate::pruning::{EncoderSize, Prune, PruneConfig};
@@ -86,6 +85,27 @@ impl InputConfig {
             ],
         }
     }
+}
+
+/// What of a text's embeddings is not the same everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextKind {
+    /// Whether the first token's position stands in the row after that of `pad_token_id`, in place of row 0.
+    pub starts_after_padding: bool,
+    pub token_types: TokenTypes,
+    /// The key of the tables' width, where it may differ from `hidden_size`.
+    pub embedding_size: Option<&'static str>,
+}
+
+/// What a family does with the types of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenTypes {
+    /// A row of the table for the type that the tokenizer gives.
+    Given,
+    /// The first row for all.
+    First,
+    /// There is no table.
+    None,
 }
 
 /// A function between two products.

@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::models::checkpoint::Names;
+use crate::models::config::{TextKind, TokenTypes};
 use crate::models::family::bert::BERT;
 use crate::models::family::vit::VIT;
-use crate::models::family::{FAMILIES, InputKind, IntermediateSize, Keys, TextKind, TokenTypes};
+use crate::models::family::{FAMILIES, InputKind, IntermediateSize, Keys};
 use crate::models::fields::Fields;
 use crate::models::input::TextTokens;
 use crate::models::{Bytes, ModelFiles};
@@ -89,7 +90,7 @@ fn every_tensor_of_a_file_has_a_name() {
                     .iter()
                     .filter_map(|name| name.strip_prefix(family.names.prefix).map(str::to_owned)),
             );
-            named.push("embeddings.mask_token".to_owned());
+            named.extend(["embeddings.mask_token", "pooler.dense.weight", "pooler.dense.bias"].map(str::to_owned));
             let found: Vec<String> = tensors(files.get(name).unwrap()).into_keys().collect();
             assert!(found.len() > 60, "{} tensors", found.len());
             let unnamed: Vec<_> = found.iter().filter(|name| !named.contains(name)).collect();
@@ -155,6 +156,7 @@ fn a_text_family_of_other_names() {
     shape[0] += 2;
     config.insert("max_position_embeddings".to_owned(), json!(162));
     config.insert("ratio".to_owned(), json!(2.0));
+    config.insert("pad_token_id".to_owned(), json!(1));
     for (old, new) in [("hidden_size", "dim"), ("num_hidden_layers", "n_layers")] {
         let value = config.remove(old).unwrap();
         config.insert(new.to_owned(), value);
@@ -166,7 +168,7 @@ fn a_text_family_of_other_names() {
     assert_eq!(made_up.thresholds(Part::PLogit, -9.0).unwrap(), bert.thresholds(Part::PLogit, -9.0).unwrap());
     assert_eq!(made_up.embeddings().unwrap().all().len() + 1, bert.embeddings().unwrap().all().len());
     let tokens = Tokens::Text(TextTokens {
-        input_ids: vec![1, 96, 7],
+        input_ids: vec![5, 96, 7],
         token_type_ids: vec![0, 1, 1],
         tokens: Vec::new(),
         truncated: false,

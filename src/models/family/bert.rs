@@ -1,8 +1,8 @@
 //! BERT: texts; layers normalise after attention and MLP.
 
-use super::facts::{Family, HeadKind, InputKind, Keys, NormOrder, TextKind, TokenTypes};
+use super::facts::{Family, HeadKind, InputKind, Keys, NormOrder};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind};
+use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
 
 pub const BERT: Family = Family {
     name: "Bert",

@@ -1,9 +1,9 @@
 //! DistilBERT: BERT without token types, under names of its own.
 
 use super::bert::BERT;
-use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys, TextKind, TokenTypes};
+use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind};
+use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
 
 pub const DISTILBERT: Family = Family {
     name: "DistilBert",

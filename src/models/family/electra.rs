@@ -1,9 +1,9 @@
 //! ELECTRA's discriminator: BERT whose tables may be narrower than its layers, and with another head.
 
 use super::bert::{BASE, BERT};
-use super::facts::{Family, HeadKind, InputKind, TextKind, TokenTypes};
+use super::facts::{Family, HeadKind, InputKind};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind};
+use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
 
 pub const ELECTRA: Family = Family {
     name: "Electra",

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::models::checkpoint::{Names, Weights};
 use crate::models::config::{
-    Config, InputConfig, PoolerKind, Task, activation, image_config, labels, prune_config, task, text_config,
+    Config, InputConfig, PoolerKind, Task, TextKind, activation, image_config, labels, prune_config, task, text_config,
 };
 use crate::models::fields::Fields;
 
@@ -71,27 +71,6 @@ pub enum InputKind {
         /// Whether the table of positions is resized for images of another size.
         resizes_positions: bool,
     },
-}
-
-/// What of a text's embeddings is not the same everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextKind {
-    /// Whether the first token's position stands in the row after that of `pad_token_id`, in place of row 0.
-    pub starts_after_padding: bool,
-    pub token_types: TokenTypes,
-    /// The key of the tables' width, where it may differ from `hidden_size`.
-    pub embedding_size: Option<&'static str>,
-}
-
-/// What a family does with the types of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenTypes {
-    /// A row of the table for the type that the tokenizer gives.
-    Given,
-    /// The first row for all.
-    First,
-    /// There is no table.
-    None,
 }
 
 /// Where a layer normalises.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::config::Config;
 use super::fields::{Fields, json_object, shortened};
 use crate::error::{Error, Result};
-pub use facts::{Family, HeadKind, NormOrder, TextKind, TokenTypes};
+pub use facts::{Family, HeadKind, NormOrder};
 #[cfg(test)]
 pub use facts::{InputKind, IntermediateSize, Keys};
 

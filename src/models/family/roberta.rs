@@ -1,9 +1,9 @@
 //! RoBERTa, XLM-RoBERTa and CamemBERT: BERT with positions from behind the padding's, without token types, and with another head.
 
 use super::bert::{BASE, BERT};
-use super::facts::{Family, HeadKind, InputKind, TextKind, TokenTypes};
+use super::facts::{Family, HeadKind, InputKind};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::PoolerKind;
+use crate::models::config::{PoolerKind, TextKind, TokenTypes};
 
 pub const ROBERTA: Family = Family {
     name: "Roberta",
