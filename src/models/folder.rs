@@ -7,7 +7,20 @@ use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
 
 /// What some folders have.
-const OPTIONAL: &[&str] = &["tokenizer.json", "vocab.txt", "tokenizer_config.json", "preprocessor_config.json"];
+const OPTIONAL: &[&str] = &[
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "spm.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+];
 
 impl ModelFiles {
     /// The files of a model folder that a model may have. Nothing is checked yet.

@@ -2,16 +2,20 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, json_object};
-use super::picture::{Filter, Picture};
+use super::fields::{Fields, json_object, shortened};
+use super::picture::{Filter, Middle, Picture};
 use crate::error::{Error, Result};
 
 const FILE: &str = "preprocessor_config.json";
 /// The longest side that a configuration may ask for.
 const MAX_SIDE: usize = 1 << 14;
 
-/// How an image model wants its pictures: Hugging Face's `ViTImageProcessor`, `DeiTImageProcessor` and their older and
-/// "fast" names.
+/// timm's defaults.
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// How an image model wants its pictures: Hugging Face's `ViTImageProcessor`, `DeiTImageProcessor` and `BitImageProcessor`, their older names
+/// and those that end in `Fast` or `Pil`; or timm's transform for evaluation.
 ///
 /// The steps, in this order: resize, crop the middle, rescale, normalize.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +23,7 @@ pub struct Preprocessor {
     /// Height and width that the model takes.
     image_size: [usize; 2],
     resize: Option<(Resize, Filter)>,
-    center_crop: Option<[usize; 2]>,
+    center_crop: Option<([usize; 2], Middle)>,
     rescale_factor: Option<f64>,
     normalize: Option<Normalize>,
     is_default: bool,
@@ -37,6 +41,18 @@ struct Normalize {
     std: [f32; 3],
 }
 
+/// What a class takes where a file is silent.
+struct Defaults {
+    resize: Resize,
+    filter: Filter,
+    /// Whether one number is the shortest edge's size, not a square's.
+    is_shortest_edge: bool,
+    center_crop: bool,
+    crop_size: [usize; 2],
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
 impl Preprocessor {
     /// Reads `preprocessor_config.json` for a model that takes pictures of `image_size`, height and width.
     ///
@@ -46,28 +62,24 @@ impl Preprocessor {
     ///
     /// # Errors
     /// [`Error::File`] if it is not a JSON object; [`Error::Config`] names a key of a wrong type, out of range, or that gives
-    /// another size than `image_size`; [`Error::Unsupported`] names a class or filter that is not computed here.
+    /// another size than `image_size`; [`Error::Unsupported`] names a class, step or filter that is not computed here.
     pub fn from_json(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<Self> {
         let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
         let fields = Fields { file: FILE, path: "", object: &object };
-        let is_deit = is_deit(&fields)?;
-        let default_size = if is_deit { [256; 2] } else { image_size };
-        let default_crop = if is_deit { [224; 2] } else { image_size };
-        let default_filter = if is_deit { Filter::Bicubic } else { Filter::Bilinear };
-        let (resize, filter) = (resize(&fields, default_size)?, filter(&fields, default_filter)?);
+        let defaults = Defaults::of(&fields, image_size)?;
+        check_steps(&fields, image_size)?;
+        let (resize, filter) = (resize(&fields, &defaults)?, filter(&fields, defaults.filter)?);
         let crop_size = match side_or_sides(&fields, "crop_size", &[["height", "width"].as_slice()])?.as_deref() {
             Some(&[height, width]) => [height, width],
-            _ => default_crop,
+            Some(&[side]) => [side; 2],
+            _ => defaults.crop_size,
         };
         let rescale_factor = fields.number("rescale_factor", 1.0 / 255.0, 1e-12..=1e12)?;
-        let normalize = Normalize {
-            mean: three(&fields, "image_mean", "3 finite numbers", |mean| mean.is_finite())?,
-            std: three(&fields, "image_std", "3 finite numbers above 0", |std| std.is_finite() && std > 0.0)?,
-        };
+        let normalize = Normalize::read(&fields, ["image_mean", "image_std"], defaults.mean, defaults.std)?;
         let preprocessor = Self {
             image_size,
             resize: flag(&fields, "do_resize", true)?.then_some((resize, filter)),
-            center_crop: flag(&fields, "do_center_crop", is_deit)?.then_some(crop_size),
+            center_crop: flag(&fields, "do_center_crop", defaults.center_crop)?.then_some((crop_size, Middle::Floor)),
             rescale_factor: flag(&fields, "do_rescale", true)?.then_some(rescale_factor),
             normalize: flag(&fields, "do_normalize", true)?.then_some(normalize),
             is_default: json.is_none(),
@@ -76,11 +88,57 @@ impl Preprocessor {
         Ok(preprocessor)
     }
 
+    /// Reads the `pretrained_cfg` of a `config.json` that timm wrote: its transform for evaluation.
+    ///
+    /// The shortest edge becomes the model's size by `crop_pct`, and the middle is cut out.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names a key of a wrong type, out of range, or that gives another size than `image_size`;
+    /// [`Error::Unsupported`] names a way of cropping or interpolating that is not computed here.
+    pub fn from_timm(pretrained_cfg: &Map<String, Value>, image_size: [usize; 2]) -> Result<Self> {
+        let fields = Fields { file: "config.json", path: "pretrained_cfg.", object: pretrained_cfg };
+        if let Some(size) = pretrained_cfg.get("input_size").filter(|size| !size.is_null()) {
+            let [height, width] = image_size;
+            if *size != Value::from(vec![3, height, width]) {
+                return Err(fields.error("input_size", size, &format!("[3, {height}, {width}], the model's image size")));
+            }
+        }
+        fields.require("crop_mode", "timm's crop_mode", "center")?;
+        let crop_pct = fields.number("crop_pct", 0.875, 0.01..=1.0)?;
+        let edges = image_size.map(|size| (size as f64 / crop_pct).floor() as usize);
+        if edges[0] != edges[1] {
+            return Err(fields.error("input_size", format!("{image_size:?}"), "a square"));
+        }
+        let filter = match fields.text("interpolation")? {
+            None | Some("bicubic") => Filter::Bicubic,
+            Some("bilinear") => Filter::Bilinear,
+            Some("nearest") => Filter::Nearest,
+            Some("lanczos") => Filter::Lanczos,
+            Some("box") => Filter::Box,
+            Some("hamming") => Filter::Hamming,
+            Some(other) => {
+                return Err(Error::Unsupported {
+                    what: "timm's interpolation",
+                    found: shortened(other),
+                    supported: "bicubic, bilinear, nearest, lanczos, box, hamming",
+                });
+            }
+        };
+        Ok(Self {
+            image_size,
+            resize: Some((Resize::ShortestEdge(edges[0]), filter)),
+            center_crop: Some((image_size, Middle::Round)),
+            rescale_factor: Some(1.0 / 255.0),
+            normalize: Some(Normalize::read(&fields, ["mean", "std"], IMAGENET_MEAN, IMAGENET_STD)?),
+            is_default: false,
+        })
+    }
+
     /// Whatever the picture is, the model's size must come out.
     fn check_size(&self, fields: &Fields<'_>) -> Result<()> {
         let expected = format!("{:?}, the model's image size", self.image_size);
         match (self.center_crop, self.resize) {
-            (Some(size), _) if size != self.image_size => {
+            (Some((size, _)), _) if size != self.image_size => {
                 Err(fields.error("crop_size", format!("{size:?}"), &expected))
             }
             (None, Some((Resize::To(size), _))) if size != self.image_size => {
@@ -111,8 +169,8 @@ impl Preprocessor {
             Some((resize, filter)) => picture.resized(resize.size(size), filter).map_err(error)?,
             None => picture.clone(),
         };
-        if let Some(size) = self.center_crop {
-            resized = resized.center_cropped(size);
+        if let Some((size, middle)) = self.center_crop {
+            resized = resized.center_cropped(size, middle);
         }
         let size = [resized.height(), resized.width()];
         if size != self.image_size {
@@ -162,38 +220,100 @@ impl Resize {
     }
 }
 
-fn is_deit(fields: &Fields<'_>) -> Result<bool> {
-    let name = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
-    match name {
-        None | Some("ViTImageProcessor" | "ViTImageProcessorFast" | "ViTFeatureExtractor") => Ok(false),
-        Some("DeiTImageProcessor" | "DeiTImageProcessorFast" | "DeiTFeatureExtractor") => Ok(true),
-        Some(other) => Err(Error::Unsupported {
-            what: "image processor",
-            found: other.to_owned(),
-            supported: "ViTImageProcessor, DeiTImageProcessor",
-        }),
+impl Defaults {
+    /// Those of the class that the file names.
+    fn of(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
+        let vit = Self {
+            resize: Resize::To(image_size),
+            filter: Filter::Bilinear,
+            is_shortest_edge: false,
+            center_crop: false,
+            crop_size: image_size,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        let cropped = Self { filter: Filter::Bicubic, center_crop: true, crop_size: [224; 2], ..vit };
+        let Some(name) = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?) else {
+            return Ok(vit);
+        };
+        let class = ["Fast", "Pil"].into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+        Ok(match class {
+            "ViTImageProcessor" | "ViTFeatureExtractor" => vit,
+            "DeiTImageProcessor" | "DeiTFeatureExtractor" => Self { resize: Resize::To([256; 2]), ..cropped },
+            "BitImageProcessor" => Self {
+                resize: Resize::ShortestEdge(224),
+                is_shortest_edge: true,
+                mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+                std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+                ..cropped
+            },
+            _ => {
+                return Err(Error::Unsupported {
+                    what: "image processor",
+                    found: shortened(name),
+                    supported: "ViTImageProcessor, DeiTImageProcessor, BitImageProcessor",
+                });
+            }
+        })
     }
 }
 
-fn resize(fields: &Fields<'_>, default: [usize; 2]) -> Result<Resize> {
+/// Steps beside the four must be off, or do nothing.
+fn check_steps(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<()> {
+    // Pictures are RGB by the time they come here.
+    flag(fields, "do_convert_rgb", true)?;
+    // Without a size, all pictures become as large as the largest; they are of one size already.
+    if flag(fields, "do_pad", false)? {
+        let keys = [["height", "width"].as_slice()];
+        match side_or_sides(fields, "pad_size", &keys)? {
+            Some(size) if size != image_size => {
+                let expected = format!("{image_size:?}, the model's image size");
+                return Err(fields.error("pad_size", format!("{size:?}"), &expected));
+            }
+            _ => {}
+        }
+    }
+    const KNOWN: [&str; 6] =
+        ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_pad"];
+    let is_on = |(key, value): &(&String, &Value)| {
+        key.starts_with("do_") && !KNOWN.contains(&key.as_str()) && **value == Value::Bool(true)
+    };
+    if let Some((key, _)) = fields.object.iter().find(is_on) {
+        return Err(Error::Unsupported {
+            what: "preprocessing step",
+            found: shortened(key),
+            supported: "do_resize, do_center_crop, do_rescale, do_normalize",
+        });
+    }
+    fields.require("data_format", "data_format", "channels_first")
+}
+
+fn resize(fields: &Fields<'_>, defaults: &Defaults) -> Result<Resize> {
     let keys = [["shortest_edge"].as_slice(), ["height", "width"].as_slice()];
+    let is_number = fields.object.get("size").is_some_and(Value::is_number);
     Ok(match side_or_sides(fields, "size", &keys)?.as_deref() {
+        Some(&[edge, _]) if is_number && defaults.is_shortest_edge => Resize::ShortestEdge(edge),
         Some(&[edge]) => Resize::ShortestEdge(edge),
         Some(&[height, width]) => Resize::To([height, width]),
-        _ => Resize::To(default),
+        _ => defaults.resize,
     })
 }
 
-/// `size` and `crop_size`: one number for a square, or an object with one of the sets of `keys`.
+/// `size` and its like: one number for a square, a list of height and width, or an object with one of the sets of `keys`. transformers writes
+/// null for the others.
 fn side_or_sides(fields: &Fields<'_>, key: &str, keys: &[&[&str]]) -> Result<Option<Vec<usize>>> {
     let object = match fields.object.get(key) {
         None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(sides)) if sides.len() == 2 => {
+            return sides.iter().map(|side| fields.size_of(key, side, 1..=MAX_SIDE)).collect::<Result<_>>().map(Some);
+        }
         Some(Value::Object(object)) => object,
         Some(_) => return fields.size(key, 1..=MAX_SIDE).map(|side| Some(vec![side; 2])),
     };
     let sides = Fields { file: fields.file, path: &format!("{key}."), object };
+    let num_keys = object.values().filter(|value| !value.is_null()).count();
     for names in keys {
-        if names.len() == object.len() && names.iter().all(|&name| object.contains_key(name)) {
+        if names.len() == num_keys && names.iter().all(|&name| object.get(name).is_some_and(|side| !side.is_null())) {
             return names.iter().map(|name| sides.size(name, 1..=MAX_SIDE)).collect::<Result<Vec<_>>>().map(Some);
         }
     }
@@ -227,14 +347,28 @@ fn flag(fields: &Fields<'_>, key: &str, default: bool) -> Result<bool> {
     }
 }
 
-/// One number for each of red, green and blue; 0.5 is the default of every class that is read here.
-fn three(fields: &Fields<'_>, key: &str, expected: &str, fits: impl Fn(f32) -> bool) -> Result<[f32; 3]> {
-    let Some(value) = fields.object.get(key).filter(|value| !value.is_null()) else { return Ok([0.5; 3]) };
-    let numbers: Option<Vec<f32>> = value.as_array().and_then(|numbers| {
-        numbers
-            .iter()
-            .map(|number| number.as_f64().map(|number| number as f32).filter(|&number| fits(number)))
-            .collect()
-    });
+impl Normalize {
+    fn read(fields: &Fields<'_>, [mean_key, std_key]: [&str; 2], mean: [f32; 3], std: [f32; 3]) -> Result<Self> {
+        Ok(Self {
+            mean: three(fields, mean_key, mean, "3 finite numbers", |mean| mean.is_finite())?,
+            std: three(fields, std_key, std, "3 finite numbers above 0", |std| std.is_finite() && std > 0.0)?,
+        })
+    }
+}
+
+/// One number for each of red, green and blue, or one for all.
+fn three(
+    fields: &Fields<'_>,
+    key: &str,
+    default: [f32; 3],
+    expected: &str,
+    fits: impl Fn(f32) -> bool,
+) -> Result<[f32; 3]> {
+    let Some(value) = fields.object.get(key).filter(|value| !value.is_null()) else { return Ok(default) };
+    let number = |value: &Value| value.as_f64().map(|number| number as f32).filter(|&number| fits(number));
+    let numbers: Option<Vec<f32>> = match value {
+        Value::Array(numbers) => numbers.iter().map(number).collect(),
+        one => number(one).map(|number| vec![number; 3]),
+    };
     numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| fields.error(key, value, expected))
 }
