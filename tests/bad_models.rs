@@ -273,9 +273,7 @@ fn tokenizers() {
         ),
         (
             "a normalizer that the tokenizers crate panics on",
-            as_it_is(|json| {
-                json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]})
-            }),
+            as_it_is(|json| json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]})),
             "tokenizer.json: normalizers: Precompiled without `precompiled_charsmap`",
         ),
         (

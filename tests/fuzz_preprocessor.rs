@@ -33,8 +33,17 @@ fn seeds() -> Vec<Value> {
 }
 
 fn others() -> Vec<Value> {
-    vec![json!([24, 24]), json!({"shortest_edge": 26}), json!({"height": 24, "width": 24}), json!(24), json!("left"), json!(true),
-        json!([1, 2, 3]), json!(0.5), json!("ViTImageProcessorPil")]
+    vec![
+        json!([24, 24]),
+        json!({"shortest_edge": 26}),
+        json!({"height": 24, "width": 24}),
+        json!(24),
+        json!("left"),
+        json!(true),
+        json!([1, 2, 3]),
+        json!(0.5),
+        json!("ViTImageProcessorPil"),
+    ]
 }
 
 fn numbers() -> Range<u64> {

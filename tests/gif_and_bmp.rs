@@ -33,10 +33,13 @@ fn gif_and_bmp_are_pillows() {
             Err(error) => error.to_string(),
         };
         match case["pillow"].as_str() {
-            Some(refused) if !found.starts_with(&format!("{name}: ")) => wrong.push(format!("{name}: {found}; {refused}")),
+            Some(refused) if !found.starts_with(&format!("{name}: ")) => {
+                wrong.push(format!("{name}: {found}; {refused}"))
+            }
             Some(_) => println!("{found}"),
             None => {
-                let expected = format!("{} × {} {}", case["width"], case["height"], case["fnv1a"].as_str().expect("fnv1a"));
+                let expected =
+                    format!("{} × {} {}", case["width"], case["height"], case["fnv1a"].as_str().expect("fnv1a"));
                 if found != expected {
                     wrong.push(format!("{name}: {found}, expected {expected}"));
                 }

@@ -155,7 +155,10 @@ fn forms_of_a_file_mean_the_same() {
             json!({"size": {"shortest_edge": 40, "height": null, "width": null}, "do_center_crop": true, "crop_size": [32, 24]}),
             json!({"size": {"shortest_edge": 40}, "do_center_crop": true, "crop_size": {"height": 32, "width": 24}}),
         ),
-        (json!({"image_mean": 0.25, "image_std": 2}), json!({"image_mean": [0.25, 0.25, 0.25], "image_std": [2, 2, 2]})),
+        (
+            json!({"image_mean": 0.25, "image_std": 2}),
+            json!({"image_mean": [0.25, 0.25, 0.25], "image_std": [2, 2, 2]}),
+        ),
         (json!({"image_processor_type": "ViTImageProcessorPil"}), json!({})),
         (json!({"image_processor_type": "ViTImageProcessorFast", "do_convert_rgb": true, "do_pad": false}), json!({})),
         (json!({"feature_extractor_type": "ViTFeatureExtractor", "do_convert_rgb": false}), json!({})),
@@ -194,7 +197,8 @@ fn timms_configurations_are_read() {
     let preprocessor = timm(config.clone(), [224, 224]).expect("a configuration");
     assert!(!preprocessor.is_default());
     // 224 by 0.9 is 248.9; the crop of a square of 248 begins at 12.
-    let hugging_faces = json!({"size": {"shortest_edge": 248}, "resample": 3, "do_center_crop": true, "crop_size": 224});
+    let hugging_faces =
+        json!({"size": {"shortest_edge": 248}, "resample": 3, "do_center_crop": true, "crop_size": 224});
     let hugging_faces = Preprocessor::from_json(Some(hugging_faces.to_string().as_bytes()), [224, 224]).expect("one");
     let picture = decode("odd.png");
     assert_eq!(preprocessor.resized(&picture), hugging_faces.resized(&picture));
@@ -203,17 +207,26 @@ fn timms_configurations_are_read() {
     for (width, first) in [(8, 0), (9, 0), (11, 2), (13, 2), (15, 4)] {
         let rgb = (0..8 * width).flat_map(|at| [(at % width) as u8; 3]).collect();
         let picture = Picture::from_rgb(width, 8, rgb).expect("a picture");
-        let resized = timm(json!({"crop_pct": 1.0}), [8, 8]).expect("a configuration").resized(&picture).expect("resized");
+        let resized =
+            timm(json!({"crop_pct": 1.0}), [8, 8]).expect("a configuration").resized(&picture).expect("resized");
         assert_eq!(resized.rgb()[0], first, "{width}");
     }
     // timm's defaults.
     let named = json!({"interpolation": "bicubic", "crop_pct": 0.875, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]});
     assert_eq!(timm(json!({}), [224, 224]), timm(named, [224, 224]));
     let refused: &[(&str, Value, &str)] = &[
-        ("input_size", json!([3, 256, 256]), "config.json: `pretrained_cfg.input_size` is [3,256,256], expected [3, 224, 224], the model's image size"),
+        (
+            "input_size",
+            json!([3, 256, 256]),
+            "config.json: `pretrained_cfg.input_size` is [3,256,256], expected [3, 224, 224], the model's image size",
+        ),
         ("crop_mode", json!("squash"), "timm's crop_mode `squash` is not supported; supported: center"),
         ("crop_pct", json!(1.5), "config.json: `pretrained_cfg.crop_pct` is 1.5, expected a number from 1e-2 to 1e0"),
-        ("interpolation", json!("random"), "timm's interpolation `random` is not supported; supported: bicubic, bilinear, nearest, lanczos, box, hamming"),
+        (
+            "interpolation",
+            json!("random"),
+            "timm's interpolation `random` is not supported; supported: bicubic, bilinear, nearest, lanczos, box, hamming",
+        ),
         ("std", json!([0, 1, 1]), "config.json: `pretrained_cfg.std` is [0,1,1], expected 3 finite numbers above 0"),
     ];
     for (key, value, expected) in refused {

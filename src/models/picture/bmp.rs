@@ -72,7 +72,16 @@ fn header(reader: &mut Reader<'_>, header_size: u32) -> Result<Header, String> {
         let _planes = reader.u16()?;
         let bits = reader.u16()?;
         let is_top_down = false;
-        return Ok(Header { width, height, is_top_down, bits, compression: RAW, num_colors: 0, color_bytes: 3, masks: None });
+        return Ok(Header {
+            width,
+            height,
+            is_top_down,
+            bits,
+            compression: RAW,
+            num_colors: 0,
+            color_bytes: 3,
+            masks: None,
+        });
     }
     if ![40, 52, 56, 64, 108, 124].contains(&header_size) {
         return Err(format!("BMP image with an unsupported header of {header_size} bytes"));

@@ -67,12 +67,8 @@ fn unsupported_format(bytes: &[u8]) -> Option<&'static str> {
         _ => {}
     }
     let svg = is_markup.starts_with(b"<") && start.windows(4).any(|window| window == b"<svg");
-    let prefixes: [(&[u8], &str); 4] = [
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    ];
+    let prefixes: [(&[u8], &str); 4] =
+        [(b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL")];
     let prefix = prefixes.iter().find(|(prefix, _)| bytes.starts_with(prefix));
     if svg { Some("SVG") } else { prefix.map(|&(_, format)| format) }
 }
@@ -198,7 +194,8 @@ mod tests {
     #[test]
     fn a_build_without_jpeg_names_the_feature() {
         let error = |bytes: &[u8]| Picture::decode("cat", bytes).expect_err("an error").to_string();
-        let expected = "JPEG images are not supported in a build without the feature `jpeg`; supported: PNG, WebP, GIF, BMP";
+        let expected =
+            "JPEG images are not supported in a build without the feature `jpeg`; supported: PNG, WebP, GIF, BMP";
         assert_eq!(error(b"\xff\xd8\xff\xe0"), format!("cat: {expected}"));
         assert_eq!(error(b"II*\0"), "cat: TIFF images are not supported; supported: PNG, WebP, GIF, BMP");
     }

@@ -47,7 +47,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let [x, y, frame_width, frame_height] =
         [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?].map(usize::from);
     let [flags] = reader.array()?;
-    let palette = palette(&mut reader, flags)?.or(screens).unwrap_or_else(|| std::array::from_fn(|grey| [grey as u8; 3]));
+    let palette =
+        palette(&mut reader, flags)?.or(screens).unwrap_or_else(|| std::array::from_fn(|grey| [grey as u8; 3]));
     let [bits] = reader.array()?;
     (width, height) = (width.max(x + frame_width), height.max(y + frame_height));
     check_size(frame_width as u64, frame_height as u64)?;

@@ -1,5 +1,7 @@
 //! What the `tokenizers` crate takes for granted, and panics without. In WebAssembly a panic is the end of the page's model.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper};
@@ -31,7 +33,9 @@ fn component(key: &str, part: Option<&Value>) -> Result<(), String> {
     match object.get("type").and_then(Value::as_str) {
         None => return bad("a part without a `type`"),
         Some("Precompiled") => match object.get("precompiled_charsmap").and_then(Value::as_str) {
-            Some(map) => charsmap::check(map).or_else(|reason| bad(&format!("a broken map of characters: {reason}")))?,
+            Some(map) => {
+                charsmap::check(map).or_else(|reason| bad(&format!("a broken map of characters: {reason}")))?
+            }
             None => return bad("Precompiled without `precompiled_charsmap`"),
         },
         Some("FixedLength") if object.get("length") == Some(&Value::from(0)) => return bad("FixedLength of 0"),
@@ -45,7 +49,8 @@ fn component(key: &str, part: Option<&Value>) -> Result<(), String> {
 }
 
 fn model(model: &Map<String, Value>) -> Result<(), String> {
-    if let Some(max) = model.get("max_input_chars_per_word").and_then(Value::as_u64).filter(|&max| max > MAX_CHARS_PER_WORD)
+    if let Some(max) =
+        model.get("max_input_chars_per_word").and_then(Value::as_u64).filter(|&max| max > MAX_CHARS_PER_WORD)
     {
         return Err(format!("model: `max_input_chars_per_word` is {max}, expected at most {MAX_CHARS_PER_WORD}"));
     }
@@ -83,8 +88,8 @@ pub fn merge((left, right): (&str, &str), prefix: &str, is_token: impl Fn(&str) 
 
 /// The added tokens as the crate can find them, in their order.
 ///
-/// One whose normalized form is empty would be found everywhere, without end (huggingface/tokenizers#1349). No text that was normalized holds it,
-/// so another text stands for it, and it keeps its id.
+/// One whose normalized form is empty would be found everywhere, without end (huggingface/tokenizers#1349). Of two with the same form the crate
+/// finds one or the other by chance; here the first. What cannot be found keeps its id, under a text that none holds.
 ///
 /// # Errors
 /// The token that would end before it begins: spaces that belong to the token before them.
@@ -95,6 +100,7 @@ pub fn added_tokens(
 ) -> Result<Vec<AddedToken>, String> {
     let eats_spaces = tokens.iter().any(|token| token.rstrip);
     let mut findable = Vec::with_capacity(tokens.len());
+    let mut contents: HashMap<String, String> = HashMap::new();
     for mut token in tokens {
         let mut normalized = NormalizedString::from(token.content.as_str());
         if let Some(normalizer) = normalizer.filter(|_| token.normalized) {
@@ -104,7 +110,9 @@ pub fn added_tokens(
         if eats_spaces && token.lstrip && form.trim().is_empty() && !form.is_empty() {
             return Err(format!("the added token {:?} is of spaces, with `lstrip` beside `rstrip`", token.content));
         }
-        if form.is_empty() && !token.content.is_empty() {
+        let is_first = !token.normalized
+            || *contents.entry(form.to_owned()).or_insert_with(|| token.content.clone()) == token.content;
+        if !is_first || (form.is_empty() && !token.content.is_empty()) {
             if is_in_vocabulary(&token.content) {
                 continue;
             }

@@ -29,8 +29,13 @@ impl Class {
     pub fn named(name: &str) -> Result<(Self, bool)> {
         Ok(match name.strip_suffix("Fast").unwrap_or(name) {
             "PreTrainedTokenizer" | "TokenizersBackend" => (Self::AsItIs, false),
-            "BertTokenizer" | "ElectraTokenizer" | "MobileBertTokenizer" | "ConvBertTokenizer"
-            | "SqueezeBertTokenizer" | "LayoutLMTokenizer" | "LxmertTokenizer" => (Self::Bert, true),
+            "BertTokenizer"
+            | "ElectraTokenizer"
+            | "MobileBertTokenizer"
+            | "ConvBertTokenizer"
+            | "SqueezeBertTokenizer"
+            | "LayoutLMTokenizer"
+            | "LxmertTokenizer" => (Self::Bert, true),
             "DistilBertTokenizer" => (Self::Bert, false),
             "RobertaTokenizer" | "BartTokenizer" | "LongformerTokenizer" => (Self::Roberta, false),
             "XLMRobertaTokenizer" => (Self::XlmRoberta, false),

@@ -119,7 +119,8 @@ fn files(number: u64, seeds: &[[Value; 2]], others: &[Value]) -> ModelFiles {
     file("tokenizer.json", json, which != 1, &mut random);
     file("tokenizer_config.json", config, which == 1 || which == 2, &mut random);
     if which == 3 {
-        let map = json!({"additional_special_tokens": ["<e1>", {"content": "Ab", "lstrip": true}], "cls_token": "[CLS]"});
+        let map =
+            json!({"additional_special_tokens": ["<e1>", {"content": "Ab", "lstrip": true}], "cls_token": "[CLS]"});
         file("special_tokens_map.json", &map, true, &mut random);
         file("added_tokens.json", &json!({"<e1>": 420, "é": 421}), true, &mut random);
     }
@@ -174,7 +175,8 @@ fn mutated_tokenizers_are_tokenizers_or_errors() {
     let num_inputs = numbers.end - numbers.start;
     assert!(num_inputs < 1_000 || num_tokenizers * 5 > num_inputs, "{num_tokenizers} tokenizers");
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         let peak: usize = peak.expect("the peak of memory");
         assert!(peak * 1024 < MAX_BYTES, "{peak} kB");
     }

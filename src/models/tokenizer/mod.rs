@@ -9,8 +9,8 @@ mod settings;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
-use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
 use tokenizers::{EncodeInput, Encoding, Model as _, PostProcessor};
 
@@ -46,9 +46,9 @@ impl Tokenizer {
         if class == Class::AsItIs && file != "tokenizer.json" {
             return Err(file_error("tokenizer.json", &format!("missing, and {} is nothing without it", class.name())));
         }
-        let truncates_left = settings.truncates_left.unwrap_or_else(|| {
-            json.get("truncation").is_some_and(|truncation| truncation["direction"] == "Left")
-        });
+        let truncates_left = settings
+            .truncates_left
+            .unwrap_or_else(|| json.get("truncation").is_some_and(|truncation| truncation["direction"] == "Left"));
         // Not used here; and the crate panics on a decoder that it cannot read. Tokens are added below.
         for unused in ["decoder", "truncation", "padding", "added_tokens"] {
             json.remove(unused);
@@ -170,9 +170,8 @@ fn vocabulary(files: &ModelFiles) -> Result<(&'static str, Map<String, Value>)> 
 /// Every token but those must have an embedding, and the one that blank lines of a `vocab.txt` make.
 fn check_ids(tokenizer: &tokenizers::Tokenizer, but: &[String], file: &str, limits: TextConfig) -> Result<()> {
     let tokens = tokenizer.get_vocab(true).into_iter();
-    let tokens = tokens.filter(|(token, id)| {
-        *id as usize >= limits.vocab_size && !token.is_empty() && !but.contains(token)
-    });
+    let tokens =
+        tokens.filter(|(token, id)| *id as usize >= limits.vocab_size && !token.is_empty() && !but.contains(token));
     match tokens.max_by(|(a, a_id), (b, b_id)| (a_id, a).cmp(&(b_id, b))) {
         Some((token, id)) => {
             let size = limits.vocab_size;

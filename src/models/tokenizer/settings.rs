@@ -148,7 +148,8 @@ impl Settings {
         let fields = Fields { file: ADDED, path: "", object: tokens };
         for (content, id) in tokens {
             let id = fields.size_of(&shortened(content), id, 0..=u32::MAX as usize)?;
-            let is_special = self.named.values().chain(&self.own).chain(&self.extra).any(|token| token.content == *content);
+            let is_special =
+                self.named.values().chain(&self.own).chain(&self.extra).any(|token| token.content == *content);
             self.added.insert(id as u32, AddedToken::from(content.as_str(), is_special));
         }
         Ok(())
@@ -196,7 +197,10 @@ fn class(fields: &Fields<'_>, model: &Map<String, Value>) -> Result<Option<(Clas
         return Class::named(name).map(Some);
     }
     // Its folders name the class in config.json alone, which may not be at hand.
-    if ["word_tokenizer_type", "subword_tokenizer_type", "mecab_kwargs"].iter().any(|key| fields.object.contains_key(*key)) {
+    if ["word_tokenizer_type", "subword_tokenizer_type", "mecab_kwargs"]
+        .iter()
+        .any(|key| fields.object.contains_key(*key))
+    {
         return Class::named("BertJapaneseTokenizer").map(Some);
     }
     Ok(model.text("model_type")?.and_then(Class::of_model_type))

@@ -175,27 +175,127 @@ fn what_is_not_honoured_is_refused() {
         ("bert-relu", CONFIG, |it| it["tokenizer_class"] = json!("BertweetTokenizer"), "BertweetTokenizer"),
         ("bert-relu", CONFIG, |it| *it = json!({"word_tokenizer_type": "mecab"}), "BertJapaneseTokenizer"),
         ("bert-relu", "config.json", |it| it["tokenizer_class"] = json!("XLMTokenizer"), "no error"),
-        ("bert-relu", CONFIG, |it| it["tokenizer_class"] = json!(3), "tokenizer_config.json: `tokenizer_class` is 3, expected a string"),
-        ("bert-relu", CONFIG, |it| it["do_lower_case"] = json!("no"), "tokenizer_config.json: `do_lower_case` is \"no\", expected true or false"),
-        ("bert-relu", CONFIG, |it| it["truncation_side"] = json!("middle"), "tokenizer_config.json: `truncation_side` is \"middle\", expected left or right"),
-        ("bert-relu", CONFIG, |it| it["model_max_length"] = json!(0), "tokenizer_config.json: `model_max_length` is 0, expected a whole number from 1"),
-        ("bert-relu", CONFIG, |it| it["model_max_length"] = json!("512"), "tokenizer_config.json: `model_max_length` is \"512\", expected a whole number from 1"),
-        ("bert-relu", CONFIG, |it| it["model_max_length"] = json!(2), "tokenizer.json: 2 special tokens around a text, of 2 tokens at most"),
-        ("bert-relu", CONFIG, |it| it["model_input_names"] = json!("input_ids"), "tokenizer_config.json: `model_input_names` is \"input_ids\", expected a list of names"),
-        ("bert-relu", CONFIG, |it| it["cls_token"] = json!(["[CLS]"]), "tokenizer_config.json: `cls_token` is [\"[CLS]\"], expected a token, or an object with its `content`"),
-        ("bert-relu", CONFIG, |it| it["additional_special_tokens"] = json!("<e1>"), "tokenizer_config.json: `additional_special_tokens` is \"<e1>\", expected a list of tokens"),
-        ("bert-relu", CONFIG, |it| it["added_tokens_decoder"] = json!({"x": {"content": "a"}}), "tokenizer_config.json: `added_tokens_decoder` is x, expected added tokens by their ids"),
-        ("bert-relu", CONFIG, |it| it["added_tokens_decoder"] = json!({"420": "<e1>"}), "tokenizer_config.json: `added_tokens_decoder` is \"<e1>\", expected added tokens by their ids"),
-        ("bert-relu", "added_tokens.json", |it| it["<e1>"] = json!(-1), "added_tokens.json: `<e1>` is -1, expected an integer from 0 to 4294967295"),
-        ("bert-relu", "special_tokens_map.json", |it| *it = json!([]), "special_tokens_map.json: expected a JSON object"),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["tokenizer_class"] = json!(3),
+            "tokenizer_config.json: `tokenizer_class` is 3, expected a string",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["do_lower_case"] = json!("no"),
+            "tokenizer_config.json: `do_lower_case` is \"no\", expected true or false",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["truncation_side"] = json!("middle"),
+            "tokenizer_config.json: `truncation_side` is \"middle\", expected left or right",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["model_max_length"] = json!(0),
+            "tokenizer_config.json: `model_max_length` is 0, expected a whole number from 1",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["model_max_length"] = json!("512"),
+            "tokenizer_config.json: `model_max_length` is \"512\", expected a whole number from 1",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["model_max_length"] = json!(2),
+            "tokenizer.json: 2 special tokens around a text, of 2 tokens at most",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["model_input_names"] = json!("input_ids"),
+            "tokenizer_config.json: `model_input_names` is \"input_ids\", expected a list of names",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["cls_token"] = json!(["[CLS]"]),
+            "tokenizer_config.json: `cls_token` is [\"[CLS]\"], expected a token, or an object with its `content`",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["additional_special_tokens"] = json!("<e1>"),
+            "tokenizer_config.json: `additional_special_tokens` is \"<e1>\", expected a list of tokens",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["added_tokens_decoder"] = json!({"x": {"content": "a"}}),
+            "tokenizer_config.json: `added_tokens_decoder` is x, expected added tokens by their ids",
+        ),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["added_tokens_decoder"] = json!({"420": "<e1>"}),
+            "tokenizer_config.json: `added_tokens_decoder` is \"<e1>\", expected added tokens by their ids",
+        ),
+        (
+            "bert-relu",
+            "added_tokens.json",
+            |it| it["<e1>"] = json!(-1),
+            "added_tokens.json: `<e1>` is -1, expected an integer from 0 to 4294967295",
+        ),
+        (
+            "bert-relu",
+            "special_tokens_map.json",
+            |it| *it = json!([]),
+            "special_tokens_map.json: expected a JSON object",
+        ),
         ("bert-relu", CONFIG, |it| it["cls_token"] = json!("<cls>"), "no error"),
-        ("bert-relu", CONFIG, |it| it["tokenizer_class"] = json!("RobertaTokenizer"), "tokenizer.json: a model of the kind WordPiece, but a RobertaTokenizer is BPE; where tokenizer.json holds as it is, `tokenizer_class` must be PreTrainedTokenizerFast"),
-        ("xlm-roberta", JSON, |it| it["normalizer"]["normalizers"][0]["precompiled_charsmap"] = json!("AAAA"), "tokenizer.json: normalizer: a broken map of characters: no length of its trie"),
-        ("xlm-roberta", JSON, |it| it["normalizer"]["normalizers"][0]["precompiled_charsmap"] = json!(null), "tokenizer.json: normalizer: Precompiled without `precompiled_charsmap`"),
-        ("xlm-roberta", JSON, |it| it["model"]["vocab"] = json!([["a", 0.0]]), "tokenizer.json: Unable to load vocab UnkIdNotInVocabulary"),
-        ("roberta", JSON, |it| it["model"]["merges"] = json!([["a", "none"]]), "tokenizer.json: model: the merge of `a` and `none` is not in the vocabulary"),
-        ("roberta", JSON, |it| it["model"]["merges"] = json!(["ab"]), "tokenizer.json: model: `merges`: \"ab\" is no pair"),
-        ("roberta", JSON, |it| it["added_tokens"] = json!([{"content": "a"}]), "tokenizer.json: `added_tokens`: {\"content\":\"a\"} is no token with an id"),
+        (
+            "bert-relu",
+            CONFIG,
+            |it| it["tokenizer_class"] = json!("RobertaTokenizer"),
+            "tokenizer.json: a model of the kind WordPiece, but a RobertaTokenizer is BPE; where tokenizer.json holds as it is, `tokenizer_class` must be PreTrainedTokenizerFast",
+        ),
+        (
+            "xlm-roberta",
+            JSON,
+            |it| it["normalizer"]["normalizers"][0]["precompiled_charsmap"] = json!("AAAA"),
+            "tokenizer.json: normalizer: a broken map of characters: no length of its trie",
+        ),
+        (
+            "xlm-roberta",
+            JSON,
+            |it| it["normalizer"]["normalizers"][0]["precompiled_charsmap"] = json!(null),
+            "tokenizer.json: normalizer: Precompiled without `precompiled_charsmap`",
+        ),
+        (
+            "xlm-roberta",
+            JSON,
+            |it| it["model"]["vocab"] = json!([["a", 0.0]]),
+            "tokenizer.json: Unable to load vocab UnkIdNotInVocabulary",
+        ),
+        (
+            "roberta",
+            JSON,
+            |it| it["model"]["merges"] = json!([["a", "none"]]),
+            "tokenizer.json: model: the merge of `a` and `none` is not in the vocabulary",
+        ),
+        (
+            "roberta",
+            JSON,
+            |it| it["model"]["merges"] = json!(["ab"]),
+            "tokenizer.json: model: `merges`: \"ab\" is no pair",
+        ),
+        (
+            "roberta",
+            JSON,
+            |it| it["added_tokens"] = json!([{"content": "a"}]),
+            "tokenizer.json: `added_tokens`: {\"content\":\"a\"} is no token with an id",
+        ),
     ];
     for (base, file, change, expected) in rows {
         let mut files = family(base);
@@ -261,12 +361,15 @@ fn an_added_token_that_its_normalizer_removes_is_never_found() {
         edit(&mut files, "tokenizer_config.json", |it| it["tokenizer_class"] = json!(class));
         edit(&mut files, "tokenizer.json", |json| {
             let tokens = json["added_tokens"].as_array_mut().expect("added tokens");
-            tokens.extend([listed("aaaa", 420), listed("\u{200c}", 421), listed("CCfc", 422)]);
+            tokens.extend([listed("aaaa", 420), listed("\u{200c}", 421), listed("CCfc", 422), listed("ccFC", 423)]);
+            tokens.push(listed("bbbb", 424));
         });
         let tokenizer = Tokenizer::from_files(&files, LIMITS).unwrap_or_else(|error| panic!("{error}"));
         let ids = |text: &str| tokenizer.encode(0, &Input::Text(text)).map(|tokens| tokens.input_ids);
         assert_eq!(ids("£"), Ok(vec![2, 1, 3]), "{class}");
         assert_eq!(ids("x\u{200c}CCFC aaaa"), Ok(vec![2, 66, 422, 420, 3]), "{class}");
+        // Of two that are the same when normalized, the first.
+        assert_eq!(ids("ccfc bbbb"), Ok(vec![2, 422, 424, 3]), "{class}");
     }
 }
 
