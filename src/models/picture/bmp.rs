@@ -217,7 +217,7 @@ fn run_lengths(data: &[u8], at: usize, header: &Header) -> Result<Vec<u8>, Strin
                     indices.extend(bytes);
                 }
                 x += usize::from(count);
-                if (at + data.len() - reader.bytes.len()) % 2 != 0 {
+                if !(at + data.len() - reader.bytes.len()).is_multiple_of(2) {
                     reader.bytes = reader.bytes.get(1..).unwrap_or_default();
                 }
             }

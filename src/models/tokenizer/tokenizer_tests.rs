@@ -309,7 +309,8 @@ fn what_is_not_honoured_is_refused() {
 
 #[test]
 fn parts_that_the_crate_panics_on_are_refused() {
-    let rows: &[(fn(&mut Value), &str)] = &[
+    type Row = (fn(&mut Value), &'static str);
+    let rows: &[Row] = &[
         (|json| json["normalizer"] = json!({"lowercase": true}), "normalizer: a part without a `type`"),
         (
             |json| json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]}),
