@@ -14,6 +14,16 @@ const CONFIG: &str = "tokenizer_config.json";
 const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
+/// Settings of sentence-transformers, which count where its `modules.json` is.
+const MODULES: &str = "modules.json";
+const SENTENCE: [&str; 5] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+];
+
 /// The special tokens that have names, in the order in which they are added.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
@@ -72,7 +82,7 @@ impl Settings {
             chinese_chars: flag(&fields, "tokenize_chinese_chars")?.unwrap_or(true),
             add_prefix_space: flag(&fields, "add_prefix_space")?,
             split_special_tokens: flag(&fields, "split_special_tokens")?.unwrap_or(false),
-            max_length: length,
+            max_length: sentence_length(files)?.or(length),
             truncates_left: match fields.text("truncation_side")? {
                 None => None,
                 Some("left") => Some(true),
@@ -218,6 +228,21 @@ fn length(fields: &Fields<'_>) -> Result<Option<usize>> {
             let length = length.ok_or_else(|| fields.error(key, value, "a whole number from 1"))?;
             Ok(Some(length as usize))
         }
+    }
+}
+
+/// The limit of sentence-transformers, which takes the place of the tokenizer's.
+fn sentence_length(files: &ModelFiles) -> Result<Option<usize>> {
+    let found = SENTENCE.iter().find_map(|name| Some((*name, files.get(name)?)));
+    let Some((file, json)) = found.filter(|_| files.get(MODULES).is_some()) else { return Ok(None) };
+    let object = json_object(file, json)?;
+    let fields = Fields { file, path: "", object: &object };
+    if flag(&fields, "do_lower_case")? == Some(true) {
+        return Err(fields.error("do_lower_case", true, "false; that of tokenizer_config.json counts"));
+    }
+    match object.get("max_seq_length") {
+        None | Some(Value::Null) => Ok(None),
+        Some(length) => fields.size_of("max_seq_length", length, 1..=1 << 20).map(Some),
     }
 }
 

@@ -374,6 +374,30 @@ fn an_added_token_that_its_normalizer_removes_is_never_found() {
     }
 }
 
+/// sentence-transformers has a limit of its own, where it is at work.
+#[test]
+fn the_limit_of_sentence_transformers_counts() {
+    const FILE: &str = "sentence_bert_config.json";
+    let num_tokens = |files: &ModelFiles| {
+        let tokenizer = Tokenizer::from_files(files, LIMITS).map_err(|error| error.to_string())?;
+        Ok(tokenizer.encode(0, &Input::Text(&"x ".repeat(200))).expect("tokens").input_ids.len())
+    };
+    let mut files = family("bert-embed-cls");
+    edit(&mut files, FILE, |it| *it = json!({"max_seq_length": 100, "do_lower_case": false}));
+    assert_eq!(num_tokens(&files), Ok(128));
+    files.insert("modules.json", b"[]".to_vec());
+    assert_eq!(num_tokens(&files), Ok(100));
+    edit(&mut files, FILE, |it| it["max_seq_length"] = Value::Null);
+    assert_eq!(num_tokens(&files), Ok(128));
+    edit(&mut files, FILE, |it| it["max_seq_length"] = json!(0));
+    let expected = "sentence_bert_config.json: `max_seq_length` is 0, expected an integer from 1 to 1048576";
+    assert_eq!(num_tokens(&files), Err(expected.to_owned()));
+    edit(&mut files, FILE, |it| it["do_lower_case"] = json!(true));
+    let expected =
+        "sentence_bert_config.json: `do_lower_case` is true, expected false; that of tokenizer_config.json counts";
+    assert_eq!(num_tokens(&files), Err(expected.to_owned()));
+}
+
 #[test]
 fn vocabularies_that_are_not_read_say_so() {
     let with = |names: &[&str]| {
