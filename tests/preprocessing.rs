@@ -184,6 +184,26 @@ fn forms_of_a_file_mean_the_same() {
     assert_ne!(bit(json!({"size": 256})), bit(json!({"size": [256, 256]})));
 }
 
+/// Some models take pictures of any size; their files say which.
+#[test]
+fn a_file_says_the_size_of_what_comes_out() {
+    let rows = [
+        (json!({}), [518, 518]),
+        (json!({"size": 48}), [48, 48]),
+        (json!({"size": {"height": 70, "width": 56}}), [70, 56]),
+        (json!({"do_resize": false, "size": 48}), [518, 518]),
+        (json!({"do_center_crop": true, "crop_size": [42, 28]}), [42, 28]),
+        (json!({"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}}), [224, 224]),
+        (json!({"size": {"shortest_edge": 256}}), [518, 518]),
+    ];
+    for (config, expected) in rows {
+        let found = Preprocessor::output_size(Some(config.to_string().as_bytes()), [518, 518]);
+        assert_eq!(found, Ok(expected), "{config}");
+    }
+    assert_eq!(Preprocessor::output_size(None, [518, 518]), Ok([518, 518]));
+    assert!(Preprocessor::output_size(Some(b"[]"), [518, 518]).is_err());
+}
+
 /// timm's transform for evaluation: `transforms_imagenet_eval`.
 #[test]
 fn timms_configurations_are_read() {

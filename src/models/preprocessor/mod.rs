@@ -67,26 +67,43 @@ impl Preprocessor {
     pub fn from_json(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<Self> {
         let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
         let fields = Fields { file: FILE, path: "", object: &object };
-        let defaults = Defaults::of(&fields, image_size)?;
-        check_steps(&fields, image_size)?;
-        let (resize, filter) = (resize(&fields, &defaults)?, filter(&fields, defaults.filter)?);
-        let crop_size = match side_or_sides(&fields, "crop_size", &[["height", "width"].as_slice()])?.as_deref() {
+        let preprocessor = Self { is_default: json.is_none(), ..Self::read(&fields, image_size)? };
+        preprocessor.check_size(&fields)?;
+        Ok(preprocessor)
+    }
+
+    /// Height and width of the pictures that a `preprocessor_config.json` makes, for models that take any: DINOv2's files crop to 224, and its
+    /// table of positions is for 518. `image_size` is the model's own, where the file leaves it open.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_json`], but for the size.
+    pub fn output_size(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<[usize; 2]> {
+        let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
+        let preprocessor = Self::read(&Fields { file: FILE, path: "", object: &object }, image_size)?;
+        Ok(match (preprocessor.center_crop, preprocessor.resize) {
+            (Some((size, _)), _) | (None, Some((Resize::To(size), _))) => size,
+            _ => image_size,
+        })
+    }
+
+    fn read(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
+        let defaults = Defaults::of(fields, image_size)?;
+        check_steps(fields, image_size)?;
+        let (resize, filter) = (resize(fields, &defaults)?, filter(fields, defaults.filter)?);
+        let crop_size = match side_or_sides(fields, "crop_size", &[["height", "width"].as_slice()])?.as_deref() {
             Some(&[height, width]) => [height, width],
-            Some(&[side]) => [side; 2],
             _ => defaults.crop_size,
         };
         let rescale_factor = fields.number("rescale_factor", 1.0 / 255.0, 1e-12..=1e12)?;
-        let normalize = Normalize::read(&fields, ["image_mean", "image_std"], defaults.mean, defaults.std)?;
-        let preprocessor = Self {
+        let normalize = Normalize::read(fields, ["image_mean", "image_std"], defaults.mean, defaults.std)?;
+        Ok(Self {
             image_size,
-            resize: flag(&fields, "do_resize", true)?.then_some((resize, filter)),
-            center_crop: flag(&fields, "do_center_crop", defaults.center_crop)?.then_some((crop_size, Middle::Floor)),
-            rescale_factor: flag(&fields, "do_rescale", true)?.then_some(rescale_factor),
-            normalize: flag(&fields, "do_normalize", true)?.then_some(normalize),
-            is_default: json.is_none(),
-        };
-        preprocessor.check_size(&fields)?;
-        Ok(preprocessor)
+            resize: flag(fields, "do_resize", true)?.then_some((resize, filter)),
+            center_crop: flag(fields, "do_center_crop", defaults.center_crop)?.then_some((crop_size, Middle::Floor)),
+            rescale_factor: flag(fields, "do_rescale", true)?.then_some(rescale_factor),
+            normalize: flag(fields, "do_normalize", true)?.then_some(normalize),
+            is_default: false,
+        })
     }
 
     /// Reads the `pretrained_cfg` of a `config.json` that timm wrote: its transform for evaluation.
