@@ -21,7 +21,7 @@
 //! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels →
 //! [`Classification`]. The paper's algorithm itself is the room `src/pruning/`, and the shaders `back_tracking` and `select_tokens`.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon), `image` (decoding PNG and WebP) and
+//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon), `image` (decoding PNG, WebP, GIF and BMP) and
 //! `jpeg` (decoding JPEG as well), `files` (model folders on disk). All are on by default. (`internals` is for the tests and the bench of this repository, and
 //! changes without notice.)
 

@@ -210,14 +210,19 @@ fn tensors_in_them() {
 
 #[test]
 fn tokenizers() {
+    /// A `tokenizer.json` that holds as it is, instead of what the class makes of it.
+    fn as_it_is(edit: impl Fn(&mut Value) + 'static) -> Edit {
+        let class = |json: &mut Value| json["tokenizer_class"] = json!("PreTrainedTokenizerFast");
+        all(vec![Box::new(move |files| edit_json(files, "tokenizer_config.json", class)), tokenizer(edit)])
+    }
     fn special(value: Value) -> Edit {
-        tokenizer(move |json| json["post_processor"]["special_tokens"] = value.clone())
+        as_it_is(move |json| json["post_processor"]["special_tokens"] = value.clone())
     }
     check_edits(vec![
         (
             "none",
             all(vec![without("tokenizer.json"), without("vocab.txt")]),
-            "tokenizer.json: missing, and no vocab.txt either: a text model needs one of them",
+            "tokenizer.json: missing, and no vocab.txt either, nor vocab.json with merges.txt: a text model needs one of them",
         ),
         (
             "not JSON",
@@ -227,7 +232,7 @@ fn tokenizers() {
         ("no model", tokenizer(|json| *json = json!({})), "tokenizer.json: Model missing."),
         (
             "unknown model",
-            tokenizer(|json| json["model"] = json!({"type": "Words"})),
+            as_it_is(|json| json["model"] = json!({"type": "Words"})),
             "tokenizer.json: data did not match any variant of untagged enum ModelUntagged",
         ),
         (
@@ -256,7 +261,7 @@ fn tokenizers() {
                 without("tokenizer.json"),
                 Box::new(|files| files.insert("vocab.txt", b"[CLS]\n\xff\n".to_vec())),
             ]),
-            "vocab.txt: stream did not contain valid UTF-8",
+            "vocab.txt: not UTF-8",
         ),
         (
             "settings that are not JSON",
@@ -268,15 +273,18 @@ fn tokenizers() {
         ),
         (
             "a normalizer that the tokenizers crate panics on",
-            tokenizer(|json| {
-                json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]})
-            }),
-            "tokenizer.json: the kind `Precompiled` is not supported; supported: the other kinds of normalizers and pre-tokenizers",
+            as_it_is(|json| json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]})),
+            "tokenizer.json: normalizers: Precompiled without `precompiled_charsmap`",
         ),
         (
             "a pre-tokenizer that the tokenizers crate panics on",
-            tokenizer(|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0})),
-            "tokenizer.json: the kind `FixedLength` is not supported; supported: the other kinds of normalizers and pre-tokenizers",
+            as_it_is(|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0})),
+            "tokenizer.json: pre_tokenizer: FixedLength of 0",
+        ),
+        (
+            "another class's model",
+            tokenizer(|json| json["model"] = json!({"type": "BPE", "vocab": {}, "merges": []})),
+            "tokenizer.json: a model of the kind BPE, but a BertTokenizer is WordPiece; where tokenizer.json holds as it is, `tokenizer_class` must be PreTrainedTokenizerFast",
         ),
         ("a list", tokenizer(|json| *json = json!([])), "tokenizer.json: expected a JSON object"),
         (
@@ -286,17 +294,17 @@ fn tokenizers() {
         ),
         (
             "a template without [CLS]",
-            tokenizer(|json| drop(json["post_processor"]["single"].as_array_mut().expect("list").remove(0))),
+            as_it_is(|json| drop(json["post_processor"]["single"].as_array_mut().expect("list").remove(0))),
             "tokenizer.json: post_processor: `single` is not [CLS] and then the sequences A, each once",
         ),
         (
             "a template for one text that asks for two",
-            tokenizer(|json| json["post_processor"]["single"] = json["post_processor"]["pair"].clone()),
+            as_it_is(|json| json["post_processor"]["single"] = json["post_processor"]["pair"].clone()),
             "tokenizer.json: post_processor: `single` is not [CLS] and then the sequences A, each once",
         ),
         (
             "a template for two texts with the first twice",
-            tokenizer(|json| json["post_processor"]["pair"][3]["Sequence"]["id"] = json!("A")),
+            as_it_is(|json| json["post_processor"]["pair"][3]["Sequence"]["id"] = json!("A")),
             "tokenizer.json: post_processor: `pair` is not [CLS] and then the sequences A, B, each once",
         ),
         (
@@ -309,8 +317,8 @@ fn tokenizers() {
         ),
         (
             "another post-processor",
-            tokenizer(|json| json["post_processor"] = json!({"type": "Sequence", "processors": []})),
-            "tokenizer.json: post_processor: expected TemplateProcessing or BertProcessing",
+            as_it_is(|json| json["post_processor"] = json!({"type": "Sequence", "processors": []})),
+            "tokenizer.json: post_processor: expected TemplateProcessing, BertProcessing or RobertaProcessing, which put [CLS] first",
         ),
     ]);
 }

@@ -54,17 +54,19 @@ fn bad_files_say_why() {
     let vp8l = webp_chunk("animated.webp", b"VP8L");
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], "the file is empty"),
-        ("text", b"a picture".to_vec(), "not a PNG, JPEG or WebP image"),
-        ("gif", b"GIF89a\x01\0\x01\0".to_vec(), "GIF images are not supported; supported: PNG, JPEG, WebP"),
-        ("bmp", b"BM\0\0".to_vec(), "BMP images are not supported; supported: PNG, JPEG, WebP"),
-        ("avif", b"\0\0\0\x1cftypavif".to_vec(), "AVIF images are not supported; supported: PNG, JPEG, WebP"),
-        ("heic", b"\0\0\0\x1cftypheic".to_vec(), "HEIF images are not supported; supported: PNG, JPEG, WebP"),
+        ("text", b"a picture".to_vec(), "not a PNG, JPEG, WebP, GIF or BMP image"),
+        ("gif", b"GIF89a\x01\0\x01\0".to_vec(), "truncated GIF image"),
+        ("gif", b"GIF88a\x01\0\x01\0".to_vec(), "not a PNG, JPEG, WebP, GIF or BMP image"),
+        ("bmp", b"BM\0\0".to_vec(), "truncated BMP image"),
+        ("tiff", b"II*\0".to_vec(), "TIFF images are not supported; supported: PNG, JPEG, WebP, GIF, BMP"),
+        ("avif", b"\0\0\0\x1cftypavif".to_vec(), "AVIF images are not supported; supported: PNG, JPEG, WebP, GIF, BMP"),
+        ("heic", b"\0\0\0\x1cftypheic".to_vec(), "HEIF images are not supported; supported: PNG, JPEG, WebP, GIF, BMP"),
         (
             "svg",
             b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(),
-            "SVG images are not supported; supported: PNG, JPEG, WebP",
+            "SVG images are not supported; supported: PNG, JPEG, WebP, GIF, BMP",
         ),
-        ("wav", b"RIFF\x04\0\0\0WAVE".to_vec(), "not a PNG, JPEG or WebP image"),
+        ("wav", b"RIFF\x04\0\0\0WAVE".to_vec(), "not a PNG, JPEG, WebP, GIF or BMP image"),
         ("png", png_header(0, 7), "the image has no pixels: 0 × 7"),
         ("png", png_header(65_536, 1_025), "65536 × 1025 = 67174400 pixels; the limit is 67108864"),
         (

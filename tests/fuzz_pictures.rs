@@ -1,7 +1,7 @@
 //! Mutated pictures: whatever the bytes are, decoding gives a picture or an error, in bounded memory.
 //!
-//! The JPEG decoder promises no memory safety, and PNG's and WebP's promise no error instead of a panic. So this runs at length when a version
-//! of theirs changes:
+//! The JPEG decoder promises no memory safety, and PNG's and WebP's promise no error instead of a panic. GIF's and BMP's are our own. So this runs
+//! at length when a version of theirs changes:
 //!
 //!     STTABT_FUZZ_PICTURES=0..2000000 cargo test --release --locked --test fuzz_pictures -- --nocapture
 //!
@@ -85,7 +85,7 @@ impl Random {
 
 /// The whole files that inputs are made of, each format's together.
 fn seeds() -> Vec<Vec<Vec<u8>>> {
-    ["jpg", "png", "webp"]
+    ["jpg", "png", "webp", "gif", "bmp"]
         .map(|ending| {
             let mut paths: Vec<_> = ["preprocessing", "pictures"]
                 .iter()
@@ -99,7 +99,8 @@ fn seeds() -> Vec<Vec<Vec<u8>>> {
         .into()
 }
 
-/// The parts that a file consists of: JPEG's segments (with the coded data behind one), PNG's and RIFF's chunks.
+/// The parts that a file consists of: JPEG's segments (with the coded data behind one), PNG's and RIFF's chunks; of GIF and BMP the header, and
+/// pieces of the rest.
 fn parts(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut starts = Vec::new();
     let big = |at: usize| bytes.get(at..at + 4).map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
@@ -121,6 +122,7 @@ fn parts(bytes: &[u8]) -> Vec<Range<usize>> {
                 at = at.saturating_add(length as usize + 12);
             }
         }
+        [b'G', b'I', ..] | [b'B', b'M', ..] => starts.extend([0, 14].into_iter().chain((54..bytes.len()).step_by(40))),
         _ => {
             let mut at = 12;
             while let Some(length) = big(at + 4).map(u32::swap_bytes) {
@@ -136,8 +138,8 @@ fn parts(bytes: &[u8]) -> Vec<Range<usize>> {
 /// The input of a number.
 fn input(number: u64, seeds: &[Vec<Vec<u8>>]) -> Vec<u8> {
     let mut random = Random(0x5eed_0000_0000_0001 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    // Two of three are JPEG.
-    let format = random.pick(&[0, 0, 0, 0, 1, 2]);
+    // Half are JPEG.
+    let format = random.pick(&[0, 0, 0, 0, 1, 2, 3, 4]);
     let kind = &seeds[format];
     let mut bytes = kind[random.below(kind.len())].clone();
     for _ in 0..random.few() {
@@ -148,7 +150,8 @@ fn input(number: u64, seeds: &[Vec<Vec<u8>>]) -> Vec<u8> {
         match format {
             0 => bytes.extend([0xff, 0xd9]),
             1 => mend_png(&mut bytes),
-            _ => mend_webp(&mut bytes),
+            2 => mend_webp(&mut bytes),
+            _ => {}
         }
     }
     bytes

@@ -138,6 +138,126 @@ fn no_file_means_hugging_faces_defaults() {
     assert_eq!(read(&deit), read(&named));
 }
 
+/// All that Hugging Face's programs have written over the years.
+#[test]
+fn forms_of_a_file_mean_the_same() {
+    let read = |config: &Value, size| {
+        let preprocessor = Preprocessor::from_json(Some(config.to_string().as_bytes()), size);
+        preprocessor.unwrap_or_else(|error| panic!("{config}: {error}"))
+    };
+    let equal: &[(Value, Value)] = &[
+        (json!({"size": [32, 24]}), json!({"size": {"height": 32, "width": 24}})),
+        (
+            json!({"size": {"height": 32, "width": 24, "shortest_edge": null, "longest_edge": null}, "crop_size": null}),
+            json!({"size": {"height": 32, "width": 24}}),
+        ),
+        (
+            json!({"size": {"shortest_edge": 40, "height": null, "width": null}, "do_center_crop": true, "crop_size": [32, 24]}),
+            json!({"size": {"shortest_edge": 40}, "do_center_crop": true, "crop_size": {"height": 32, "width": 24}}),
+        ),
+        (
+            json!({"image_mean": 0.25, "image_std": 2}),
+            json!({"image_mean": [0.25, 0.25, 0.25], "image_std": [2, 2, 2]}),
+        ),
+        (json!({"image_processor_type": "ViTImageProcessorPil"}), json!({})),
+        (json!({"image_processor_type": "ViTImageProcessorFast", "do_convert_rgb": true, "do_pad": false}), json!({})),
+        (json!({"feature_extractor_type": "ViTFeatureExtractor", "do_convert_rgb": false}), json!({})),
+        (json!({"do_pad": true, "pad_size": null}), json!({})),
+        (json!({"do_pad": true, "pad_size": [32, 24], "data_format": "channels_first"}), json!({})),
+    ];
+    for (one, other) in equal {
+        assert_eq!(read(one, IMAGE_SIZE), read(other, IMAGE_SIZE), "{one}");
+    }
+    // BiT's, which DINOv2 uses: one number is the shortest edge.
+    let bit = |config: Value| {
+        let mut config = config;
+        config["image_processor_type"] = json!("BitImageProcessor");
+        read(&config, [224, 224])
+    };
+    let named = json!({
+        "size": {"shortest_edge": 224}, "resample": 3, "do_center_crop": true, "crop_size": 224,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+    });
+    assert_eq!(bit(json!({})), read(&named, [224, 224]));
+    assert_eq!(bit(json!({"size": 256})), bit(json!({"size": {"shortest_edge": 256}})));
+    assert_eq!(read(&json!({"image_processor_type": "BitImageProcessorPil"}), [224, 224]), bit(json!({})));
+    assert_ne!(bit(json!({"size": 256})), bit(json!({"size": [256, 256]})));
+}
+
+/// Some models take pictures of any size; their files say which.
+#[test]
+fn a_file_says_the_size_of_what_comes_out() {
+    let rows = [
+        (json!({}), [518, 518]),
+        (json!({"size": 48}), [48, 48]),
+        (json!({"size": {"height": 70, "width": 56}}), [70, 56]),
+        (json!({"do_resize": false, "size": 48}), [518, 518]),
+        (json!({"do_center_crop": true, "crop_size": [42, 28]}), [42, 28]),
+        (json!({"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}}), [224, 224]),
+        (json!({"size": {"shortest_edge": 256}}), [518, 518]),
+    ];
+    for (config, expected) in rows {
+        let found = Preprocessor::output_size(Some(config.to_string().as_bytes()), [518, 518]);
+        assert_eq!(found, Ok(expected), "{config}");
+    }
+    assert_eq!(Preprocessor::output_size(None, [518, 518]), Ok([518, 518]));
+    assert!(Preprocessor::output_size(Some(b"[]"), [518, 518]).is_err());
+}
+
+/// timm's transform for evaluation: `transforms_imagenet_eval`.
+#[test]
+fn timms_configurations_are_read() {
+    let timm = |config: Value, size: [usize; 2]| {
+        Preprocessor::from_timm(config.as_object().expect("object"), size).map_err(|error| error.to_string())
+    };
+    let config = json!({
+        "input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center",
+        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "num_classes": 10,
+    });
+    let preprocessor = timm(config.clone(), [224, 224]).expect("a configuration");
+    assert!(!preprocessor.is_default());
+    // 224 by 0.9 is 248.9; the crop of a square of 248 begins at 12.
+    let hugging_faces =
+        json!({"size": {"shortest_edge": 248}, "resample": 3, "do_center_crop": true, "crop_size": 224});
+    let hugging_faces = Preprocessor::from_json(Some(hugging_faces.to_string().as_bytes()), [224, 224]).expect("one");
+    let picture = decode("odd.png");
+    assert_eq!(preprocessor.resized(&picture), hugging_faces.resized(&picture));
+    assert_eq!(preprocessor.pixel_values(&picture), hugging_faces.pixel_values(&picture));
+    // Odd surpluses: torchvision rounds half to even. Columns count from 0; 11 × 8 lose 3, 13 × 8 lose 5.
+    for (width, first) in [(8, 0), (9, 0), (11, 2), (13, 2), (15, 4)] {
+        let rgb = (0..8 * width).flat_map(|at| [(at % width) as u8; 3]).collect();
+        let picture = Picture::from_rgb(width, 8, rgb).expect("a picture");
+        let resized =
+            timm(json!({"crop_pct": 1.0}), [8, 8]).expect("a configuration").resized(&picture).expect("resized");
+        assert_eq!(resized.rgb()[0], first, "{width}");
+    }
+    // timm's defaults.
+    let named = json!({"interpolation": "bicubic", "crop_pct": 0.875, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]});
+    assert_eq!(timm(json!({}), [224, 224]), timm(named, [224, 224]));
+    let refused: &[(&str, Value, &str)] = &[
+        (
+            "input_size",
+            json!([3, 256, 256]),
+            "config.json: `pretrained_cfg.input_size` is [3,256,256], expected [3, 224, 224], the model's image size",
+        ),
+        ("crop_mode", json!("squash"), "timm's crop_mode `squash` is not supported; supported: center"),
+        ("crop_pct", json!(1.5), "config.json: `pretrained_cfg.crop_pct` is 1.5, expected a number from 1e-2 to 1e0"),
+        (
+            "interpolation",
+            json!("random"),
+            "timm's interpolation `random` is not supported; supported: bicubic, bilinear, nearest, lanczos, box, hamming",
+        ),
+        ("std", json!([0, 1, 1]), "config.json: `pretrained_cfg.std` is [0,1,1], expected 3 finite numbers above 0"),
+    ];
+    for (key, value, expected) in refused {
+        let mut config = config.clone();
+        config[*key] = value.clone();
+        assert_eq!(timm(config, [224, 224]), Err((*expected).to_owned()));
+    }
+    let expected = "config.json: `pretrained_cfg.input_size` is [32, 24], expected a square";
+    assert_eq!(timm(json!({}), IMAGE_SIZE), Err(expected.to_owned()));
+}
+
 #[test]
 fn a_constant_picture_stays_constant() {
     for color in [[0, 0, 0], [255, 255, 255], [1, 128, 254], [77, 3, 200]] {
@@ -171,7 +291,7 @@ fn what_cannot_be_resized_is_an_error() {
 
 #[test]
 fn bad_configurations_say_why() {
-    let cases: [(Value, &str); 20] = [
+    let cases: [(Value, &str); 27] = [
         (json!({"do_resize": 1}), "`do_resize` is 1, expected true or false"),
         (json!({"size": 0}), "`size` is 0, expected an integer from 1 to 16384"),
         (json!({"size": "big"}), "`size` is \"big\", expected an integer from 1 to 16384"),
@@ -204,7 +324,20 @@ fn bad_configurations_say_why() {
         ),
         (json!({"rescale_factor": 0}), "`rescale_factor` is 0, expected a number from 1e-12 to 1e12"),
         (json!({"rescale_factor": "1/255"}), "`rescale_factor` is \"1/255\", expected a number from 1e-12 to 1e12"),
-        (json!({"image_mean": 0.5}), "`image_mean` is 0.5, expected 3 finite numbers"),
+        (json!({"image_mean": "0.5"}), "`image_mean` is \"0.5\", expected 3 finite numbers"),
+        (json!({"image_mean": [0.5]}), "`image_mean` is [0.5], expected 3 finite numbers"),
+        (json!({"image_std": 0}), "`image_std` is 0, expected 3 finite numbers above 0"),
+        (json!({"size": [32, 24, 3]}), "`size` is [32,24,3], expected an integer from 1 to 16384"),
+        (json!({"size": [32, -1]}), "`size` is -1, expected an integer from 1 to 16384"),
+        (json!({"size": [24, 32]}), "`size` is [24, 32], expected [32, 24], the model's image size"),
+        (
+            json!({"size": {"shortest_edge": 40, "longest_edge": 80}}),
+            "`size` is {\"longest_edge\":80,\"shortest_edge\":40}, expected a number or an object with `shortest_edge`, or with `height` and `width`",
+        ),
+        (
+            json!({"do_pad": true, "pad_size": {"height": 40, "width": 40}}),
+            "`pad_size` is [40, 40], expected [32, 24], the model's image size",
+        ),
         (json!({"image_mean": [0.5, 0.5]}), "`image_mean` is [0.5,0.5], expected 3 finite numbers"),
         (json!({"image_mean": [0, 1e300, 0]}), "`image_mean` is [0,1e+300,0], expected 3 finite numbers"),
         (json!({"image_std": [1, 0, 1]}), "`image_std` is [1,0,1], expected 3 finite numbers above 0"),
@@ -221,7 +354,15 @@ fn bad_configurations_say_why() {
     );
     assert_eq!(
         error(r#"{"image_processor_type": "CLIPImageProcessor"}"#),
-        "image processor `CLIPImageProcessor` is not supported; supported: ViTImageProcessor, DeiTImageProcessor"
+        "image processor `CLIPImageProcessor` is not supported; supported: ViTImageProcessor, DeiTImageProcessor, BitImageProcessor"
+    );
+    assert_eq!(
+        error(r#"{"do_flip_channel_order": true}"#),
+        "preprocessing step `do_flip_channel_order` is not supported; supported: do_resize, do_center_crop, do_rescale, do_normalize"
+    );
+    assert_eq!(
+        error(r#"{"data_format": "channels_last"}"#),
+        "data_format `channels_last` is not supported; supported: channels_first"
     );
     assert_eq!(error("[]"), "preprocessor_config.json: expected a JSON object");
     assert!(error("{").starts_with("preprocessor_config.json: not JSON: "));

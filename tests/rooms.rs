@@ -46,7 +46,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("wgpu", &["backend/gpu/", "command/bench/environment.rs"]),
     ("rayon", &["parallel.rs"]),
     ("libjpeg_turbo_rs", &["models/picture/jpeg.rs"]),
-    ("catch_unwind", &["models/picture/decode.rs"]),
+    ("catch_unwind", &["models/picture/decode.rs", "models/tokenizer/mod.rs"]),
     ("target_arch", &["platform.rs"]),
     ("sttabt::", &["command/"]),
     // The bench measures kernels; the command needs what every user has.

@@ -189,7 +189,7 @@ fn folders_that_are_no_classes() {
             "FOLDER/Maillot: labels 638 and 639 are called `Maillot`; name the folder by index",
         ),
         ("empty", TINY, &[], "no images in FOLDER: expected one folder per class with images in it"),
-        ("a file in a class", TINY, &["LABEL_0"], "FOLDER/LABEL_0/broken.png: not a PNG, JPEG or WebP image"),
+        ("a file in a class", TINY, &["LABEL_0"], "FOLDER/LABEL_0/broken.png: not a PNG, JPEG, WebP, GIF or BMP image"),
         ("missing", TINY, &[], "cannot read FOLDER: No such file or directory (os error 2)"),
     ];
     check_rows(rows.into_iter().enumerate().map(|(index, (what, model, classes, expected))| {

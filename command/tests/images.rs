@@ -228,7 +228,7 @@ fn files_that_cannot_be_read() {
     let folder = scratch("images_broken");
     let whole = read(&common::root().join(IMAGES[0]));
     let rows: [(&str, &[u8], &str); 4] = [
-        ("text.png", b"a text", "FILE: not a PNG, JPEG or WebP image"),
+        ("text.png", b"a text", "FILE: not a PNG, JPEG, WebP, GIF or BMP image"),
         ("empty.jpg", b"", "FILE: the file is empty"),
         ("cut.png", &whole[..whole.len() / 2], "FILE: truncated PNG image"),
         ("missing.png", b"", "cannot read FILE: No such file or directory (os error 2)"),

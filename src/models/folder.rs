@@ -10,11 +10,23 @@ use crate::error::{Error, Result};
 const OPTIONAL: &[&str] = &[
     "tokenizer.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "spm.model",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
     "preprocessor_config.json",
     "modules.json",
     "1_Pooling/config.json",
-    "sentence_bert_config.json",
 ];
 
 impl ModelFiles {

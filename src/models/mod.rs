@@ -26,8 +26,8 @@ use checkpoint::Part;
 pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
-use family::Asked;
 pub(crate) use family::NormOrder;
+use family::{Asked, pretrained_cfg};
 pub use files::ModelFiles;
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
@@ -80,8 +80,11 @@ impl Model {
     /// [`Error::NotFinite`], naming the file and the thing in it.
     pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
         let pooling = Pooling::from_files(&files)?;
-        let asked = if pooling.is_some() { Asked::Embedding } else { Asked::Class };
+        let asked = pooling.is_some();
         let approx = files.remove_folder("approx");
+        let preprocessor = files.remove("preprocessor_config.json");
+        let timm = files.get("config.json").and_then(pretrained_cfg);
+        let asked = Asked { embedding: asked, preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let main = Network::new("", &mut files, asked)?;
         let approx = match approx {
             mut approx if !approx.is_empty() => {
@@ -95,14 +98,13 @@ impl Model {
         let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
         let pooling = (main.config.task == Task::Embedding).then(|| pooling.unwrap_or(Pooling::DEFAULT));
         let reader = match main.config.input {
-            InputConfig::Text(mut text) => {
-                let max_tokens = pooling.and_then(|pooling| pooling.max_tokens).unwrap_or(usize::MAX);
-                text.max_position_embeddings = text.max_position_embeddings.min(max_tokens);
-                Reader::Text(Box::new(Tokenizer::from_files(&files, text)?))
-            }
+            InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {
-                let json = files.get("preprocessor_config.json");
-                Reader::Image(image, Preprocessor::from_json(json, image.image_size)?)
+                let preprocessor = match (preprocessor, timm) {
+                    (None, Some(timm)) => Preprocessor::from_timm(&timm, image.image_size)?,
+                    (json, _) => Preprocessor::from_json(json.as_ref().map(AsRef::as_ref), image.image_size)?,
+                };
+                Reader::Image(image, preprocessor)
             }
         };
         Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, reader })))

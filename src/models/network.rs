@@ -21,7 +21,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// Takes the files of a network out of those of its folder, which has this name in messages.
-    pub fn new(folder: &str, files: &mut ModelFiles, asked: Asked) -> Result<Self> {
+    pub fn new(folder: &str, files: &mut ModelFiles, asked: Asked<'_>) -> Result<Self> {
         let config = files.required(folder, "config.json")?;
         let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref(), asked)?;
         let weights = files.required(folder, "model.safetensors")?;

@@ -39,7 +39,7 @@ fn weights(tensors: &Tensors) -> Weights {
 }
 
 fn network(family: &'static Family, config: &Map<String, Value>, weights: Weights) -> Result<Network> {
-    let config = family.config(&Fields { file: "config.json", path: "", object: config })?;
+    let config = family.config(&Fields { file: "config.json", path: "", object: config }, None)?;
     Network::checked(family, config, weights)
 }
 
@@ -81,7 +81,7 @@ fn every_tensor_of_a_file_has_a_name() {
     );
     for folder in families {
         let files = ModelFiles::from_dir(fixture(&folder)).unwrap();
-        let (family, _) = read_config("config.json", files.get("config.json").unwrap(), Asked::Class).unwrap();
+        let (family, _) = read_config("config.json", files.get("config.json").unwrap(), Asked::default()).unwrap();
         for name in ["model.safetensors", "approx/model.safetensors"] {
             // A file of the base model alone has no prefix; DINOv2's token for hidden patches, and a pooler before no classifier, are not used.
             let mut named = all_names(&family.names, 4);

@@ -13,8 +13,6 @@ pub struct Pooling {
     pub mode: PoolingMode,
     /// Whether the vector gets the length 1 (L2).
     pub normalize: bool,
-    /// Tokens of an input at most, if that is less than the model takes.
-    pub(crate) max_tokens: Option<usize>,
 }
 
 /// Which hidden states an embedding is made of.
@@ -28,7 +26,7 @@ pub enum PoolingMode {
 
 impl Pooling {
     /// Where no file says how: `[CLS]`, normalised.
-    pub const DEFAULT: Self = Self { mode: PoolingMode::Cls, normalize: true, max_tokens: None };
+    pub const DEFAULT: Self = Self { mode: PoolingMode::Cls, normalize: true };
 
     /// Reads `modules.json` and the pooling's `config.json`; `None` where the folder is no embedder of sentence-transformers.
     ///
@@ -62,7 +60,7 @@ impl Pooling {
             }
         }
         let Some(mode) = mode else { return Ok(None) };
-        Ok(Some(Self { mode, normalize, max_tokens: max_tokens(files)? }))
+        Ok(Some(Self { mode, normalize }))
     }
 }
 
@@ -88,20 +86,5 @@ fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
             found: if other.is_empty() { "(none)".to_owned() } else { other.join(" + ") },
             supported: "cls_token or mean_tokens, one of them",
         }),
-    }
-}
-
-/// `max_seq_length` of `sentence_bert_config.json`.
-fn max_tokens(files: &ModelFiles) -> Result<Option<usize>> {
-    const FILE: &str = "sentence_bert_config.json";
-    let Some(json) = files.get(FILE) else { return Ok(None) };
-    let object = json_object(FILE, json)?;
-    let fields = Fields { file: FILE, path: "", object: &object };
-    if object.get("do_lower_case") == Some(&Value::Bool(true)) {
-        return Err(fields.error("do_lower_case", true, "false: the tokenizer's own settings say whether case counts"));
-    }
-    match object.get("max_seq_length") {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => fields.size_of("max_seq_length", value, 3..=1 << 20).map(Some),
     }
 }

@@ -280,7 +280,7 @@ test("bad texts and rules give a clear error, and the model goes on", () =>
         );
         const expected = [
             ...[...TEXT_INPUTS, ...RULES].map(([, message]) => message),
-            /the image: not a PNG, JPEG or WebP image/,
+            /the image: not a PNG, JPEG, WebP, GIF or BMP image/,
             /layer 6/,
             /position 5/,
         ];
@@ -316,7 +316,7 @@ test("bad images give a clear error, and the model goes on", () =>
         const expected = [
             /^input: .*a text, but the model classifies images/,
             /^input: drawing\.svg: SVG images are not supported/,
-            /^input: notes\.txt: not a PNG, JPEG or WebP image/,
+            /^input: notes\.txt: not a PNG, JPEG, WebP, GIF or BMP image/,
             /^input: the image: /,
             /^input: cut\.png: /,
             /^ok$/,

@@ -278,7 +278,7 @@ test("bad input is named, and the page goes on", () =>
         await drop(page, [{ name: "drawing.svg", text: "<svg xmlns='http://www.w3.org/2000/svg'/>", type: "image/svg+xml" }]);
         await errorText(page, "drawing.svg: SVG images are not supported");
         await drop(page, [{ name: "notes.txt", text: "words", type: "text/plain" }]);
-        await errorText(page, "notes.txt: not a PNG, JPEG or WebP image");
+        await errorText(page, "notes.txt: not a PNG, JPEG, WebP, GIF or BMP image");
         await drop(page, []);
         await errorText(page, "What was dropped is no file");
         await page.evaluate(() => {

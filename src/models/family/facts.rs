@@ -6,6 +6,7 @@ use crate::models::config::{
     Config, InputConfig, PoolerKind, Task, TextKind, activation, image_config, labels, prune_config, task, text_config,
 };
 use crate::models::fields::Fields;
+use crate::models::preprocessor::Preprocessor;
 
 /// A family of models with one kind of head.
 pub struct Family {
@@ -98,19 +99,39 @@ pub struct Refused {
     pub supported: &'static str,
 }
 
+/// Of the size that the preprocessor makes.
+fn check_patches(image_size: [usize; 2], patch_size: usize) -> Result<()> {
+    if image_size.iter().all(|size| size.is_multiple_of(patch_size)) {
+        return Ok(());
+    }
+    Err(Error::Config {
+        file: "preprocessor_config.json".to_owned(),
+        key: "size".to_owned(),
+        found: format!("{} x {}", image_size[0], image_size[1]),
+        expected: format!("multiples of the model's `patch_size`, {patch_size}"),
+    })
+}
+
 impl Family {
-    /// Reads the rest of a `config.json` whose names chose this family.
+    /// Reads the rest of a `config.json` whose names chose this family; `preprocessor` is the file that goes with it.
     ///
     /// # Errors
     /// [`Error::Config`] names the key; [`Error::Unsupported`] names an activation, position embedding or problem type that this
     /// crate does not compute.
-    pub fn config(&self, fields: &Fields<'_>) -> Result<Config> {
+    pub fn config(&self, fields: &Fields<'_>, preprocessor: Option<&[u8]>) -> Result<Config> {
         let keys = &self.keys;
         let activation = activation(fields, keys.hidden_act)?;
         let hidden_size = fields.size(keys.hidden_size, 1..=1 << 16)?;
         let input = match &self.input {
             InputKind::Text(kind) => InputConfig::Text(text_config(fields, kind, hidden_size)?),
-            InputKind::Image { num_prefix_tokens, .. } => InputConfig::Image(image_config(fields, *num_prefix_tokens)?),
+            InputKind::Image { num_prefix_tokens, resizes_positions } => {
+                let mut image = image_config(fields, *num_prefix_tokens)?;
+                if *resizes_positions {
+                    image.image_size = Preprocessor::output_size(preprocessor, image.image_size)?;
+                    check_patches(image.image_size, image.patch_size)?;
+                }
+                InputConfig::Image(image)
+            }
         };
         let num_attention_heads = fields.size(keys.num_attention_heads, 1..=1 << 12)?;
         if !hidden_size.is_multiple_of(num_attention_heads) {

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 pub use facts::{Family, HeadKind, NormOrder};
 #[cfg(test)]
 pub use facts::{InputKind, IntermediateSize, Keys};
+pub use timm::pretrained_cfg;
 
 /// Of several families with one `model_type`, the first with the wanted kind of head is that of a file which names no class.
 pub const FAMILIES: &[Family] = &[
@@ -49,13 +50,13 @@ static SUPPORTED: LazyLock<String> = LazyLock::new(|| {
     format!("{}; and timm's vit and deit", all.join(", "))
 });
 
-/// Which head the folder wants, whatever the class in `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// That of the class.
-    Class,
-    /// None: other files of the folder say that the model embeds, and the class is often that of its pretraining.
-    Embedding,
+/// What other files of the folder say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// That the model embeds, whatever the class in `config.json`, which is often that of its pretraining.
+    pub embedding: bool,
+    /// How pictures are made, and how large: `preprocessor_config.json`.
+    pub preprocessor: Option<&'a [u8]>,
 }
 
 /// Reads a `config.json`: its family, and its sizes and constants. `file` is for messages alone.
@@ -63,30 +64,28 @@ pub enum Asked {
 /// # Errors
 /// [`Error::Config`] names the key; [`Error::Unsupported`] names an architecture or something else that this crate does not
 /// compute.
-pub fn read_config(file: &str, json: &[u8], asked: Asked) -> Result<(&'static Family, Config)> {
+pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'static Family, Config)> {
     let object = json_object(file, json)?;
     let object = timm::translated(file, &object)?.unwrap_or(object);
     let fields = Fields { file, path: "", object: &object };
-    let family = named(&fields, asked)?;
+    let family = named(&fields, asked.embedding)?;
     if let Some(Value::Bool(true)) = object.get("is_decoder") {
         return Err(fields.error("is_decoder", true, "false"));
     }
-    Ok((family, family.config(&fields)?))
+    Ok((family, family.config(&fields, asked.preprocessor)?))
 }
 
 /// The family of the class in `architectures`, else of `model_type`; both must agree.
-fn named(fields: &Fields<'_>, asked: Asked) -> Result<&'static Family> {
+fn named(fields: &Fields<'_>, is_embedder: bool) -> Result<&'static Family> {
     let class = match fields.object.get("architectures") {
         Some(Value::Array(names)) => names.first().and_then(Value::as_str),
         _ => None,
     };
     let model_type = fields.text("model_type")?;
     let embeds = |family: &Family| matches!(family.head, HeadKind::Embedding(_));
-    let is_named = |family: &&Family| match (class, asked) {
-        (Some(class), Asked::Class) => family.architecture == class,
-        (Some(class), Asked::Embedding) if model_type.is_none() => embeds(family) && family.architecture == class,
-        (None, Asked::Class) => Some(family.model_type) == model_type,
-        (_, Asked::Embedding) => embeds(family) && Some(family.model_type) == model_type,
+    let is_named = |family: &&Family| match class {
+        Some(class) if !is_embedder || model_type.is_none() => family.architecture == class,
+        _ => (embeds(family) || !is_embedder) && Some(family.model_type) == model_type,
     };
     let Some(family) = FAMILIES.iter().find(is_named) else {
         let found = class.or(model_type).unwrap_or("(none)");

@@ -11,6 +11,13 @@ const SIZES: &[(&str, [usize; 3])] =
 
 const SUPPORTED: &str = "vit and deit (also distilled), tiny, small, base and large, as in vit_base_patch16_224";
 
+/// What timm's `config.json` says of preprocessing; `None` where the file is another's.
+pub fn pretrained_cfg(json: &[u8]) -> Option<Map<String, Value>> {
+    let config: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let is_timm = config.contains_key("architecture") && !config.contains_key("architectures");
+    config.get("pretrained_cfg").filter(|_| is_timm)?.as_object().cloned()
+}
+
 /// The same in Hugging Face's keys; `None` where the file is not timm's.
 ///
 /// # Errors

@@ -9,13 +9,17 @@ use image::metadata::Orientation;
 use image::{ImageDecoder, ImageError, Limits};
 
 use super::Picture;
+use super::bmp::decode as bmp;
 use super::file::{check_size, orientation, oriented};
+use super::gif::decode as gif;
 #[cfg(feature = "jpeg")]
 use super::jpeg::decode as jpeg;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
-const SUPPORTED: &str = if cfg!(feature = "jpeg") { "PNG, JPEG, WebP" } else { "PNG, WebP" };
+const GIF: [&[u8]; 2] = [b"GIF87a", b"GIF89a"];
+const BMP: &[u8] = b"BM";
+const SUPPORTED: &str = if cfg!(feature = "jpeg") { "PNG, JPEG, WebP, GIF, BMP" } else { "PNG, WebP, GIF, BMP" };
 
 /// The reason is the error.
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
@@ -25,12 +29,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         caught("JPEG", || jpeg(bytes))
     } else if is_riff(bytes) {
         caught("WebP", || webp(bytes))
+    } else if GIF.iter().any(|start| bytes.starts_with(start)) {
+        gif(bytes)
+    } else if bytes.starts_with(BMP) {
+        bmp(bytes)
     } else if bytes.is_empty() {
         Err("the file is empty".to_owned())
     } else {
         Err(match unsupported_format(bytes) {
             Some(format) => format!("{format} images are not supported; supported: {SUPPORTED}"),
-            None => "not a PNG, JPEG or WebP image".to_owned(),
+            None => "not a PNG, JPEG, WebP, GIF or BMP image".to_owned(),
         })
     }
 }
@@ -59,14 +67,8 @@ fn unsupported_format(bytes: &[u8]) -> Option<&'static str> {
         _ => {}
     }
     let svg = is_markup.starts_with(b"<") && start.windows(4).any(|window| window == b"<svg");
-    let prefixes: [(&[u8], &str); 6] = [
-        (b"GIF8", "GIF"),
-        (b"BM", "BMP"),
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    ];
+    let prefixes: [(&[u8], &str); 4] =
+        [(b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL")];
     let prefix = prefixes.iter().find(|(prefix, _)| bytes.starts_with(prefix));
     if svg { Some("SVG") } else { prefix.map(|&(_, format)| format) }
 }
@@ -192,8 +194,9 @@ mod tests {
     #[test]
     fn a_build_without_jpeg_names_the_feature() {
         let error = |bytes: &[u8]| Picture::decode("cat", bytes).expect_err("an error").to_string();
-        let expected = "JPEG images are not supported in a build without the feature `jpeg`; supported: PNG, WebP";
+        let expected =
+            "JPEG images are not supported in a build without the feature `jpeg`; supported: PNG, WebP, GIF, BMP";
         assert_eq!(error(b"\xff\xd8\xff\xe0"), format!("cat: {expected}"));
-        assert_eq!(error(b"GIF89a"), "cat: GIF images are not supported; supported: PNG, WebP");
+        assert_eq!(error(b"II*\0"), "cat: TIFF images are not supported; supported: PNG, WebP, GIF, BMP");
     }
 }

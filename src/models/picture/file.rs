@@ -39,3 +39,40 @@ pub(super) fn oriented(width: usize, height: usize, rgb: Vec<u8>, orientation: O
     let image = image.into_rgb8();
     Ok(Picture { width: image.width() as usize, height: image.height() as usize, rgb: image.into_raw() })
 }
+
+/// Reads a file from front to back.
+pub(super) struct Reader<'a> {
+    /// In messages.
+    pub format: &'static str,
+    /// What is still to be read.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn take(&mut self, num_bytes: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) =
+            self.bytes.split_at_checked(num_bytes).ok_or_else(|| format!("truncated {} image", self.format))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    /// Both formats that are read so are little-endian.
+    pub fn u16(&mut self) -> Result<u16, String> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Result<u32, String> {
+        self.array().map(u32::from_le_bytes)
+    }
+}
+
+/// The colours of indices.
+pub(super) fn from_palette(indices: &[u8], palette: &[[u8; 3]; 256]) -> Vec<u8> {
+    indices.iter().flat_map(|&index| palette[usize::from(index)]).collect()
+}

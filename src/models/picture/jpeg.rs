@@ -21,13 +21,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         max_scans: MAX_SCANS,
         max_memory: None,
     };
+    let markers = markers(bytes);
+    // Something may stand where the end should be: one scan is whole if nothing of that is needed.
+    let bytes = match bytes {
+        [whole @ .., _, _] if !markers.has_end && markers.is_one_scan => whole,
+        _ if markers.has_end => bytes,
+        _ => return Err(reason(JpegError::UnexpectedEof)),
+    };
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(reason)?;
     let header = decoder.header();
     let (width, height) = (usize::from(header.width), usize::from(header.height));
     check_size(width as u64, height as u64)?;
-    if !has_end(bytes) {
-        return Err(reason(JpegError::UnexpectedEof));
-    }
     let is_cmyk = header.components.len() == 4;
     if is_cmyk && !has_plain_sampling(&header.components) {
         return Err(reason(JpegError::Unsupported("the subsampling of a CMYK image".to_owned())));
@@ -48,25 +52,41 @@ fn has_plain_sampling(components: &[ComponentInfo]) -> bool {
         && sampling[0].iter().zip(sampling[1]).all(|(&whole, part)| part > 0 && whole % part == 0)
 }
 
-/// Whether the marker "end of image" is there; without it lines, or scans that sharpen the picture, may be missing.
-fn has_end(bytes: &[u8]) -> bool {
+/// Where the file goes on.
+#[derive(Default)]
+struct Markers {
+    /// Whether "end of image" is there; without it lines, or scans that sharpen the picture, may be missing.
+    has_end: bool,
+    /// Whether one scan of baseline coding has it all.
+    is_one_scan: bool,
+}
+
+fn markers(bytes: &[u8]) -> Markers {
+    let mut markers = Markers::default();
+    let mut num_planes = None;
     let mut rest = bytes.get(2..).unwrap_or_default();
     // Between segments, and inside entropy-coded data, the next marker is the next 0xFF that no 0 or 0xFF follows.
     while let Some(position) = rest.iter().position(|&byte| byte == 0xff) {
         rest = &rest[position + 1..];
         match rest.first() {
-            None => return false,
-            Some(0xd9) => return true,
+            None => break,
+            Some(0xd9) => return Markers { has_end: true, ..markers },
             Some(0xff) => {}
             Some(0x00 | 0x01 | 0xd0..=0xd8) => rest = &rest[1..],
-            Some(_) => {
-                let Some(&[_, high, low]) = rest.get(..3) else { return false };
+            Some(&marker) => {
+                let Some(&[_, high, low]) = rest.get(..3) else { break };
+                match marker {
+                    // Baseline and extended sequential coding.
+                    0xc0 | 0xc1 => num_planes = rest.get(8),
+                    0xda => markers.is_one_scan = num_planes.is_some() && num_planes == rest.get(3),
+                    _ => {}
+                }
                 let length = usize::from(u16::from_be_bytes([high, low]));
                 rest = rest.get(1 + length..).unwrap_or_default();
             }
         }
     }
-    false
+    markers
 }
 
 /// Pillow's conversion. JPEG stores ink inverted (Adobe's habit): 255 is no ink.

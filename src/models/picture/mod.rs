@@ -1,9 +1,13 @@
 //! A picture in memory, and the one place that knows whether this build can decode files.
 
 #[cfg(feature = "image")]
+mod bmp;
+#[cfg(feature = "image")]
 mod decode;
 #[cfg(feature = "image")]
 mod file;
+#[cfg(feature = "image")]
+mod gif;
 #[cfg(feature = "jpeg")]
 mod jpeg;
 mod resize;
@@ -27,6 +31,15 @@ pub(super) enum Filter {
     Bicubic,
     Box,
     Hamming,
+}
+
+/// Where the middle begins when it cannot be in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Middle {
+    /// Hugging Face's: rounded down.
+    Floor,
+    /// torchvision's: Python's `round`, half to even.
+    Round,
 }
 
 impl Picture {
@@ -53,7 +66,7 @@ impl Picture {
         Ok(Self { width, height, rgb })
     }
 
-    /// Decodes a PNG, JPEG or WebP file as Hugging Face's image pipeline does, `name` being for messages alone:
+    /// Decodes a PNG, JPEG, WebP, GIF or BMP file as Hugging Face's image pipeline does, `name` being for messages alone:
     /// `ImageOps.exif_transpose(Image.open(file)).convert("RGB")` of Pillow.
     ///
     /// The orientation of EXIF (else of XMP) is applied, alpha is dropped rather than blended, colour profiles are ignored, and
@@ -101,11 +114,18 @@ impl Picture {
         Ok(resize::resize(self, width, height, filter))
     }
 
-    /// The middle of the picture, black where it is too small: `center_crop` of Hugging Face's `image_transforms`.
-    pub(super) fn center_cropped(&self, [height, width]: [usize; 2]) -> Self {
+    /// The middle of the picture, black where it is too small: `center_crop` of Hugging Face's `image_transforms`, or torchvision's.
+    pub(super) fn center_cropped(&self, [height, width]: [usize; 2], middle: Middle) -> Self {
         let mut rgb = vec![0; width * height * 3];
         // Odd differences: a crop drops the extra row below, padding adds it above.
-        let place = |from: usize, to: usize| (from.saturating_sub(to) / 2, to.saturating_sub(from).div_ceil(2));
+        let place = |from: usize, to: usize| {
+            let surplus = from.saturating_sub(to);
+            let start = match middle {
+                Middle::Round if surplus % 4 == 3 => surplus / 2 + 1,
+                _ => surplus / 2,
+            };
+            (start, to.saturating_sub(from).div_ceil(2))
+        };
         let (source_x, x) = place(self.width, width);
         let (source_y, y) = place(self.height, height);
         let row = 3 * self.width.min(width);
