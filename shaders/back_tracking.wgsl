@@ -6,12 +6,15 @@
 //   Rule 2 (concrete)  u[j] = Σ_i M[i] · U[i, j] · ((1 − q) + q · c[i]) / (Σ M + EPS), then divided by its maximum
 //                      c = 0.01 + 0.99 u;   M = max(sigmoid((logit(p_l) + logit(c)) / τ), M);   K_l = {M ≥ threshold}
 //
-// One workgroup owns a sample, and walks all its layers in one dispatch. Columns j are strided over the invocations.
+// One workgroup owns a sample, and walks all its layers in one dispatch. Columns j are strided over the invocations: what one alone
+// reads and writes, a column's score, lies in storage memory.
+//
+// Loops over pairs of tokens take 8 or 16 of them at a time: llvmpipe ends all loops of an invocation after 65535 rounds.
 
 override RULE: u32 = 0; // 0: top-k, 1: concrete
+override MAX_TOKENS: u32 = 1920; // 2 · 1920 + 256 words fill the 16 KiB that WebGPU guarantees
 
 const WIDTH: u32 = 256;
-const MAX_TOKENS: u32 = 1280; // 3 · 1280 + 256 words fill the 16 KiB that WebGPU guarantees
 
 struct Params {
     num_samples: u32,
@@ -38,8 +41,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> index: array<u32>; // see ChunkLayout
 @group(0) @binding(4) var<storage, read_write> token_scores: array<f32>; // [num_layers, scores_stride]
 
-var<workgroup> scores: array<f32, MAX_TOKENS>; // m, or u
-var<workgroup> impacts: array<f32, MAX_TOKENS>; // w, or c
+// What row i of a map counts, M[i] · ((1 − q) + q · w[i]) or with c[i]; among top-k's picks, the scores m.
+var<workgroup> values: array<f32, MAX_TOKENS>;
 var<workgroup> mask: array<f32, MAX_TOKENS>; // 1 in K_{l+1} and 0 elsewhere, or M_{l+1}
 var<workgroup> partial: array<f32, WIDTH>;
 
@@ -88,23 +91,31 @@ fn ones(flags: vec4<bool>) -> u32 {
     return dot(select(vec4(0u), vec4(1u), flags), vec4(1u));
 }
 
+fn four_values(i: u32) -> vec4<f32> {
+    return vec4(values[i], values[i + 1u], values[i + 2u], values[i + 3u]);
+}
+
 // How many scores come before score j in descending order; equal ones in order of their index.
 fn rank(j: u32, num_tokens: u32) -> u32 {
-    let score = scores[j];
     var before = 0u;
-    for (var i = 0u; i < num_tokens; i += 4u) {
-        let is = i + vec4(0u, 1u, 2u, 3u);
-        let four = vec4(scores[is.x], scores[is.y], scores[is.z], scores[is.w]);
-        let is_before = (four > vec4(score)) | ((four == vec4(score)) & (is < vec4(j)));
-        before += ones(is_before & (is < vec4(num_tokens)));
+    for (var i = 0u; i < num_tokens; i += 8u) {
+        before += four_before(j, values[j], i, num_tokens) + four_before(j, values[j], i + 4u, num_tokens);
     }
     return before;
 }
 
-// Scores of a layer, from its map and the mask and impacts of the layer above: sum over rows i of M[i] · map[i, j] · impact.
+// How many of the four scores from score i on do.
+fn four_before(j: u32, score: f32, i: u32, num_tokens: u32) -> u32 {
+    let is = i + vec4(0u, 1u, 2u, 3u);
+    let four = four_values(i);
+    let is_before = (four > vec4(score)) | ((four == vec4(score)) & (is < vec4(j)));
+    return ones(is_before & (is < vec4(num_tokens)));
+}
+
+// Scores of a layer, from its map and what the layer above makes of its rows: sum over rows i of values[i] · map[i, j].
 //
 // Sixteen rows are read at a time if any of them counts: memory that is far away answers sixteen questions as fast as one.
-fn score_columns(local: u32, num_tokens: u32, map_at: u32) {
+fn score_columns(local: u32, num_tokens: u32, map_at: u32, scores_at: u32) {
     for (var j = local; j < num_tokens; j += WIDTH) {
         var sum = 0.0;
         for (var i = 0u; i < num_tokens; i += 16u) {
@@ -120,17 +131,15 @@ fn score_columns(local: u32, num_tokens: u32, map_at: u32) {
             sum = add_rows(sum, values2, i + 8u, num_tokens);
             sum = add_rows(sum, values3, i + 12u, num_tokens);
         }
-        scores[j] = sum;
+        token_scores[scores_at + j] = sum;
     }
 }
 
 // Whether any of sixteen rows does. Those past the end are 0.
 fn counts(first_row: u32) -> bool {
-    var sum = 0.0;
-    for (var i = first_row; i < first_row + 16u; i += 4u) {
-        sum += (mask[i] + mask[i + 1u]) + (mask[i + 2u] + mask[i + 3u]);
-    }
-    return sum != 0.0;
+    let low = four_values(first_row) + four_values(first_row + 4u);
+    let high = four_values(first_row + 8u) + four_values(first_row + 12u);
+    return any(low + high != vec4(0.0));
 }
 
 // A column of four rows of a map; of rows past the end, the last one's.
@@ -148,16 +157,22 @@ fn add_rows(sum: f32, values: vec4<f32>, i: u32, num_tokens: u32) -> f32 {
 
 // Only if the row counts: what is not asked for may be of any size.
 fn add_row(sum: f32, value: f32, i: u32, num_tokens: u32) -> f32 {
-    if i >= num_tokens || mask[i] == 0.0 {
+    if i >= num_tokens || values[i] == 0.0 {
         return sum;
     }
-    let impact = (1.0 - params.impact_weight) + params.impact_weight * impacts[i];
-    return sum + value * (mask[i] * impact);
+    return sum + value * values[i];
 }
 
-fn top_k(local: u32, num_tokens: u32, k: u32, num_kept: f32) {
+// With w[i] or c[i].
+fn impact(weight: f32) -> f32 {
+    return (1.0 - params.impact_weight) + params.impact_weight * weight;
+}
+
+fn top_k(local: u32, num_tokens: u32, scores_at: u32, k: u32, num_kept: f32) {
     for (var j = local; j < num_tokens; j += WIDTH) {
-        scores[j] /= num_kept;
+        let m = token_scores[scores_at + j] / num_kept;
+        token_scores[scores_at + j] = m;
+        values[j] = m;
     }
     workgroupBarrier();
     var kept_sum = 0.0;
@@ -165,37 +180,43 @@ fn top_k(local: u32, num_tokens: u32, k: u32, num_kept: f32) {
         if rank(j, num_tokens) < k {
             mask[j] = 1.0;
         }
-        kept_sum += scores[j] * mask[j];
+        kept_sum += values[j] * mask[j];
     }
+    // All have their ranks when they know the sum.
     let total = workgroup_sum(local, kept_sum);
     for (var j = local; j < num_tokens; j += WIDTH) {
-        impacts[j] = scores[j] / (total + params.top_k_eps);
+        values[j] = mask[j] * impact(values[j] / (total + params.top_k_eps));
     }
 }
 
-fn concrete(local: u32, num_tokens: u32, threshold: f32, mask_sum: f32) {
+fn concrete(local: u32, num_tokens: u32, scores_at: u32, threshold: f32, mask_sum: f32) {
     var largest = -3.0e38;
     for (var j = local; j < num_tokens; j += WIDTH) {
-        scores[j] /= mask_sum + params.concrete_eps;
-        largest = max(largest, scores[j]);
+        let u = token_scores[scores_at + j] / (mask_sum + params.concrete_eps);
+        token_scores[scores_at + j] = u;
+        largest = max(largest, u);
     }
     let maximum = workgroup_max(local, largest) + params.concrete_eps;
     for (var j = local; j < num_tokens; j += WIDTH) {
-        let c = 0.01 + 0.99 * (scores[j] / maximum);
-        scores[j] = c;
-        impacts[j] = c;
+        let c = 0.01 + 0.99 * (token_scores[scores_at + j] / maximum);
+        token_scores[scores_at + j] = c;
         mask[j] = max(mask[j], sigmoid((threshold + logit(c)) / params.temperature));
+        values[j] = mask[j] * impact(c);
     }
 }
 
-// Writes the sorted positions of K_layer, their count, and the scores of all tokens.
+// How many of the four tokens from token i on are kept and come before token j.
+fn four_kept(i: u32, j: u32) -> u32 {
+    let is = i + vec4(0u, 1u, 2u, 3u);
+    return ones(vec4(is_kept(is.x), is_kept(is.y), is_kept(is.z), is_kept(is.w)) & (is < vec4(j)));
+}
+
+// Writes the sorted positions of K_layer, and their count.
 fn store_layer(local: u32, sample: u32, first_row: u32, num_tokens: u32, layer: u32) {
     for (var j = local; j < num_tokens; j += WIDTH) {
-        token_scores[layer * params.scores_stride + first_row + j] = scores[j];
         var place = 0u;
-        for (var i = 0u; i < j; i += 4u) {
-            let is = i + vec4(0u, 1u, 2u, 3u);
-            place += ones(vec4(is_kept(is.x), is_kept(is.y), is_kept(is.z), is_kept(is.w)) & (is < vec4(j)));
+        for (var i = 0u; i < j; i += 8u) {
+            place += four_kept(i, j) + four_kept(i + 4u, j);
         }
         let kept = is_kept(j);
         if kept {
@@ -223,7 +244,7 @@ fn main(
     for (var j = local; j < (num_tokens + 15u) / 16u * 16u; j += WIDTH) {
         mask[j] = select(0.0, 1.0, j < num_anchors);
         // w of Rule 1 sums to 1; c of Rule 2 is M.
-        impacts[j] = mask[j] / select(1.0, f32(num_anchors), RULE == 0u);
+        values[j] = mask[j] * impact(1.0 / select(1.0, f32(num_anchors), RULE == 0u));
     }
     if local < num_anchors {
         index[params.kept_at + params.num_layers * params.num_tokens + first_row + local] = local;
@@ -239,12 +260,14 @@ fn main(
             own += mask[j];
         }
         let mask_sum = workgroup_sum(local, own);
-        score_columns(local, num_tokens, layer * params.num_map_values + index[params.map_offsets_at + sample]);
+        let map_at = layer * params.num_map_values + index[params.map_offsets_at + sample];
+        let scores_at = layer * params.scores_stride + first_row;
+        score_columns(local, num_tokens, map_at, scores_at);
         workgroupBarrier();
         if RULE == 0u {
-            top_k(local, num_tokens, index[params.k_at + layer * params.num_samples + sample], mask_sum);
+            top_k(local, num_tokens, scores_at, index[params.k_at + layer * params.num_samples + sample], mask_sum);
         } else {
-            concrete(local, num_tokens, thresholds[layer], mask_sum);
+            concrete(local, num_tokens, scores_at, thresholds[layer], mask_sum);
         }
         workgroupBarrier();
         store_layer(local, sample, first_row, num_tokens, layer);

@@ -4,13 +4,15 @@
 // Attention is received from the rows of K_l; the threshold counts times the original number of tokens.
 //
 // One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
-// fraction bits, room for 1280 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
+// fraction bits, room for 4095 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
 // drivers may simplify a compensated f32 sum away.
+//
+// Loops over pairs of tokens take 8 of them at a time: llvmpipe ends all loops of an invocation after 65535 rounds.
 
 override SELECTION: u32 = 0; // 0: the k largest, 1: above the threshold
+override MAX_TOKENS: u32 = 1920; // as many as back_tracking holds
 
 const WIDTH: u32 = 256;
-const MAX_TOKENS: u32 = 1280;
 const UNITS: f32 = 1048576.0; // of a word: 2²⁰
 
 struct Params {
@@ -34,19 +36,57 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // see ChunkLayout
 @group(0) @binding(3) var<storage, read_write> token_scores: array<f32>; // [num_layers, scores_stride]
 
-var<workgroup> high: array<u32, MAX_TOKENS>; // in 2⁻²⁰
+var<workgroup> high: array<u32, MAX_TOKENS>; // in 2⁻²⁰; in the end 1 for the columns that go on
 var<workgroup> low: array<u32, MAX_TOKENS>; // in 2⁻⁴⁰
-var<workgroup> kept: array<u32, MAX_TOKENS>;
+
+fn total(counts: vec4<u32>) -> u32 {
+    return dot(counts, vec4(1u));
+}
+
+fn ones(flags: vec4<bool>) -> u32 {
+    return total(select(vec4(0u), vec4(1u), flags));
+}
+
+fn four_high(i: u32) -> vec4<u32> {
+    return vec4(high[i], high[i + 1u], high[i + 2u], high[i + 3u]);
+}
 
 // How many columns received more than column j; equal ones in order of their index.
 fn rank(j: u32, count: u32) -> u32 {
     var before = 0u;
-    for (var i = 0u; i < count; i++) {
-        let more = high[i] > high[j] || (high[i] == high[j] && low[i] > low[j]);
-        let equal = high[i] == high[j] && low[i] == low[j];
-        before += select(0u, 1u, more || (equal && i < j));
+    for (var i = 0u; i < count; i += 8u) {
+        before += four_before(j, i, count) + four_before(j, i + 4u, count);
     }
     return before;
+}
+
+// How many of the four columns from column i on did.
+fn four_before(j: u32, i: u32, count: u32) -> u32 {
+    let is = i + vec4(0u, 1u, 2u, 3u);
+    let highs = four_high(i);
+    let lows = vec4(low[i], low[i + 1u], low[i + 2u], low[i + 3u]);
+    let more = (lows > vec4(low[j])) | ((lows == vec4(low[j])) & (is < vec4(j)));
+    return ones(((highs > vec4(high[j])) | ((highs == vec4(high[j])) & more)) & (is < vec4(count)));
+}
+
+// What a column receives from four rows.
+struct Received {
+    units: u32, // in 2⁻²⁰
+    fractions: u32, // in 2⁻⁴⁰
+}
+
+// From the rows i … i + 3; of rows past the end, nothing.
+fn received(column_at: u32, i: u32, num_tokens: u32, count: u32) -> Received {
+    let is = i + vec4(0u, 1u, 2u, 3u);
+    let at = column_at + min(is, vec4(count - 1u)) * num_tokens;
+    let scaled = vec4(maps[at.x], maps[at.y], maps[at.z], maps[at.w]) * UNITS;
+    let there = select(vec4(0.0), scaled, is < vec4(count));
+    return Received(total(vec4<u32>(there)), total(vec4<u32>(fract(there) * UNITS)));
+}
+
+// How many of the four columns from column i on go on and come before column j.
+fn four_places(i: u32, j: u32) -> u32 {
+    return total(select(vec4(0u), four_high(i), i + vec4(0u, 1u, 2u, 3u) < vec4(j)));
 }
 
 // Whether column j received more than the threshold times so many tokens.
@@ -74,10 +114,11 @@ fn main(
     for (var j = local; j < count; j += WIDTH) {
         var units = 0u;
         var fractions = 0u;
-        for (var i = 0u; i < count; i++) {
-            let scaled = maps[map_at + i * num_tokens + j] * UNITS;
-            units += u32(scaled);
-            fractions += u32(fract(scaled) * UNITS);
+        for (var i = 0u; i < count; i += 8u) {
+            let one = received(map_at + j, i, num_tokens, count);
+            let other = received(map_at + j, i + 4u, num_tokens, count);
+            units += one.units + other.units;
+            fractions += one.fractions + other.fractions;
         }
         high[j] = units + (fractions >> 20u);
         low[j] = fractions & 0xfffffu;
@@ -89,6 +130,9 @@ fn main(
     workgroupBarrier();
     let k = index[params.k_at + sample];
     let divisor = f32(select(count, num_tokens, SELECTION == 1u));
+    // The n-th of this invocation's columns goes on if bit n is set: at most 16 of them.
+    var own = 0u;
+    var bit = 1u;
     for (var j = local; j < count; j += WIDTH) {
         let position = index[params.kept_at + first_row + j];
         token_scores[params.first_score + first_row + position] =
@@ -99,19 +143,25 @@ fn main(
         } else {
             goes_on = goes_on || is_above(j, num_tokens);
         }
-        kept[j] = select(0u, 1u, goes_on);
+        own |= select(0u, bit, goes_on);
+        bit <<= 1u;
+    }
+    workgroupBarrier();
+    for (var j = local; j < count; j += WIDTH) {
+        high[j] = own & 1u;
+        own >>= 1u;
     }
     workgroupBarrier();
     for (var j = local; j < count; j += WIDTH) {
         var place = 0u;
-        for (var i = 0u; i < j; i++) {
-            place += kept[i];
+        for (var i = 0u; i < j; i += 8u) {
+            place += four_places(i, j) + four_places(i + 4u, j);
         }
-        if kept[j] == 1u {
+        if high[j] == 1u {
             index[params.next_kept_at + first_row + place] = index[params.kept_at + first_row + j];
         }
         if j + 1u == count {
-            index[params.next_counts_at + sample] = place + kept[j];
+            index[params.next_counts_at + sample] = place + high[j];
         }
     }
 }

@@ -192,30 +192,35 @@ fn words(count: usize) -> String {
     (0..count).map(|word| format!("w{} ", 5 + word * 7 % 92)).collect()
 }
 
-/// The back-tracking kernels hold 1280 tokens; the dense model has no such limit.
+/// On the CPU the pruned rules take the tokens of the largest map of one layer, and all layers' maps must fit as well; the dense model
+/// has no such limit.
 #[test]
 fn texts_over_the_limit_of_the_pruned_rules() {
     let model = edited(|files| {
-        edit_config(files, |config| config["max_position_embeddings"] = json!(1400));
+        edit_config(files, |config| config["max_position_embeddings"] = json!(16_400));
         edit_all_tensors(files, |tensors| {
-            tensors.get_mut("bert.embeddings.position_embeddings.weight").expect("table").resize_rows(1400);
+            tensors.get_mut("bert.embeddings.position_embeddings.weight").expect("table").resize_rows(16_400);
         });
-        approx_config("max_position_embeddings", json!(1400))(files);
+        approx_config("max_position_embeddings", json!(16_400))(files);
     });
-    let model = model.expect("a model of 1400 positions");
-    let (short, long) = (words(8), words(1279));
-    let inputs = [Input::Text(&short), Input::Text(&long)];
+    let model = model.expect("a model of 16400 positions");
+    let (short, long, longest, too_long) = (words(8), words(1368), words(16_382), words(16_383));
+    let inputs = [Input::Text(&short), Input::Text(&too_long)];
     let rules = ["topk:0.1", "concrete", "oracle:0.1", "forward:0.1"];
     check_rows(rules.iter().map(|rule| {
         let expected =
-            format!("rule `{rule}` needs inputs of at most 1280 tokens, input 2 has 1281; `dense` has no such limit");
+            format!("rule `{rule}` needs inputs of at most 16384 tokens, input 2 has 16385; `dense` has no such limit");
         ((*rule).to_owned(), failure(&model, &inputs, rule), expected)
     }));
+    check_rows(rules.iter().map(|rule| {
+        let expected = "input 1: the attention maps of its 16384 tokens: 4294967296 bytes needed, \
+                        the limit of a binding of this device is 1073741824";
+        ((*rule).to_owned(), failure(&model, &[Input::Text(&longest)], rule), expected.to_owned())
+    }));
+    let inputs = [Input::Text(&short), Input::Text(&long)];
+    check_rows(rules.iter().map(|rule| ((*rule).to_owned(), failure(&model, &inputs, rule), "no error".to_owned())));
     let results = classify(&mut engine(&model, BackendKind::Cpu), &inputs, &Prune::Dense);
-    assert_eq!((results[1].tokens.len(), results[1].truncated), (1281, false));
-    // One word less fits.
-    let fits = words(1278);
-    assert_eq!(failure(&model, &[Input::Text(&fits)], "topk:0.1"), "no error");
+    assert_eq!((results[1].tokens.len(), results[1].truncated), (1370, false));
 }
 
 #[test]

@@ -4,12 +4,12 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use naga::proc::Layouter;
+use naga::proc::{IndexableLength, Layouter};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, Expression, Handle, Literal, Module, StorageAccess, TypeInner};
+use naga::{AddressSpace, Expression, Handle, Literal, Module, StorageAccess, Type, TypeInner};
+use sttabt::backend::FIXED_POINT;
 use sttabt::backend::cpu::math;
-use sttabt::backend::gpu::{Access, COUNT_ROWS, SHADERS, Shader};
-use sttabt::backend::{FIXED_POINT, MAX_PRUNED_TOKENS};
+use sttabt::backend::gpu::{Access, COUNT_ROWS, GUARANTEED_TOKENS, SHADERS, Shader, pruned_tokens};
 
 const COUNT_OFF: &str = include_str!("../shaders/count_off.wgsl");
 const COUNT_ON: &str = include_str!("../shaders/count_on.wgsl");
@@ -117,8 +117,8 @@ fn constants(shader: &Shader, module: &Module) -> Vec<String> {
 /// one.
 fn shared_constants() -> Vec<(&'static str, &'static str, Vec<f32>)> {
     vec![
-        ("back_tracking", "MAX_TOKENS", vec![MAX_PRUNED_TOKENS as f32]),
-        ("select_tokens", "MAX_TOKENS", vec![MAX_PRUNED_TOKENS as f32]),
+        ("back_tracking", "MAX_TOKENS", vec![GUARANTEED_TOKENS as f32]),
+        ("select_tokens", "MAX_TOKENS", vec![GUARANTEED_TOKENS as f32]),
         // A sum has two words there.
         ("select_tokens", "UNITS", vec![(FIXED_POINT as f32).sqrt()]),
         ("linear", "ERF_END", vec![math::ERF_END]),
@@ -133,7 +133,7 @@ fn shared_constants() -> Vec<(&'static str, &'static str, Vec<f32>)> {
     ]
 }
 
-/// The value of a module's constant, or the values of an array.
+/// The value of a module's constant, the values of an array, or the default of an override.
 fn constant(module: &Module, name: &str) -> Option<Vec<f32>> {
     fn values(module: &Module, expression: Handle<Expression>, found: &mut Vec<f32>) {
         match &module.global_expressions[expression] {
@@ -146,10 +146,25 @@ fn constant(module: &Module, name: &str) -> Option<Vec<f32>> {
             _ => found.push(f32::NAN),
         }
     }
-    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    let constants = module.constants.iter().map(|(_, constant)| (&constant.name, Some(constant.init)));
+    let overrides = module.overrides.iter().map(|(_, declared)| (&declared.name, declared.init));
+    let (_, init) = constants.chain(overrides).find(|(found, _)| found.as_deref() == Some(name))?;
     let mut found = Vec::new();
-    values(module, constant.init, &mut found);
+    values(module, init?, &mut found);
     Some(found)
+}
+
+/// Workgroup memory as its overrides' defaults have it. WebGPU rounds every variable up to 16 bytes.
+fn workgroup_bytes(module: &Module) -> u32 {
+    let bytes = |ty: Handle<Type>| match module.types[ty].inner {
+        TypeInner::Array { size, stride, .. } => match size.resolve(module.to_ctx()) {
+            Ok(IndexableLength::Known(length)) => stride * length,
+            _ => u32::MAX / 2,
+        },
+        ref other => other.size(module.to_ctx()),
+    };
+    let workgroup = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
+    workgroup.map(|(_, variable)| bytes(variable.ty).next_multiple_of(16)).sum()
 }
 
 fn limits(module: &Module) -> Vec<String> {
@@ -159,10 +174,7 @@ fn limits(module: &Module) -> Vec<String> {
     if num_buffers > MAX_STORAGE_BUFFERS {
         problems.push(format!("{num_buffers} storage buffers"));
     }
-    let workgroup = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
-    // WebGPU rounds every variable up to 16 bytes.
-    let bytes = |ty| module.types[ty].inner.size(module.to_ctx()).next_multiple_of(16);
-    let total: u32 = workgroup.map(|(_, variable)| bytes(variable.ty)).sum();
+    let total = workgroup_bytes(module);
     if total > MAX_WORKGROUP_BYTES {
         problems.push(format!("{total} bytes of workgroup memory"));
     }
@@ -233,6 +245,7 @@ fn broken_shaders_are_found() {
         ("TILE: u32 = 4", "TILE = array<u32, 2>(4, 4)", "constant TILE is Some([4.0, 4.0])"),
         ("const TILE", "const ROWS", "constant TILE is None"),
         ("@compute", "var<workgroup> a: array<f32, 4096>; var<workgroup> b: u32;\n@compute", "16400 bytes"),
+        ("@compute", "override SIZE: u32 = 5000; var<workgroup> a: array<u32, SIZE>;\n@compute", "20000 bytes"),
         ("@compute", &buffers, "9 storage buffers"),
         ("@compute", "override SIZE: u32;\n@compute", "has no default"),
         ("fn main", "fn other", "entry points"),
@@ -252,6 +265,31 @@ fn broken_shaders_are_found() {
         let found = problems(&shader, COUNT_OFF).join("; ");
         if found.is_empty() != expected.is_empty() || !found.contains(expected) {
             failures.push(format!("`{to}` for `{from}`: found `{found}`, expected `{expected}`"));
+        }
+    }
+    assert_none(&failures);
+}
+
+/// What devices with more memory hold fits it, and nearly fills it unless the sums of select_tokens have no room for more.
+#[test]
+fn more_workgroup_memory_holds_more_tokens() {
+    let mut failures = Vec::new();
+    for (kib, expected) in [(8, 896), (16, 1920), (17, 2048), (32, 3968), (33, 4095), (48, 4095), (1024, 4095)] {
+        let most = pruned_tokens(kib << 10);
+        if most != expected {
+            failures.push(format!("{kib} KiB: {most} tokens, expected {expected}"));
+        }
+        for name in ["back_tracking", "select_tokens"] {
+            let shader = SHADERS.iter().find(|shader| shader.name == name).expect("a shader");
+            let default = format!("MAX_TOKENS: u32 = {GUARANTEED_TOKENS}");
+            assert!(shader.source.contains(&default), "{name} has another default than `{default}`");
+            let source = shader.source.replace(&default, &format!("MAX_TOKENS: u32 = {}", most.next_multiple_of(16)));
+            let module = naga::front::wgsl::parse_str(&format!("{source}{COUNT_OFF}")).expect("a module");
+            let bytes = workgroup_bytes(&module);
+            let is_filled = name != "back_tracking" || most == 4095 || bytes + 16 * 8 > kib << 10;
+            if bytes > kib << 10 || !is_filled {
+                failures.push(format!("{name}, {kib} KiB: {most} tokens take {bytes} bytes"));
+            }
         }
     }
     assert_none(&failures);

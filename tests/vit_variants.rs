@@ -5,7 +5,11 @@ mod common;
 use common::edit::*;
 use common::*;
 use serde_json::json;
-use sttabt::{BackendKind, Classification, Input, Model, ModelFiles, Outputs, Picture, Preprocessor, Prune};
+use sttabt::backend::Backend;
+use sttabt::{
+    BackendKind, BackendOptions, Classification, Engine, Input, Model, ModelFiles, Outputs, Picture, Policy,
+    Preprocessor, Prune,
+};
 
 fn pictures() -> Vec<Picture> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -196,47 +200,75 @@ fn many_tokens() {
     }
 }
 
-/// The back-tracking kernels hold 1280 tokens; 576 pixels make 1297.
-#[test]
-fn too_many_tokens_to_prune() {
-    let model = noise_model(576);
-    let picture = Random(3).picture(576, 576);
-    let inputs = [Input::Image(&picture)];
-    // To a policy that has measured small images only, these are as good as any.
-    let mut small = engine(&noise_model(32), BackendKind::Cpu);
-    let (rule, clock) = (Prune::top_k(0.5).expect("a ratio"), std::cell::Cell::new((0, 0.0)));
+/// A policy that has measured small images only, and takes `rule` for any.
+fn hopeful(rule: &Prune) -> Policy {
+    let clock = std::cell::Cell::new((0, 0.0));
     // Every second look ends a run: two dense ones, then two faster ones.
     let now_ms = || {
         let (looks, now) = clock.get();
         clock.set((looks + 1, now + [0.0, 9.0, 0.0, 20.0, 0.0, 1.0, 0.0, 2.0][looks % 8]));
         clock.get().1
     };
-    let hopeful = pollster::block_on(small.measure_policy(&rule, &now_ms)).expect("a policy");
-    assert_eq!(hopeful.decide(1 << 30).prune, rule);
-    let [on_cpu, on_gpu] = BACKENDS.map(|kind| {
-        let mut engine = engine(&model, kind);
-        for rule in ["topk:0.5", "oracle:0.5", "forward:0.5"] {
-            let prune = rule.parse().expect("rule");
-            let error =
-                pollster::block_on(engine.classify(&inputs, &prune, &Outputs::default())).expect_err("too many");
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "rule `{rule}` needs inputs of at most 1280 tokens, input 1 has 1297; `dense` has no such limit"
-                )
-            );
-        }
-        let dense = classify(&mut engine, &inputs, &Prune::Dense).remove(0);
-        // `auto` need not be told.
-        let own = pollster::block_on(engine.measure_policy(&rule, &now_ms)).expect("a policy");
-        for policy in [&own, &hopeful] {
-            let outcome = pollster::block_on(engine.classify_by(policy, &inputs, &Outputs::default()));
-            let (decision, results) = outcome.expect("results");
-            assert_eq!((decision.prune, decision.pruned_ms), (Prune::Dense, f64::INFINITY));
-            assert_eq!(results[0], dense);
-        }
-        dense
-    });
-    assert_eq!(num_tokens(&on_cpu), 1297);
+    let mut small = engine(&noise_model(32), BackendKind::Cpu);
+    let policy = pollster::block_on(small.measure_policy(rule, &now_ms)).expect("a policy");
+    assert_eq!(policy.decide(1 << 30).prune, *rule);
+    policy
+}
+
+/// A device's workgroup memory holds the scores of so many tokens and no more. 1024 pixels make 4097, which the CPU takes.
+#[test]
+fn too_many_tokens_to_prune() {
+    let model = noise_model(1024);
+    let picture = Random(3).picture(1024, 1024);
+    let inputs = [Input::Image(&picture)];
+    let [mut cpu, mut gpu] = BACKENDS.map(|kind| engine(&model, kind));
+    let most = gpu.gpu().expect("a GPU").max_pruned_tokens();
+    for rule in ["topk:0.5", "oracle:0.5", "forward:0.5"] {
+        let prune = rule.parse().expect("rule");
+        let error = pollster::block_on(gpu.classify(&inputs, &prune, &Outputs::default())).expect_err("too many");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "rule `{rule}` needs inputs of at most {most} tokens, input 1 has 4097; \
+                 the backend `cpu` takes up to 16384, and `dense` has no such limit"
+            )
+        );
+    }
+    let [on_cpu, on_gpu] = [&mut cpu, &mut gpu].map(|engine| classify(engine, &inputs, &Prune::Dense).remove(0));
+    assert_eq!(num_tokens(&on_cpu), 4097);
     assert!(distance(&on_cpu.logits, &on_gpu.logits, 0.0) < 1e-4);
+    let rule = Prune::top_k(0.5).expect("a ratio");
+    let pruned = classify(&mut cpu, &inputs, &rule).remove(0);
+    assert_eq!(num_tokens(&pruned), 4097);
+    assert!((2049..4097).contains(&pruned.kept[0].len()), "{} kept", pruned.kept[0].len());
+    // `auto` need not be told.
+    let outcome = pollster::block_on(gpu.classify_by(&hopeful(&rule), &inputs, &Outputs::default()));
+    let (decision, results) = outcome.expect("results");
+    assert_eq!((decision.prune, decision.pruned_ms), (Prune::Dense, f64::INFINITY));
+    assert_eq!(results[0], on_gpu);
+}
+
+/// Nor where it is the attention maps that a binding does not hold.
+#[test]
+fn maps_that_fit_no_binding() {
+    let model = noise_model(384);
+    let picture = Random(3).picture(384, 384);
+    let inputs = [Input::Image(&picture)];
+    let rule = Prune::top_k(0.5).expect("a ratio");
+    for kind in BACKENDS {
+        let needed = 2 * 577 * 577 * 4;
+        for (bytes, expected) in [(needed - 4, Prune::Dense), (needed, rule.clone())] {
+            let options = BackendOptions { kind, max_buffer_bytes: Some(bytes), ..Default::default() };
+            let mut engine = pollster::block_on(Engine::new(&model, &options)).expect("an engine");
+            let outcome = pollster::block_on(engine.classify(&inputs, &rule, &Outputs::default()));
+            assert_eq!(outcome.is_ok(), expected == rule, "{kind:?}, {bytes} bytes");
+            let outcome = pollster::block_on(engine.classify_by(&hopeful(&rule), &inputs, &Outputs::default()));
+            let (decision, _) = outcome.expect("results");
+            assert_eq!(decision.prune, expected, "{kind:?}, {bytes} bytes");
+            let clock = std::cell::Cell::new(0.0);
+            let now_ms = || clock.replace(clock.get() + 1.0);
+            let own = pollster::block_on(engine.measure_policy(&rule, &now_ms)).expect("a policy");
+            assert_eq!(own.decide(1 << 30).pruned_ms.is_finite(), expected == rule, "{kind:?}, {bytes} bytes");
+        }
+    }
 }

@@ -23,9 +23,6 @@ use crate::tensor::{Heads, PackedLayerNorm, PackedLinear};
 pub use layout::{ALL, ChunkLayout, kept_level};
 pub use stage::{Stage, StageHook};
 
-/// Most tokens of a sample that the back-tracking kernels hold in workgroup memory.
-pub const MAX_PRUNED_TOKENS: usize = 1280;
-
 /// What follows a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
@@ -187,6 +184,8 @@ pub trait Backend: Sized {
 
     /// Largest buffer in bytes that a kernel can bind.
     fn max_binding_bytes(&self) -> u64;
+    /// Most tokens of a sample that [`Backend::back_tracking`] and [`Backend::select_tokens`] take.
+    fn max_pruned_tokens(&self) -> usize;
     /// Work (multiply-adds) that one chunk should not exceed by much, so that no watchdog ends it.
     fn max_chunk_multiply_adds(&self) -> u64;
 

@@ -199,6 +199,14 @@ impl Engine {
         }
     }
 
+    fn can_prune(&self, tokens: &Tokens) -> bool {
+        match &self.session {
+            Device::Cpu(session) => session.can_prune(&self.model, tokens.len()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(session) => session.can_prune(&self.model, tokens.len()),
+        }
+    }
+
     /// The model it was made from.
     pub fn model(&self) -> &Model {
         &self.model

@@ -1,7 +1,6 @@
 //! Measuring what a rule and the dense model cost on an engine's device.
 
 use super::{Classification, Engine, Outputs, prepare};
-use crate::backend::MAX_PRUNED_TOKENS;
 use crate::error::Result;
 use crate::models::{Input, InputConfig, TextTokens, Tokens};
 use crate::pruning::{Cost, Decision, Policy, Prune};
@@ -23,7 +22,7 @@ impl Engine {
     pub async fn measure_policy(&mut self, prune: &Prune, now_ms: &dyn Fn() -> f64) -> Result<Policy> {
         let mut costs = [[Cost { dense_flops: 0, ms: f64::INFINITY }; 2]; 2];
         // Where the rule cannot run, it never pays.
-        let can_prune = self.made_up(1).iter().all(|tokens| tokens.len() <= MAX_PRUNED_TOKENS);
+        let can_prune = self.made_up(1).iter().all(|tokens| self.can_prune(tokens));
         let rules = [&Prune::Dense, prune].into_iter().take(if can_prune { 2 } else { 1 });
         for round in 0..=ROUNDS {
             for (rule, costs) in rules.clone().zip(&mut costs) {
@@ -57,7 +56,7 @@ impl Engine {
         let tokens = prepare(&self.model, inputs, 0)?;
         let size = self.model.config().encoder_size();
         let mut decision = policy.decide(tokens.iter().map(|tokens| size.dense(tokens.len())).sum());
-        if tokens.iter().any(|tokens| tokens.len() > MAX_PRUNED_TOKENS) {
+        if !tokens.iter().all(|tokens| self.can_prune(tokens)) {
             (decision.prune, decision.pruned_ms) = (Prune::Dense, f64::INFINITY);
         }
         let results = self.classify_tokens(tokens, &decision.prune, outputs).await?;

@@ -8,8 +8,8 @@ use super::chunks::{ChunkLimits, row_bytes, share, split};
 use super::request::Classification;
 use super::scratch::Networks;
 use super::worker::{Job, Worker};
-use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, MAX_PRUNED_TOKENS, MatrixShape};
+use crate::backend::cpu::{CpuBackend, MAX_PRUNED_TOKENS};
+use crate::backend::{Backend, MatrixShape};
 use crate::error::Result;
 use crate::models::{Model, Tokens};
 use crate::network::Encoder;
@@ -108,11 +108,19 @@ impl<B: Backend> Session<B> {
         Ok(results)
     }
 
+    /// Whether an input of so many tokens can be pruned: its scores fit the kernels, and its attention maps a binding.
+    pub fn can_prune(&self, model: &Model, num_tokens: usize) -> bool {
+        let map_values = model.config().num_hidden_layers.saturating_mul(num_tokens.saturating_mul(num_tokens));
+        num_tokens <= self.worker.backend.max_pruned_tokens() && map_values <= self.networks.limits.max_map_values()
+    }
+
     /// Checks inputs of a request, from its `first` one on, and splits them into chunks, none of which has samples of two shares.
     fn chunks(&self, job: Job<'_>, first: usize, lengths: &[usize], share: u64) -> Result<Vec<Range<usize>>> {
         let Job { model, prune, .. } = job;
         let plan = Plan::of(prune, &model.facts(), lengths)?;
-        check_lengths(prune, first, lengths, MAX_PRUNED_TOKENS)?;
+        let elsewhere = format!("the backend `cpu` takes up to {MAX_PRUNED_TOKENS}");
+        let elsewhere = (!B::COMPUTES_ON_HOST).then_some(elsewhere.as_str());
+        check_lengths(prune, first, lengths, self.worker.backend.max_pruned_tokens(), elsewhere)?;
         split(first, lengths, share, model.config(), plan.has_maps(), &self.networks.limits)
     }
 }

@@ -248,12 +248,19 @@ impl Plan {
 }
 
 /// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold; `first` is the place of the first
-/// input in its request.
-pub fn check_lengths(prune: &Prune, first: usize, lengths: &[usize], max_tokens: usize) -> Result<()> {
+/// input in its request, and `elsewhere` says what takes more, if anything does.
+pub fn check_lengths(
+    prune: &Prune,
+    first: usize,
+    lengths: &[usize],
+    max_tokens: usize,
+    elsewhere: Option<&str>,
+) -> Result<()> {
     let too_long = |&(_, &length): &(usize, &usize)| *prune != Prune::Dense && length > max_tokens;
     let Some((sample, length)) = lengths.iter().enumerate().find(too_long) else { return Ok(()) };
+    let elsewhere = elsewhere.map(|elsewhere| format!("{elsewhere}, and ")).unwrap_or_default();
     Err(prune.needs_error(&format!(
-        "inputs of at most {max_tokens} tokens, input {} has {length}; `dense` has no such limit",
+        "inputs of at most {max_tokens} tokens, input {} has {length}; {elsewhere}`dense` has no such limit",
         first + sample + 1
     )))
 }

@@ -24,10 +24,13 @@ impl Selection {
     }
 }
 
-/// A threshold in fixed point, rounded down: a sum of T tokens is above it if it exceeds T times this. No score reaches 2, so a larger
-/// threshold counts as 2: T times that fits the words of a shader.
+/// Above every score: means of probabilities are at most 1, but for the rounding of a few f32. 4095 times this is less than 4096, and
+/// fits the words of a shader.
+const ABOVE_ALL: f32 = 1.0 + 1.0 / 4096.0;
+
+/// A threshold in fixed point, rounded down: a sum of T tokens is above it if it exceeds T times this.
 pub fn fixed_point(threshold: f32) -> u64 {
-    (f64::from(threshold.min(2.0)) * FIXED_POINT as f64) as u64
+    (f64::from(threshold.min(ABOVE_ALL)) * FIXED_POINT as f64) as u64
 }
 
 /// Of a layer's tokens, at sorted `positions`: which go on, and their scores.

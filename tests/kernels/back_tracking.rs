@@ -6,6 +6,8 @@ use sttabt::tensor::row_stride;
 
 use crate::data::Chunk;
 use crate::harness::{Case, Expected, Output, index, poisoned, read_both};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::harness::{Tokens, check};
 use crate::recursions::{Layer, Maps, concrete, map, top_k};
 
 /// Rows and columns of token scores that nobody writes.
@@ -152,9 +154,22 @@ impl Case for BackTrackingCase {
     }
 }
 
-/// One token; a prime; around a workgroup's 256 columns; ragged; and the most that fits.
-pub const BATCHES: &[&[usize]] =
-    &[&[1], &[7], &[197], &[255], &[256], &[257], &[5, 1, 12, 4], &[3, 65, 7], &[2, 1280, 3]];
+/// One token; a prime; around a workgroup's 256 columns; ragged; more than a thousand; and around what fits in the workgroup memory that
+/// WebGPU guarantees, 1920.
+pub const BATCHES: &[&[usize]] = &[
+    &[1],
+    &[7],
+    &[197],
+    &[255],
+    &[256],
+    &[257],
+    &[5, 1, 12, 4],
+    &[3, 65, 7],
+    &[2, 1281, 3],
+    &[1370],
+    &[1920],
+    &[2, 1921, 3],
+];
 
 table_test!(top_k, back_tracking_top_k_cases());
 
@@ -216,9 +231,40 @@ fn back_tracking_concrete_cases() -> Vec<BackTrackingCase> {
     two_anchors(cases)
 }
 
+/// The most that this device takes. A browser takes too long.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn as_many_tokens_as_fit() {
+    pollster::block_on(async {
+        let most = crate::harness::gpu().await.max_pruned_tokens();
+        let case = |num_tokens: usize, maps| BackTrackingCase {
+            lengths: vec![num_tokens],
+            rule: BackTrackingRule::TopK { impact_weight: 0.1 },
+            ratios: vec![0.5, 0.3],
+            thresholds: Vec::new(),
+            maps,
+            num_anchors: 2,
+        };
+        // Llvmpipe binds no more than these 16 maps.
+        let many_layers = BackTrackingCase { ratios: vec![0.9; 16], ..case(1440, Maps::Ties) };
+        let cases = [case(most, Maps::Random), case(most - 1, Maps::Ties), case(most, Maps::Equal), many_layers];
+        check(&cases, Tokens::Many).await;
+        let case = BackTrackingCase {
+            rule: BackTrackingRule::Concrete { impact_weight: 0.1, temperature: 0.1, hard_threshold: 0.5 },
+            ratios: Vec::new(),
+            thresholds: vec![-0.4, -1.1],
+            ..case(most, Maps::Phi)
+        };
+        check(&[case], Tokens::Many).await;
+    });
+}
+
 /// The cases, and some of them again with a second token that always stays.
 fn two_anchors(mut cases: Vec<BackTrackingCase>) -> Vec<BackTrackingCase> {
-    let is_small = |case: &&BackTrackingCase| case.lengths.len() > 1 && case.lengths.iter().all(|&length| length <= 80);
+    let is_small = |case: &&BackTrackingCase| {
+        let longest = case.lengths.iter().copied().max().unwrap_or(0);
+        (case.lengths.len() > 1 && longest <= 80) || [197, 257, 1370].contains(&longest)
+    };
     let some = cases.iter().filter(is_small).cloned();
     let more: Vec<_> = some.map(|case| BackTrackingCase { num_anchors: 2, ..case }).collect();
     cases.extend(more);

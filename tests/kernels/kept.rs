@@ -8,6 +8,8 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use crate::back_tracking::{BATCHES, SPARE, expected_scores, k, part_of_sets};
 use crate::data::{Chunk, Level, Random};
 use crate::harness::{Case, Expected, Output, index, poisoned, read_both};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::harness::{Tokens, check, gpu};
 use crate::recursions::{Maps, map, select};
 
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ impl Case for SelectCase {
         self.forget(&chunk, &mut words, self.layer);
         let mut index = index(backend, &chunk, &words)?;
         let num_values = chunk.layout.num_map_values;
-        let mut maps = poisoned(backend, 1, NUM_LAYERS * num_values)?;
+        let mut maps = poisoned(backend, 1, (self.layer + 1) * num_values)?;
         let mut values = vec![f32::NAN; self.layer * num_values];
         values.extend((0..self.lengths.len()).flat_map(|sample| self.map(&chunk, sample)));
         backend.write_matrix(&mut maps, 0, &values)?;
@@ -101,8 +103,8 @@ table_test!(select_tokens, select_tokens_cases());
 fn select_tokens_cases() -> Vec<SelectCase> {
     let mut cases = Vec::new();
     let mut push = |lengths: &[usize], selection, ratio, layer, maps| {
-        // What a second anchor changes shows with few tokens.
-        let max_anchors = if lengths.iter().all(|&length| length < 256) { 2 } else { 1 };
+        // What a second anchor changes shows with few tokens, and with one large case.
+        let max_anchors = if lengths.iter().all(|&length| length < 256 || length == 1370) { 2 } else { 1 };
         for num_anchors in 1..=max_anchors {
             cases.push(SelectCase { lengths: lengths.to_vec(), selection, ratio, layer, maps, num_anchors });
         }
@@ -116,10 +118,10 @@ fn select_tokens_cases() -> Vec<SelectCase> {
         }
     }
     // The largest sums there are.
-    push(&[1280], Selection::Largest, 0.4, 0, Maps::Equal);
-    push(&[1280], Selection::Above(1.0), 0.0, 0, Maps::Equal);
+    push(&[1370], Selection::Largest, 0.4, 0, Maps::Equal);
+    push(&[1370], Selection::Above(1.0), 0.0, 0, Maps::Equal);
     // Larger than any score; products with it must not wrap around.
-    push(&[1280], Selection::Above(1e6), 0.0, 0, Maps::Equal);
+    push(&[1370], Selection::Above(1e6), 0.0, 0, Maps::Equal);
     for threshold in [4.0, 64.0, f32::MAX] {
         push(&[64], Selection::Above(threshold), 0.0, 0, Maps::Equal);
     }
@@ -134,6 +136,22 @@ fn select_tokens_cases() -> Vec<SelectCase> {
         }
     }
     cases
+}
+
+/// The most that this device takes, with the largest sums and products that there are. A browser takes too long.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn as_many_tokens_as_fit() {
+    pollster::block_on(async {
+        let most = gpu().await.max_pruned_tokens();
+        let case =
+            |selection, maps| SelectCase { lengths: vec![most], selection, ratio: 0.4, layer: 0, maps, num_anchors: 2 };
+        let mut cases: Vec<SelectCase> =
+            [Maps::Random, Maps::Ties, Maps::Equal].map(|maps| case(Selection::Largest, maps)).to_vec();
+        cases.extend([0.5, 1.0, 1.1, f32::MAX].map(|threshold| case(Selection::Above(threshold), Maps::Equal)));
+        cases.push(case(Selection::Above(0.6 / most as f32), Maps::Random));
+        check(&cases, Tokens::Many).await;
+    });
 }
 
 #[derive(Debug, Clone)]

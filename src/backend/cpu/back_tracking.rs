@@ -2,8 +2,8 @@
 //! steps are those of the room `pruning`.
 
 use super::cores::Cores;
-use super::{CpuBackend, CpuIndex, CpuMatrix};
-use crate::backend::{ALL, BackTracking, BackTrackingRule, MAX_PRUNED_TOKENS, MatrixShape, check};
+use super::{CpuBackend, CpuIndex, CpuMatrix, MAX_PRUNED_TOKENS};
+use crate::backend::{ALL, BackTracking, BackTrackingRule, MatrixShape, check};
 use crate::error::Result;
 use crate::pruning::{Concrete, TopK};
 

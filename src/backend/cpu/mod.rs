@@ -33,6 +33,12 @@ use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
 use cores::Cores;
 pub use linear::CpuLinear;
 
+/// Largest matrix, in bytes.
+const MAX_BINDING_BYTES: u64 = 1 << 30;
+/// Most tokens of a sample whose attention map, of one f32 for each pair, is no larger than that.
+pub const MAX_PRUNED_TOKENS: usize = 1 << 14;
+const _: () = assert!(4 * (MAX_PRUNED_TOKENS * MAX_PRUNED_TOKENS) as u64 == MAX_BINDING_BYTES);
+
 /// f32 rows in host memory.
 #[derive(Debug, Clone)]
 pub struct CpuMatrix {
@@ -173,7 +179,11 @@ impl Backend for CpuBackend {
     const COMPUTES_ON_HOST: bool = true;
 
     fn max_binding_bytes(&self) -> u64 {
-        1 << 30
+        MAX_BINDING_BYTES
+    }
+
+    fn max_pruned_tokens(&self) -> usize {
+        MAX_PRUNED_TOKENS
     }
 
     fn max_chunk_multiply_adds(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! K_{l+1}: those of K_l that receive most attention from the rows of K_l, or more than a threshold, and the anchors.
 
-use super::{CpuBackend, CpuIndex, CpuMatrix};
-use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, SelectTokens, check};
+use super::{CpuBackend, CpuIndex, CpuMatrix, MAX_PRUNED_TOKENS};
+use crate::backend::{ALL, MatrixShape, SelectTokens, check};
 use crate::error::Result;
 use crate::pruning::choose;
 

@@ -4,7 +4,8 @@ use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
 use super::queue::{Dispatch, Recorder};
-use crate::backend::{ALL, BackTracking, BackTrackingRule, MAX_PRUNED_TOKENS, MatrixShape, check};
+use super::token_memory::room;
+use crate::backend::{ALL, BackTracking, BackTrackingRule, MatrixShape, check};
 use crate::error::Result;
 use crate::pruning::{CONCRETE_EPS, TOP_K_EPS};
 
@@ -39,7 +40,7 @@ pub fn dispatch(
 ) -> Result<()> {
     let layout = index.layout;
     let num_layers = layout.num_layers;
-    check(layout.max_tokens <= MAX_PRUNED_TOKENS, "back_tracking", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
+    let room = room(&recorder.open, "back_tracking", layout.max_tokens)?;
     let num_values = num_layers * layout.num_map_values;
     check(call.maps.stride() >= num_values, "back_tracking", "maps", call.maps.stride(), num_values)?;
     check(call.thresholds.stride() >= num_layers, "back_tracking", "thresholds", call.thresholds.stride(), num_layers)?;
@@ -77,7 +78,7 @@ pub fn dispatch(
     };
     recorder.dispatch(Dispatch {
         shader: &SHADER,
-        constants: &[("RULE", rule)],
+        constants: &[("RULE", rule), room],
         params: bytemuck::bytes_of(&params),
         buffers: &[&call.maps.buffer, &call.thresholds.buffer, &index.buffer, &token_scores.buffer],
         num_workgroups: layout.num_samples,

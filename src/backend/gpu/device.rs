@@ -127,6 +127,7 @@ impl OpenDevice {
         let required_limits = wgpu::Limits {
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             max_buffer_size: offered.max_buffer_size,
+            max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
             ..wgpu::Limits::default()
         };
         // Having it costs nothing; see `GpuBackend::set_stage_timing`.

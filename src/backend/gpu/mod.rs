@@ -21,6 +21,7 @@ mod readback;
 mod row_counter;
 mod select_tokens;
 mod timing;
+mod token_memory;
 mod variant;
 
 use std::ops::Range;
@@ -39,6 +40,7 @@ pub use device::{AdapterDescription, GpuOptions, adapters};
 pub use kernel::{Access, COUNT_ROWS, Shader};
 use queue::Recorder;
 use readback::Readback;
+pub use token_memory::{GUARANTEED_TOKENS, pruned_tokens};
 pub use variant::{Variant, Variants};
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
@@ -171,6 +173,10 @@ impl Backend for GpuBackend {
 
     fn max_binding_bytes(&self) -> u64 {
         self.recorder.open.device.limits().max_storage_buffer_binding_size
+    }
+
+    fn max_pruned_tokens(&self) -> usize {
+        pruned_tokens(self.recorder.open.device.limits().max_compute_workgroup_storage_size)
     }
 
     fn max_chunk_multiply_adds(&self) -> u64 {

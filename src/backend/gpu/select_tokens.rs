@@ -4,7 +4,8 @@ use super::GpuBackend;
 use super::buffers::{GpuIndex, GpuMatrix};
 use super::kernel::{params, shader};
 use super::queue::{Dispatch, Recorder};
-use crate::backend::{ALL, MAX_PRUNED_TOKENS, MatrixShape, SelectTokens, Selection, check};
+use super::token_memory::room;
+use crate::backend::{ALL, MatrixShape, SelectTokens, Selection, check};
 use crate::error::Result;
 use crate::pruning::{FIXED_POINT, fixed_point};
 
@@ -35,7 +36,7 @@ pub fn dispatch(
     token_scores: &GpuMatrix,
 ) -> Result<()> {
     let (layout, layer, maps) = (index.layout, call.layer, call.maps);
-    check(layout.max_tokens <= MAX_PRUNED_TOKENS, "select_tokens", "tokens", layout.max_tokens, MAX_PRUNED_TOKENS)?;
+    let room = room(&recorder.open, "select_tokens", layout.max_tokens)?;
     let num_values = (layer + 1) * layout.num_map_values;
     check(maps.stride() >= num_values, "select_tokens", "maps", maps.stride(), num_values)?;
     let is_layer = layer < layout.num_layers;
@@ -66,7 +67,7 @@ pub fn dispatch(
     };
     recorder.dispatch(Dispatch {
         shader: &SHADER,
-        constants: &[("SELECTION", selection)],
+        constants: &[("SELECTION", selection), room],
         params: bytemuck::bytes_of(&params),
         buffers: &[&maps.buffer, &index.buffer, &token_scores.buffer],
         num_workgroups: layout.num_samples,
