@@ -103,7 +103,9 @@ fn images_are_timed_with_and_without_labels() {
     let noise = json_of(&out);
     assert_eq!(noise["runs"][0].get("accuracy"), None);
     assert!(number(&noise["runs"][0]["tokens"]) > 1.0);
-    run(bench(&[&model[..], &["--images", "demo/photos", "--limit", "2"]].concat())).quiet();
+    let ended = run(bench(&[&model[..], &["--images", "demo/photos", "--limit", "2"]].concat()));
+    let left_out = "note: demo/photos: left out 1 file that is not PNG, JPEG, WebP, GIF or BMP (README.md)\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, left_out));
     let photos = json_of(&out);
     assert_eq!(photos["runs"][0]["rounds"], 1);
     assert_eq!(photos["runs"][0]["tokens"], noise["runs"][0]["tokens"]);
@@ -144,12 +146,12 @@ fn wrong_arguments_are_named() {
         (
             "limit of nothing",
             with(&["--limit", "8"]),
-            "2 error: --limit and the columns are of --data or --images, and neither is given".to_owned(),
+            "2 error: --limit, --labels and the columns are of --data or --images, and neither is given".to_owned(),
         ),
         (
             "both",
             with(&["--tokens", "8", "--data", "d.tsv"]),
-            "2 error: the argument '--tokens <T,…>' cannot be used with '--data <DATA.tsv>'".to_owned(),
+            "2 error: the argument '--tokens <T,…>' cannot be used with '--data <DATA>'".to_owned(),
         ),
         (
             "json",

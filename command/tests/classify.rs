@@ -83,7 +83,9 @@ fn auto_takes_what_it_expects_to_be_faster() {
 #[test]
 fn texts_from_files_and_standard_input() {
     let folder = scratch("classify_files");
-    let rows: [(&str, &[&str], &[u8], &str); 22] = [
+    const NOTHING: &str =
+        "2 error: nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)";
+    let rows: [(&str, &[&str], &[u8], &str); 29] = [
         ("lines", &["--file", "FILE"], b"w7 w8\nw9\n", "w7 w8, w9"),
         ("no newline at the end", &["--file", "FILE"], b"w7\nw9", "w7, w9"),
         ("CRLF", &["--file", "FILE"], b"w7\r\nw9\r\n", "w7, w9"),
@@ -105,9 +107,31 @@ fn texts_from_files_and_standard_input() {
         (
             "line of spaces",
             &["--file", "FILE"],
-            b"w7\nw8\n \r\n",
-            "1 error: FILE, line 3: a text is empty, expected at least one word",
+            b"w7\n \r\nw8\n",
+            "1 error: FILE, line 2: a text is empty, expected at least one word",
         ),
+        ("blank lines at the end", &["--file", "FILE"], b"w7\nw8 \n\n \t\r\n\n", "w7, w8 "),
+        ("pairs, blank lines at the end", &["--pair", "-"], b"w7\tw8\n\t\n\n", "w7|w8"),
+        ("blank lines alone", &["-"], b"\n \n", NOTHING),
+        (
+            "UTF-16",
+            &["--file", "FILE"],
+            b"\xff\xfew\x007\x00\n\x00",
+            "1 error: FILE: UTF-16, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`",
+        ),
+        (
+            "UTF-16 from standard input",
+            &["-"],
+            b"\xfe\xff\x00w\x007\x00\n",
+            "1 error: standard input: UTF-16, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`",
+        ),
+        (
+            "UTF-16 without a mark",
+            &["-"],
+            b"w\x007\x00\n\x00",
+            "1 error: standard input: UTF-16LE, expected UTF-8; convert it with `iconv -f UTF-16LE -t UTF-8`",
+        ),
+        ("gzip", &["-"], b"\x1f\x8b\x08\x00", "1 error: standard input: compressed by gzip, expected text in UTF-8"),
         (
             "no tab",
             &["--pair", "--file", "FILE"],
@@ -120,20 +144,20 @@ fn texts_from_files_and_standard_input() {
             b"w7\t\n",
             "1 error: FILE, line 1: a text is empty, expected at least one word",
         ),
-        ("not UTF-8", &["--file", "FILE"], b"w7\nw\xff8\n", "1 error: FILE, line 2: not UTF-8"),
-        ("standard input is not UTF-8", &["-"], b"\xc3", "1 error: standard input, line 1: not UTF-8"),
         (
-            "empty line of standard input",
-            &["-"],
-            b"\n",
-            "1 error: standard input, line 1: a text is empty, expected at least one word",
-        ),
-        (
-            "empty file",
+            "not UTF-8",
             &["--file", "FILE"],
-            b"",
-            "2 error: nothing to classify: give a TEXT, `-`, --file or --image (see sttabt classify --help)",
+            b"w7\nw\xff8\n",
+            "1 error: FILE, line 2: not UTF-8 (byte 0xff); if the file is Latin-1 or Windows-1252, convert it with `iconv -f WINDOWS-1252 -t UTF-8`",
         ),
+        (
+            "standard input is not UTF-8",
+            &["-"],
+            b"\xc3",
+            "1 error: standard input, line 1: not UTF-8 (byte 0xc3); if the file is Latin-1 or Windows-1252, convert it with `iconv -f WINDOWS-1252 -t UTF-8`",
+        ),
+        ("empty line of standard input", &["-"], b"\n", NOTHING),
+        ("empty file", &["--file", "FILE"], b"", NOTHING),
         (
             "control characters alone",
             &["--file", "FILE"],

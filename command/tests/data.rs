@@ -5,14 +5,19 @@
 mod common;
 #[path = "../../tests/parity_cases/mod.rs"]
 mod parity_cases;
+#[path = "../src/command/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
+mod shared;
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::Parser;
 use common::*;
 use parity_cases::{Calls, check_cases};
 use serde_json::Value;
-use sttabt::{BackendKind, Input, Model, Picture};
+use shared::{ColumnArgs, Failure, table};
+use sttabt::{BackendKind, Input, Model, Picture, Task};
 
 const RULES: [&str; 3] = ["dense", "topk:0.5", "concrete"];
 
@@ -103,6 +108,56 @@ fn sst2_accuracies_on_the_gpu_are_the_authors() {
 #[ignore = "./test --all --data DIR runs it"]
 fn imagenette_accuracies_on_the_gpu_are_the_authors() {
     check_imagenette("gpu", &["dense", "topk:0.5"]);
+}
+
+/// GLUE does not quote: every line is a row, and every quotation mark is text. Fields are counted from 0.
+#[test]
+fn glue_s_files_are_read_as_they_stand() {
+    #[derive(Parser)]
+    struct Args {
+        #[command(flatten)]
+        columns: ColumnArgs,
+    }
+    let without_header = |columns: [&'static str; 3]| {
+        let names = ["--text-column", "--pair-column", "--label-column"];
+        let given = names.into_iter().zip(columns).filter(|(_, column)| !column.is_empty());
+        [vec!["--no-header"], given.flat_map(|(name, column)| [name, column]).collect()].concat()
+    };
+    let scores = without_header(["6", "7", "5"]);
+    let rows: [(&str, Vec<&str>, &str, usize, Option<usize>); 9] = [
+        ("SST-2/dev.tsv", vec![], "0|1", 0, None),
+        ("SST-2/train.tsv", vec![], "0|1", 0, None),
+        ("CoLA/train.tsv", without_header(["4", "", "2"]), "0|1", 3, None),
+        ("CoLA/val.tsv", without_header(["4", "", "2"]), "0|1", 3, None),
+        ("RTE/dev.tsv", vec![], "entailment|not_entailment", 1, Some(2)),
+        ("RTE/train.tsv", vec![], "entailment|not_entailment", 1, Some(2)),
+        ("MRPC/msr_paraphrase_train.txt", vec![], "0|1", 3, Some(4)),
+        ("MRPC/msr_paraphrase_test.txt", vec![], "0|1", 3, Some(4)),
+        ("STS-B/sts-dev.tsv", scores, "score", 5, Some(6)),
+    ];
+    for (name, args, labels, text, pair) in rows {
+        let path = data("glue").join(name);
+        let bytes = read(&path);
+        let mut config = tiny_bert().config().clone();
+        config.labels = labels.split('|').map(str::to_owned).collect();
+        config.task = if labels == "score" { Task::Regression } else { Task::Classification };
+        let has_header = !args.contains(&"--no-header");
+        let args = Args::parse_from([vec!["eval"], args].concat()).columns;
+        let table = table::parse(&args, &path, &bytes, &config).unwrap_or_else(|failure| match failure {
+            Failure::Error(message) | Failure::Usage(message) => panic!("{message}"),
+            Failure::ClosedPipe => panic!("{name}"),
+        });
+        let found: Vec<(&str, Option<&str>)> =
+            table.rows.iter().map(|row| (row.text.as_str(), row.text_pair.as_deref())).collect();
+        let whole = String::from_utf8_lossy(&bytes);
+        let lines = whole.lines().skip(usize::from(has_header)).filter(|line| !line.trim().is_empty());
+        let fields: Vec<Vec<&str>> = lines.map(|line| line.split('\t').map(str::trim).collect()).collect();
+        let expected: Vec<(&str, Option<&str>)> =
+            fields.iter().map(|fields| (fields[text], pair.map(|pair| fields[pair]))).collect();
+        assert!(expected.len() > 200, "{name}: {} rows", expected.len());
+        assert!(found == expected, "{name}: {} rows, expected {}", found.len(), expected.len());
+        println!("{name}: {} rows {:?}", found.len(), table.notes);
+    }
 }
 
 /// The same kept sets and labels on both backends, input by input.

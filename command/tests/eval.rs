@@ -140,13 +140,13 @@ fn pairs_by_glue_s_names() {
 fn broken_tables() {
     let folder = scratch("eval_broken");
     let labels = "expected 0 to 4 or one of: LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4";
-    let texts = "expected `sentence`, or `sentence1` and `sentence2`, or name one with --text-column";
+    let texts = "expected `sentence` or `text`, or `sentence1` and `sentence2`, or name one with --text-column";
     let rows: [(&str, &[u8], &[&str], String); 23] = [
         ("empty", b"", &[], "1 error: FILE: the file is empty".to_owned()),
         ("white", b"\n \r\n", &[], "1 error: FILE: the file is empty".to_owned()),
         ("header alone", b"sentence\tlabel\n", &[], "1 error: FILE: no rows".to_owned()),
-        ("no text column", b"text\tlabel\nw7\t0\n", &[], format!("1 error: FILE: no text column; {texts}; the header has `text`, `label`")),
-        ("no label column", b"sentence\tclass\nw7\t0\n", &[], "1 error: FILE: no label column; expected `label`, or name one with --label-column; the header has `sentence`, `class`".to_owned()),
+        ("no text column", b"prose\tlabel\nw7\t0\n", &[], format!("1 error: FILE: no text column; {texts}; the header has `prose`, `label`")),
+        ("no label column", b"sentence\tkind\nw7\t0\n", &[], "1 error: FILE: no label column; expected `label`, or name one with --label-column; the header has `sentence`, `kind`".to_owned()),
         ("no such column", b"sentence\tlabel\nw7\t0\n", &["--label-column", "class"], "1 error: FILE: no column `class`; the header has `sentence`, `label`".to_owned()),
         ("column 0", b"sentence\tlabel\nw7\t0\n", &["--text-column", "0"], "1 error: FILE: no column `0`; the header has `sentence`, `label`".to_owned()),
         ("column 3 of 2", b"sentence\tlabel\nw7\t0\n", &["--text-column", "3"], "1 error: FILE: no column `3`; the header has `sentence`, `label`".to_owned()),
@@ -163,7 +163,7 @@ fn broken_tables() {
         ("a long row", b"sentence\tlabel\nw7\t0\t1\n", &[], "1 error: FILE, line 2: 3 columns, expected 2 as in the header".to_owned()),
         ("no text", b"sentence\tlabel\nw7\t0\n\t1\n", &[], "1 error: FILE, line 3: the text is empty".to_owned()),
         ("a text without words", b"sentence\tlabel\nw7\t0\n\n\x01\t1\n", &["--batch", "1"], "1 error: FILE, line 4: the text is empty, expected at least one word".to_owned()),
-        ("not UTF-8", b"sentence\tlabel\nw7\t0\nw\xff\t1\n", &[], "1 error: FILE, line 3: not UTF-8".to_owned()),
+        ("not UTF-8", b"sentence\tlabel\nw7\t0\nw\xff\t1\n", &[], "1 error: FILE, line 3: not UTF-8 (byte 0xff); if the file is Latin-1 or Windows-1252, convert it with `iconv -f WINDOWS-1252 -t UTF-8`".to_owned()),
         ("missing", b"", &["FILE.missing"], "1 error: cannot read FILE.missing: No such file or directory (os error 2)".to_owned()),
     ];
     check_rows(rows.iter().enumerate().map(|(index, (what, bytes, args, expected))| {

@@ -52,17 +52,14 @@ fn rank(result: &Classification, label: usize) -> usize {
     (0..result.logits.len()).filter(|&i| result.logits[i] > own || (result.logits[i] == own && i < label)).count()
 }
 
-/// Labels by name in any case, by index, and a name that looks like an index is a name.
+/// Labels by name in any case, and a name that looks like an index is a name where all are names.
 #[test]
 fn metrics_of_known_answers() {
     let model = seven_labels(&scratch("eval_images_model"));
-    let classes = [("Zero", 0), ("1", 1), ("TWO", 2), ("2", 3), ("6", 6)];
+    let classes = [("Zero", 0), ("one", 1), ("TWO", 2), ("2", 3), ("Six", 6)];
     let files: Vec<(&str, PathBuf)> =
         classes.iter().flat_map(|(class, _)| [0, 1, 2, 3].map(|index| (*class, image(index)))).collect();
     let folder = data_set("eval_images_metrics", &files);
-    // Files beside the classes are none of them.
-    std::fs::copy(image(1), folder.join("stray.png")).expect("a copy");
-    file(&folder, "labels.tsv", "0\tzero\n");
     let folder = path(&folder);
     let pictures = files.iter().map(|(_, file)| picture(file)).collect::<Vec<_>>();
     let inputs: Vec<Input<'_>> = pictures.iter().map(Input::Image).collect();
@@ -99,11 +96,12 @@ fn metrics_of_known_answers() {
     assert!(lines[3].starts_with(&format!("dense     100.00  {:>5.2}", 100.0 * within(&dense, 1))), "{stdout}");
 }
 
-/// ImageNet's ids, an index and a label, on photographs and DeiT's own preprocessing.
+/// ImageNet's ids and a label, on photographs and DeiT's own preprocessing.
 #[test]
 fn imagenet_classes() {
     let photo = |name: &str| root().join("demo/photos").join(name);
-    let files = [("n02124075", photo("chelsea.png")), ("504", photo("coffee.png")), ("Missile", photo("rocket.jpg"))];
+    let files =
+        [("n02124075", photo("chelsea.png")), ("n03063599", photo("coffee.png")), ("Missile", photo("rocket.jpg"))];
     let folder = path(&data_set("eval_images_imagenet", &files));
     let report =
         run(with_model("models/deit-tiny", "eval", &["--json", "--prune", "dense", "--images", &folder])).json();
@@ -176,17 +174,12 @@ fn folders_that_are_no_classes() {
             &["n99999999"],
             "FOLDER/n99999999: no class `n99999999`, expected an index from 0 to 999, an ImageNet id or one of the model's labels",
         ),
-        (
-            "two cranes",
-            DEIT,
-            &["crane"],
-            "FOLDER/crane: labels 134 and 517 are called `crane`; name the folder by index",
-        ),
+        ("two cranes", DEIT, &["crane"], "FOLDER/crane: labels 134 and 517 are called `crane`; give the index instead"),
         (
             "two maillots",
             DEIT,
             &["Maillot"],
-            "FOLDER/Maillot: labels 638 and 639 are called `Maillot`; name the folder by index",
+            "FOLDER/Maillot: labels 638 and 639 are called `Maillot`; give the index instead",
         ),
         ("empty", TINY, &[], "no images in FOLDER: expected one folder per class with images in it"),
         ("a file in a class", TINY, &["LABEL_0"], "FOLDER/LABEL_0/broken.png: not a PNG, JPEG, WebP, GIF or BMP image"),
@@ -206,6 +199,86 @@ fn folders_that_are_no_classes() {
     }));
 }
 
+/// What the label of a folder is, and what is said: for the whole set, not folder by folder.
+#[test]
+fn classes_are_read_as_a_whole() {
+    let model = seven_labels(&scratch("eval_images_readings"));
+    const NUMBERED: &str = "is ambiguous";
+    let rows: [(&str, &[&str], &[&str], &str); 7] = [
+        ("names", &["zero", "2"], &[], ""),
+        ("indices", &["0", "1"], &[], ""),
+        ("indices, one of them a name", &["0", "2"], &[], "`0` is an index"),
+        ("a name that is an index too", &["2"], &[], NUMBERED),
+        ("by name", &["2"], &["--labels", "name"], ""),
+        ("by index", &["2"], &["--labels", "index"], ""),
+        ("a name and an index", &["zero", "1"], &[], "labels are read by name and by index: `1` is an index"),
+    ];
+    for (index, (what, classes, args, expected)) in rows.into_iter().enumerate() {
+        let files: Vec<(&str, PathBuf)> = classes.iter().map(|class| (*class, image(1))).collect();
+        let folder = path(&data_set(&format!("eval_images_readings_{index}"), &files));
+        let args = [&["--json", "--prune", "dense", "--images", &folder], args].concat();
+        let ended = run(with_model(&model, "eval", &args));
+        if expected.is_empty() {
+            assert_eq!(ended.json()["results"][0]["samples"], classes.len(), "{what}");
+        } else {
+            assert!(ended.stderr.contains(expected), "{what}: {}", ended.stderr);
+        }
+    }
+}
+
+/// What is no class and no image is left out, and said on one line; folders below a class are of it.
+#[test]
+fn what_is_left_out_is_said() {
+    let folder = data_set("eval_images_left_out", &[("0", image(1)), ("3", image(2))]);
+    let put = |name: &str| {
+        let to = folder.join(name);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        std::fs::copy(image(1), to).expect("a copy");
+    };
+    let folder_name = path(&folder);
+    let eval = || run(tiny_images("eval", &["--json", "--prune", "dense", "--images", &folder_name]));
+    let check = |samples: u64, left_out: &str| {
+        let ended = eval();
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}", ended.stderr));
+        let note = format!("note: {folder_name}: left out {left_out}\n");
+        let expected = if left_out.is_empty() { String::new() } else { note };
+        assert_eq!((&report["results"][0]["samples"], ended.stderr), (&json!(samples), expected));
+    };
+    check(2, "");
+    for name in ["0/deep/er/b.PNG", "3/c.JPG", "3/d.jpe", "3/e.jfif", "3/f.JPEG", "3/g.webp"] {
+        put(name);
+    }
+    check(8, "");
+    put(".ipynb_checkpoints/a-checkpoint.png");
+    check(8, "1 hidden or helper file or folder");
+    for name in ["0/.ipynb_checkpoints/a.png", "__MACOSX/0/._a.png", "3/Thumbs.db", "0/deep/.DS_Store", "3/DESKTOP.INI"]
+    {
+        put(name);
+    }
+    // An editor's lock is a link to nothing.
+    std::os::unix::fs::symlink("nowhere", folder.join("0/.#lock.png")).expect("a link");
+    check(8, "7 hidden or helper files and folders");
+    put("stray.png");
+    put("labels.tsv");
+    std::fs::create_dir(folder.join("2")).expect("a folder");
+    put("0/notes.txt");
+    check(
+        8,
+        "1 file that is not PNG, JPEG, WebP, GIF or BMP (0/notes.txt); 2 files beside the class folders (labels.tsv, stray.png); \
+         1 class folder without images (2); 7 hidden or helper files and folders",
+    );
+    for name in ["a.tiff", "b.heic", "c", "d.png.part", "e.avif"] {
+        put(&format!("3/{name}"));
+    }
+    let stderr = eval().stderr;
+    assert!(
+        stderr.contains(
+            "6 files that are not PNG, JPEG, WebP, GIF or BMP (0/notes.txt, 3/a.tiff, 3/b.heic, 3/c, 3/d.png.part, 1 more); "
+        ),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn arguments_that_make_no_sense() {
     let data = file(&scratch("eval_images_usage"), "data.tsv", "sentence\tlabel\nw7\t0\n");
@@ -217,7 +290,7 @@ fn arguments_that_make_no_sense() {
     let rows: [(std::process::Command, &str); 6] = [
         (
             tiny_images("eval", &["--images", &folder, &data]),
-            "2 error: the argument '--images <DIR>' cannot be used with '[DATA.tsv]'",
+            "2 error: the argument '--images <DIR>' cannot be used with '[DATA]'",
         ),
         (
             tiny_images("eval", &["--images", &folder, "--no-header"]),

@@ -77,14 +77,22 @@ fn folders_are_walked() {
     }
     let inside = |name: &str| path(&folder.join(name));
     let (whole, named) = (path(&folder), inside("picture.bin"));
-    let report = run(tiny_images("classify", &["--json", "--image", IMAGES[2], &whole, &named, IMAGES[2]])).json();
+    std::fs::create_dir(folder.join(".thumbnails")).expect("a folder");
+    file(&folder, ".thumbnails/a.png", &a);
+    let ended = run(tiny_images("classify", &["--json", "--image", IMAGES[2], &whole, &named, IMAGES[2]]));
+    let left_out = "3 files that are not PNG, JPEG, WebP, GIF or BMP (m/notes.txt, picture.bin, png); 1 hidden or helper file or folder";
+    assert_eq!(ended.stderr, format!("note: {whole}: left out {left_out}\n"));
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let walked = ["A.PNG", "m/a.jpeg", "m/b.jpg", "m/deep/c.webp", "n.png"].map(inside);
     let expected: Vec<&str> =
         [IMAGES[2]].into_iter().chain(walked.iter().map(String::as_str)).chain([&*named, IMAGES[2]]).collect();
     assert_eq!(files(&report), expected);
     let empty = inside("z empty");
     let failure = run(tiny_images("classify", &["--image", IMAGES[0], &empty])).failure();
-    assert_eq!(failure, format!("1 error: no images in {empty}: expected files ending in png, jpg, jpeg, webp"));
+    assert_eq!(
+        failure,
+        format!("1 error: no images in {empty}: expected files ending in png, jpg, jpeg, jpe, jfif, webp, gif, bmp")
+    );
 }
 
 /// Column and row of a patch in pixels, and whether it and its neighbours are kept: left, right, above, below.

@@ -119,7 +119,7 @@ fn help_and_version() {
             &["classify", "--help"],
             "Classify texts or images, and show which tokens or patches survive each layer\n\nUsage: sttabt classify [OPTIONS] [TEXT]...\n",
         ),
-        (&["eval", "--help"], "Measure rules on a labelled data set\n\nUsage: sttabt eval [OPTIONS] [DATA.tsv]\n"),
+        (&["eval", "--help"], "Measure rules on a labelled data set\n\nUsage: sttabt eval [OPTIONS] [DATA]\n"),
         (&["info", "--help"], "List the GPU adapters, and what a model folder holds\n\nUsage: sttabt info [OPTIONS]\n"),
     ] {
         let stdout = run(sttabt(args.iter().copied())).quiet();

@@ -57,8 +57,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "T,…", value_delimiter = ',', conflicts_with_all = ["data", "images"],
           value_parser = clap::value_parser!(u32).range(3..))]
     pub tokens: Vec<u32>,
-    /// Time on the texts of a labelled tab-separated file instead, as in GLUE, each once
-    #[arg(long, value_name = "DATA.tsv")]
+    /// Time on the texts of a labelled file instead, each once: CSV, JSON by the line, or tab-separated as in GLUE
+    #[arg(long, value_name = "DATA")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,

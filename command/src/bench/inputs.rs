@@ -1,5 +1,6 @@
 //! What is timed: labelled texts, images, or inputs made for the model.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -135,13 +136,13 @@ impl Batch {
 
 /// With labels if the folder has one folder per class.
 fn image_files(folder: &Path, args: &RunArgs, engine: &Engine) -> Result<Vec<(PathBuf, Option<usize>)>> {
-    let limit = args.columns.limit.map_or(usize::MAX, |limit| limit as usize);
-    let has_classes = std::fs::read_dir(folder)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir())));
+    let is_class = |entry: DirEntry| entry.path().is_dir() && !images::is_hidden(&entry.file_name());
+    let has_classes = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_class)));
     if has_classes {
-        let labelled = images::labelled(folder, engine.model().config(), limit)?;
+        let labelled = images::labelled(&args.columns, folder, engine.model().config())?;
         return Ok(labelled.into_iter().map(|(file, label)| (file, Some(label))).collect());
     }
+    let limit = args.columns.limit.map_or(usize::MAX, |limit| limit as usize);
     let files = images::files(&[folder.to_owned()])?;
     Ok(files.into_iter().take(limit).map(|file| (file, None)).collect())
 }

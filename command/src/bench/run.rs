@@ -53,7 +53,7 @@ struct Seen {
 pub fn run(args: &RunArgs) -> Result<()> {
     if args.data.is_none() && args.images.is_none() && describes_data(&args.columns) {
         return Err(Failure::Usage(
-            "--limit and the columns are of --data or --images, and neither is given".to_owned(),
+            "--limit, --labels and the columns are of --data or --images, and neither is given".to_owned(),
         ));
     }
     let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
@@ -112,7 +112,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
 /// Whether anything is said of a data set.
 fn describes_data(columns: &ColumnArgs) -> bool {
     let names = [&columns.text_column, &columns.pair_column, &columns.label_column];
-    columns.limit.is_some() || columns.no_header || names.iter().any(|name| name.is_some())
+    columns.limit.is_some() || columns.no_header || columns.labels.is_some() || names.iter().any(|name| name.is_some())
 }
 
 /// A model is called by its folder, wherever that is.

@@ -47,6 +47,7 @@ const EMBED_EXAMPLES: &str = "Examples:
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
+  sttabt eval --text-column review --label-column stars --labels name reviews.csv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
 
 /// The rules with what they do, in lines of at most 100 characters.
@@ -150,8 +151,8 @@ pub struct EvalArgs {
     /// Measure on images instead: a folder with one folder per class, named by label, ImageNet id (n01440764) or index
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header"])]
     pub images: Option<PathBuf>,
-    /// Tab-separated file, as in GLUE
-    #[arg(value_name = "DATA.tsv", required_unless_present = "images")]
+    /// Labelled texts: CSV (.csv), JSON by the line or an array (.jsonl, .ndjson, .json), else tab-separated as in GLUE
+    #[arg(value_name = "DATA", required_unless_present = "images")]
     pub data: Option<PathBuf>,
 }
 

@@ -9,7 +9,7 @@ use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, P
 use super::args::{ClassifyArgs, EmbedArgs, RunArgs};
 use super::classify_json::Report;
 use super::model_dir::{Kind, find, load, unreadable};
-use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text_input, visible};
+use super::{Failure, Result, default_rule, draw, figure, images, open_engine, text, text_input, visible};
 
 /// Images decoded and run at once: a batch large enough for any device, and small enough for the memory of photographs.
 const IMAGES_AT_ONCE: usize = 32;
@@ -276,7 +276,7 @@ fn texts(args: &RunArgs, pair: bool, embeds: bool) -> Result<Vec<(String, Option
             if text == "-" {
                 let mut bytes = Vec::new();
                 io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("standard input".as_ref(), &error))?;
-                inputs.extend(lines("standard input", bytes, pair)?);
+                inputs.extend(lines("standard input", &bytes, pair)?);
             } else if pair {
                 return Err(Failure::Usage("with --pair, `-` stands alone: its lines hold both texts".to_owned()));
             } else {
@@ -286,7 +286,7 @@ fn texts(args: &RunArgs, pair: bool, embeds: bool) -> Result<Vec<(String, Option
     }
     if let Some(path) = &args.file {
         let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-        inputs.extend(lines(&path.display().to_string(), bytes, pair)?);
+        inputs.extend(lines(&path.display().to_string(), &bytes, pair)?);
     }
     if inputs.is_empty() {
         let verb = if embeds { "embed" } else { "classify" };
@@ -297,15 +297,11 @@ fn texts(args: &RunArgs, pair: bool, embeds: bool) -> Result<Vec<(String, Option
     Ok(inputs)
 }
 
-/// One input per line; with `pair`, a tab between its two texts.
-fn lines(source: &str, bytes: Vec<u8>, pair: bool) -> Result<Vec<(String, Option<String>)>> {
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line =
-            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        Failure::Error(format!("{source}, line {line}: not UTF-8"))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let inputs = text.lines().enumerate().map(|(index, line)| {
+/// One input per line; with `pair`, a tab between its two texts. Blank lines at the end are no inputs.
+fn lines(source: &str, bytes: &[u8], pair: bool) -> Result<Vec<(String, Option<String>)>> {
+    let text = text::decode(source, bytes)?;
+    let num_lines = text.trim_end().lines().count();
+    let inputs = text.lines().take(num_lines).enumerate().map(|(index, line)| {
         let error = |what: &str| Err(Failure::Error(format!("{source}, line {}: {what}", index + 1)));
         let (first, second) = match (pair, line.split_once('\t')) {
             (true, Some((first, second))) => (first, Some(second)),

@@ -83,12 +83,9 @@ enum Samples {
 impl Samples {
     fn read(args: &EvalArgs, config: &Config) -> Result<Self> {
         match (&args.images, &args.data) {
-            (Some(folder), _) => {
-                let limit = args.columns.limit.map_or(usize::MAX, |limit| limit as usize);
-                images::labelled(folder, config, limit).map(Self::Images)
-            }
+            (Some(folder), _) => images::labelled(&args.columns, folder, config).map(Self::Images),
             (None, Some(path)) => read(&args.columns, path, config).map(Self::Texts),
-            (None, None) => Err(Failure::Usage("nothing to measure on: give DATA.tsv or --images DIR".to_owned())),
+            (None, None) => Err(Failure::Usage("nothing to measure on: give DATA or --images DIR".to_owned())),
         }
     }
 

@@ -18,7 +18,7 @@ use clap::Parser;
 use sttabt::{Error, Model, Prune};
 
 use crate::command::{
-    ColumnArgs, DeviceArgs, Failure, ModelArgs, Result, finish, images, model_dir, note, open_engine, table,
+    ColumnArgs, DeviceArgs, Failure, ModelArgs, Result, finish, images, model_dir, note, open_engine, table, text,
     text_input, visible, write_columns,
 };
 use args::{Args, Command};

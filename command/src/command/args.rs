@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use sttabt::{BackendKind, BackendOptions};
 
+use super::labels::Reading;
+
 /// Where the model is.
 #[derive(clap::Args)]
 pub struct ModelArgs {
@@ -48,16 +50,19 @@ pub struct ColumnArgs {
     /// Measure on N inputs only: the first rows of a file, or images spread evenly over the classes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Name or number (from 1) of the column with the text [default: by GLUE's names]
+    /// Name or number (from 1) of the column with the text [default: by its usual names]
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<String>,
-    /// Name or number of the column with the second text [default: by GLUE's names]
+    /// Name or number of the column with the second text [default: by its usual names]
     #[arg(long, value_name = "COLUMN")]
     pub pair_column: Option<String>,
-    /// Name or number of the column with the label [default: by GLUE's names]
+    /// Name or number of the column with the label [default: by its usual names]
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
     /// The file has no header line; columns are given by number
     #[arg(long)]
     pub no_header: bool,
+    /// Read labels, or the names of class folders, by the model's names or by index [default: whichever fits all of them]
+    #[arg(long, value_enum, value_name = "READING")]
+    pub labels: Option<Reading>,
 }

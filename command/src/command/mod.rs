@@ -2,8 +2,10 @@
 
 mod args;
 pub mod images;
+pub mod labels;
 pub mod model_dir;
 pub mod table;
+pub mod text;
 
 use std::io;
 use std::process::ExitCode;

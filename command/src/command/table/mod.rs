@@ -1,0 +1,140 @@
+//! Labelled texts in files: tab-separated as in GLUE, CSV, and JSON by the line.
+
+mod columns;
+mod delimited;
+mod json;
+mod quotes;
+mod rows;
+
+use std::path::Path;
+
+use sttabt::{Config, Task};
+
+use super::args::ColumnArgs;
+use super::labels::{Carrier, decide};
+use super::model_dir::unreadable;
+use super::text::decode;
+use super::{Failure, Result, note};
+use columns::Header;
+use rows::{Source, Written};
+
+/// A line of a file, from 1.
+pub type Line = u64;
+/// An error has its line.
+type LineResult<T> = std::result::Result<T, (Line, String)>;
+
+/// SNLI and MNLI write this where the annotators did not agree.
+const NO_CONSENSUS: &str = "-";
+
+/// What a row says the answer is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Expected {
+    Label(usize),
+    Value(f64),
+}
+
+impl Expected {
+    pub fn label(self) -> Option<usize> {
+        match self {
+            Self::Label(label) => Some(label),
+            Self::Value(_) => None,
+        }
+    }
+}
+
+/// A labelled input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub line: Line,
+    pub text: String,
+    pub text_pair: Option<String>,
+    pub expected: Expected,
+}
+
+/// What a file holds.
+#[derive(Debug, PartialEq)]
+pub struct Table {
+    pub rows: Vec<Row>,
+    /// What was left out or assumed.
+    pub notes: Vec<String>,
+}
+
+/// Reads the rows that `args` ask for, and says on stderr what was left out or assumed; every error names the file and its line.
+pub fn read(args: &ColumnArgs, path: &Path, config: &Config) -> Result<Vec<Row>> {
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let table = parse(args, path, &bytes, config)?;
+    table.notes.iter().for_each(|what| note(&format!("{}: {what}", path.display())));
+    Ok(table.rows)
+}
+
+/// The same of a file's bytes. All rows are read, because all together say what the labels mean; `--limit` then takes the first.
+pub fn parse(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> Result<Table> {
+    let text = decode(&path.display().to_string(), bytes)?;
+    if text.trim().is_empty() {
+        return Err(Failure::Error(format!("{}: the file is empty", path.display())));
+    }
+    let source = Source::read(path, text, args.no_header)?;
+    let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
+    let (columns, assumed) = columns::find(args, &header)?;
+    let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
+    let mut written = source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?;
+    if written.is_empty() {
+        return Err(Failure::Error(format!("{}: no rows", path.display())));
+    }
+    let expected = match config.task {
+        Task::Regression => {
+            if args.labels.is_some() {
+                let message = "--labels is for models with several labels, and this one gives a number";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            written.iter().map(|row| number(row, path)).collect::<Result<Vec<_>>>()?
+        }
+        Task::MultiLabel | Task::Embedding => {
+            let message = "labels are measured against models that give one label or a number, and this is none";
+            return Err(Failure::Error(message.to_owned()));
+        }
+        Task::Classification => {
+            notes.extend(leave_out_unlabelled(&mut written, path, &config.labels)?);
+            let labels: Vec<&str> = written.iter().map(|row| row.label.as_str()).collect();
+            let place = |at: usize| format!("{}, line {}", path.display(), written[at].line);
+            let decided = decide(Carrier::Rows, &labels, place, &config.labels, args.labels).map_err(Failure::Error)?;
+            notes.extend(decided.note);
+            decided.labels.into_iter().map(Expected::Label).collect()
+        }
+    };
+    let rows = written.into_iter().zip(expected).map(|(row, expected)| {
+        let Written { line, text, text_pair, .. } = row;
+        Row { line, text, text_pair, expected }
+    });
+    let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
+    Ok(Table { rows: rows.take(limit).collect(), notes })
+}
+
+/// Drops the rows on whose label the annotators did not agree, and says how many.
+fn leave_out_unlabelled(rows: &mut Vec<Written>, path: &Path, names: &[String]) -> Result<Option<String>> {
+    if names.iter().any(|name| name.trim() == NO_CONSENSUS) {
+        return Ok(None);
+    }
+    let is_labelled = |row: &Written| row.label != NO_CONSENSUS;
+    let Some(first) = rows.iter().find(|row| !is_labelled(row)).map(|row| row.line) else { return Ok(None) };
+    let num_rows = rows.len();
+    rows.retain(is_labelled);
+    if rows.is_empty() {
+        return Err(bad(path, first, "no row has a label: they are all `-`"));
+    }
+    let left_out = num_rows - rows.len();
+    let what = if left_out == 1 { "row is" } else { "rows are" };
+    Ok(Some(format!("{left_out} {what} left out, whose label is `-` (line {first}): the annotators did not agree")))
+}
+
+fn number(row: &Written, path: &Path) -> Result<Expected> {
+    match row.label.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(Expected::Value(value)),
+        _ => Err(bad(path, row.line, &format!("label `{}`, expected a number", row.label))),
+    }
+}
+
+/// An error of one line.
+pub fn bad(path: &Path, line: Line, what: &str) -> Failure {
+    Failure::Error(format!("{}, line {line}: {what}", path.display()))
+}

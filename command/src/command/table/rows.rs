@@ -1,0 +1,133 @@
+//! The rows of a file of any kind, with the label as it is written.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::super::{Failure, Result};
+use super::columns::Columns;
+use super::delimited::{COMMA, Delimited, TAB};
+use super::json::{Json, kind};
+use super::{Line, LineResult, delimited, json};
+
+/// A row before its label is understood.
+pub struct Written {
+    pub line: Line,
+    pub text: String,
+    pub text_pair: Option<String>,
+    pub label: String,
+}
+
+/// A file by its ending.
+pub enum Source {
+    Delimited(Delimited, u8),
+    Json(Json),
+}
+
+impl Source {
+    pub fn read(path: &Path, text: &str, no_header: bool) -> Result<Self> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let source = match ending.as_str() {
+            "jsonl" | "ndjson" | "json" => {
+                if no_header {
+                    return Err(Failure::Usage(
+                        "--no-header is for tab-separated files and CSV; JSON has none".to_owned(),
+                    ));
+                }
+                json::read(text).map(Self::Json)
+            }
+            "csv" => delimited::read(text, COMMA, !no_header).map(|read| Self::Delimited(read, COMMA)),
+            _ => delimited::read(text, TAB, !no_header).map(|read| Self::Delimited(read, TAB)),
+        };
+        source.map_err(|(line, what)| super::bad(path, line, &what))
+    }
+
+    /// Empty where the file has none.
+    pub fn header(&self) -> &[String] {
+        match self {
+            Self::Delimited(read, _) => &read.header,
+            Self::Json(read) => &read.keys,
+        }
+    }
+
+    /// Whether columns can be given by number.
+    pub fn is_numbered(&self) -> bool {
+        matches!(self, Self::Delimited(..))
+    }
+
+    /// What was assumed.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Self::Delimited(read, _) => read.note.clone(),
+            Self::Json(_) => None,
+        }
+    }
+
+    /// What is likely wrong when a header has a single column.
+    pub fn hint(&self) -> Option<&'static str> {
+        let [only] = self.header() else { return None };
+        match self {
+            Self::Delimited(_, TAB) if only.starts_with(['{', '[']) => Some("a file of JSON objects ends in .jsonl"),
+            Self::Delimited(_, TAB) if only.contains([',', ';']) => {
+                Some("columns are separated by tabs; a file with commas ends in .csv")
+            }
+            Self::Delimited(_, COMMA) if only.contains(['\t', ';']) => {
+                Some("columns of a .csv are separated by commas; a file with tabs ends in .tsv")
+            }
+            _ => None,
+        }
+    }
+
+    pub fn rows(&self, columns: &Columns) -> LineResult<Vec<Written>> {
+        match self {
+            Self::Delimited(read, _) => {
+                let num_columns = read.header.len();
+                read.records.iter().map(|(line, record)| delimited_row(*line, record, num_columns, columns)).collect()
+            }
+            Self::Json(read) => {
+                let keys = &read.keys;
+                read.objects.iter().map(|(line, object)| json_row(*line, object, keys, columns)).collect()
+            }
+        }
+    }
+}
+
+fn delimited_row(line: Line, record: &csv::StringRecord, num_columns: usize, columns: &Columns) -> LineResult<Written> {
+    if num_columns > 0 && record.len() != num_columns {
+        return Err((line, format!("{} columns, expected {num_columns} as in the header", record.len())));
+    }
+    let field = |column: usize| {
+        let missing = || (line, format!("{} columns, expected a column {}", record.len(), column + 1));
+        record.get(column).map(str::trim).ok_or_else(missing)
+    };
+    Ok(Written {
+        line,
+        text: filled(line, field(columns.text)?)?,
+        text_pair: columns.pair.map(|pair| filled(line, field(pair)?)).transpose()?,
+        label: field(columns.label)?.to_owned(),
+    })
+}
+
+fn filled(line: Line, text: &str) -> LineResult<String> {
+    match text.trim() {
+        "" => Err((line, "the text is empty".to_owned())),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn json_row(line: Line, object: &Map<String, Value>, keys: &[String], columns: &Columns) -> LineResult<Written> {
+    let value = |column: usize| {
+        let key = &keys[column];
+        object.get(key).map(|value| (key, value)).ok_or_else(|| (line, format!("no `{key}`")))
+    };
+    let text = |column: usize| match value(column)? {
+        (_, Value::String(text)) => filled(line, text),
+        (key, other) => Err((line, format!("`{key}` is {}, expected a string", kind(other)))),
+    };
+    let label = match value(columns.label)? {
+        (_, Value::String(label)) => label.trim().to_owned(),
+        (_, label @ (Value::Number(_) | Value::Bool(_))) => label.to_string(),
+        (key, other) => return Err((line, format!("`{key}` is {}, expected one label", kind(other)))),
+    };
+    Ok(Written { line, text: text(columns.text)?, text_pair: columns.pair.map(text).transpose()?, label })
+}
