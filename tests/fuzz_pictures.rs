@@ -122,7 +122,10 @@ fn parts(bytes: &[u8]) -> Vec<Range<usize>> {
                 at = at.saturating_add(length as usize + 12);
             }
         }
-        [b'G', b'I', ..] | [b'B', b'M', ..] => starts.extend([0, 14].into_iter().chain((54..bytes.len()).step_by(40))),
+        [b'G', b'I', ..] | [b'B', b'M', ..] => {
+            starts
+                .extend([0, 14].into_iter().chain((54..bytes.len()).step_by(40)).filter(|&start| start < bytes.len()));
+        }
         _ => {
             let mut at = 12;
             while let Some(length) = big(at + 4).map(u32::swap_bytes) {
