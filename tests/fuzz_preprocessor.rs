@@ -1,6 +1,8 @@
 //! Mutated preprocessor files: whatever they hold, reading gives a preprocessor or an error, and a picture becomes the model's input or an error.
 //!
 //!     STTABT_FUZZ_PREPROCESSORS=0..1000000 cargo test --release --locked --test fuzz_preprocessor -- --nocapture
+//!
+//! This million of inputs passes.
 
 #[path = "common/mutate.rs"]
 mod mutate;
