@@ -220,7 +220,7 @@ fn timms_configurations_are_read() {
     let hugging_faces =
         json!({"size": {"shortest_edge": 248}, "resample": 3, "do_center_crop": true, "crop_size": 224});
     let hugging_faces = Preprocessor::from_json(Some(hugging_faces.to_string().as_bytes()), [224, 224]).expect("one");
-    let picture = decode("odd.png");
+    let picture = decode("alpha.png");
     assert_eq!(preprocessor.resized(&picture), hugging_faces.resized(&picture));
     assert_eq!(preprocessor.pixel_values(&picture), hugging_faces.pixel_values(&picture));
     // Odd surpluses: torchvision rounds half to even. Columns count from 0; 11 × 8 lose 3, 13 × 8 lose 5.

@@ -6,6 +6,7 @@ mod class;
 mod rewrite;
 mod settings;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
@@ -57,17 +58,21 @@ impl Tokenizer {
         check::parts(&json).map_err(|reason| file_error(file, &reason))?;
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(Value::Object(json)).map_err(|error| file_error(file, &error))?;
-        check_ids(&inner, &[], file, limits)?;
+        check_ids(&inner, file, limits)?;
         let own = if class == Class::AsItIs { &own[..] } else { &[] };
-        let tokens = settings.tokens(class, own);
         let is_token = |token: &str| inner.get_model().token_to_id(token).is_some();
-        let tokens = check::added_tokens(tokens, inner.get_normalizer(), is_token);
-        inner
-            .add_tokens(tokens.map_err(|reason| file_error(file, &reason))?)
-            .map_err(|error| file_error(file, &error))?;
-        // A special token that the vocabulary lacks is none of the model's; only a text that names it needs its embedding.
-        let special: Vec<String> = settings.specials(class).into_iter().map(|token| token.content).collect();
-        check_ids(&inner, &special, file, limits)?;
+        let tokens = check::added_tokens(settings.tokens(class, own), inner.get_normalizer(), is_token);
+        let mut tokens = tokens.map_err(|reason| file_error(file, &reason))?;
+        // A special token that neither the vocabulary nor the embeddings have is not made up; its text is a text like any other.
+        let specials = settings.specials(class);
+        let (mut next, mut seen) = (inner.get_model().get_vocab_size(), HashSet::new());
+        tokens.retain(|token| {
+            let is_known = is_token(&token.content) || !seen.insert(token.content.clone());
+            next += usize::from(!is_known);
+            is_known || next <= limits.vocab_size || specials.iter().all(|special| special.content != token.content)
+        });
+        inner.add_tokens(tokens).map_err(|error| file_error(file, &error))?;
+        check_ids(&inner, file, limits)?;
         match class {
             Class::AsItIs => check::special_tokens(inner.get_post_processor(), file)?,
             class => frame(&mut inner, class, &settings, file, limits)?,
@@ -167,11 +172,10 @@ fn vocabulary(files: &ModelFiles) -> Result<(&'static str, Map<String, Value>)> 
     Err(file_error("tokenizer.json", &reason))
 }
 
-/// Every token but those must have an embedding, and the one that blank lines of a `vocab.txt` make.
-fn check_ids(tokenizer: &tokenizers::Tokenizer, but: &[String], file: &str, limits: TextConfig) -> Result<()> {
+/// Every token must have an embedding, but the one that blank lines of a `vocab.txt` make.
+fn check_ids(tokenizer: &tokenizers::Tokenizer, file: &str, limits: TextConfig) -> Result<()> {
     let tokens = tokenizer.get_vocab(true).into_iter();
-    let tokens =
-        tokens.filter(|(token, id)| *id as usize >= limits.vocab_size && !token.is_empty() && !but.contains(token));
+    let tokens = tokens.filter(|(token, id)| *id as usize >= limits.vocab_size && !token.is_empty());
     match tokens.max_by(|(a, a_id), (b, b_id)| (a_id, a).cmp(&(b_id, b))) {
         Some((token, id)) => {
             let size = limits.vocab_size;
