@@ -24,8 +24,7 @@ impl Network {
     pub fn new(folder: &str, files: &mut ModelFiles) -> Result<Self> {
         let config = files.required(folder, "config.json")?;
         let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref())?;
-        let weights = files.required(folder, "model.safetensors")?;
-        let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
+        let weights = Weights::from_files(folder, files)?;
         Self::checked(family, config, weights)
     }
 
@@ -36,7 +35,6 @@ impl Network {
             network.layer(layer)?;
         }
         network.head()?;
-        network.weights.check_finite()?;
         let image_embeddings = match network.embeddings()? {
             EmbeddingTensors::Text { .. } => Vec::new(),
             EmbeddingTensors::Image { anchors, positions, projection } => {
