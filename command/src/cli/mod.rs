@@ -3,6 +3,7 @@
 mod args;
 mod classify;
 mod classify_json;
+mod convert;
 mod demo;
 mod draw;
 mod eval;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     finish(outcome)
