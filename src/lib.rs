@@ -22,7 +22,7 @@
 //! [`Classification`]. The paper's algorithm itself is the room `src/pruning/`, and the shaders `back_tracking` and `select_tokens`.
 //!
 //! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon), `image` (decoding PNG, WebP, GIF and BMP) and
-//! `jpeg` (decoding JPEG as well), `files` (model folders on disk). All are on by default. (`internals` is for the tests and the bench of this repository, and
+//! `jpeg` (decoding JPEG as well), `files` (model folders on disk), `bin` (PyTorch's `pytorch_model.bin` in them). All are on by default. (`internals` is for the tests and the bench of this repository, and
 //! changes without notice.)
 
 #![warn(missing_docs)]
@@ -50,8 +50,8 @@ pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
 pub use models::{
-    Bytes, Config, ImageConfig, Input, InputConfig, Model, ModelFiles, ModelInfo, Picture, Pooling, PoolingMode,
-    Preprocessor, RuleInfo, Task, TextConfig,
+    Bytes, Config, ImageConfig, Input, InputConfig, KnownFiles, Model, ModelFiles, ModelInfo, Picture, Pooling,
+    PoolingMode, Preprocessor, RuleInfo, Task, TextConfig, Weights,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

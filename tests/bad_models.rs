@@ -10,11 +10,7 @@ use sttabt::{BackendKind, Input, Model, Prune};
 #[test]
 fn safetensors_files() {
     check_edits(vec![
-        (
-            "empty",
-            weights(|_| Vec::new()),
-            "model.safetensors: not a valid safetensors file of 0 bytes: header too small",
-        ),
+        ("empty", weights(|_| Vec::new()), "model.safetensors: an empty file: download it again"),
         (
             "seven bytes",
             weights(|_| vec![0; 7]),
@@ -132,18 +128,13 @@ fn tensors_in_them() {
             "approx/model.safetensors: tensor `bert.pooler.dense.weight` is missing",
         ),
         (
-            "integers",
-            tensors(|tensors| tensors.get_mut(QUERY).expect("query").dtype = safetensors::Dtype::I32),
-            "model.safetensors: tensor `bert.encoder.layer.2.attention.self.query.weight` is I32, expected F32, F16 or BF16",
-        ),
-        (
-            "f64",
+            "quantized",
             tensors(|tensors| {
-                let tensor = tensors.get_mut("classifier.bias").expect("bias");
-                tensor.bytes = vec![0; 40];
-                tensor.dtype = safetensors::Dtype::F64;
+                let tensor = tensors.get_mut(QUERY).expect("query");
+                tensor.bytes.truncate(48 * 48);
+                tensor.dtype = safetensors::Dtype::I8;
             }),
-            "model.safetensors: tensor `classifier.bias` is F64, expected F32, F16 or BF16",
+            "model.safetensors: tensor `bert.encoder.layer.2.attention.self.query.weight` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits",
         ),
         (
             "NaN",
@@ -327,7 +318,7 @@ fn tokenizers() {
 #[test]
 fn a_cut_file_is_an_error() {
     let whole = bytes(&tiny_files(), "model.safetensors");
-    let lengths = (0..200).chain((200..whole.len()).step_by(1499)).chain([whole.len() - 1]);
+    let lengths = (1..200).chain((200..whole.len()).step_by(1499)).chain([whole.len() - 1]);
     for length in lengths {
         let error =
             edited(|files| files.insert("model.safetensors", whole[..length].to_vec())).map(|_| ()).expect_err("cut");

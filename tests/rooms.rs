@@ -52,8 +52,8 @@ const PLACES: &[(&str, &[&str])] = &[
     // The bench measures kernels; the command needs what every user has.
     ("sttabt::backend", &["command/bench/"]),
     ("sttabt::tensor", &["command/bench/"]),
-    ("std::fs", &["command/", "models/folder.rs"]),
-    ("std::io", &["command/", "models/folder.rs", "models/picture/"]),
+    ("std::fs", &["command/", "models/folder.rs", "models/torch.rs"]),
+    ("std::io", &["command/", "models/folder.rs", "models/picture/", "models/torch.rs"]),
     ("std::env", &["command/"]),
     ("std::process", &["command/"]),
     ("std::time", &["command/"]),

@@ -88,14 +88,16 @@ fn ltp_thresholds() {
             "model.safetensors: tensor `bert.encoder.layer.1.ltp_threshold` is [2], expected [1]",
         ),
         (
-            "integers",
+            "a byte",
             all(vec![
                 all_with(&[1], &[0.0]),
                 tensors(|tensors| {
-                    tensors.get_mut(SECOND).expect("the threshold").dtype = safetensors::Dtype::I32;
+                    let threshold = tensors.get_mut(SECOND).expect("the threshold");
+                    threshold.bytes.truncate(1);
+                    threshold.dtype = safetensors::Dtype::I8;
                 }),
             ]),
-            "model.safetensors: tensor `bert.encoder.layer.1.ltp_threshold` is I32, expected F32, F16 or BF16",
+            "model.safetensors: tensor `bert.encoder.layer.1.ltp_threshold` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits",
         ),
     ]);
 }

@@ -8,30 +8,35 @@ import { join } from "node:path";
 import { argv, exit } from "node:process";
 import { fileURLToPath } from "node:url";
 
-/** What the package reads of a model folder. */
-const NAMES = [
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "vocab.txt",
-    "tokenizer_config.json",
-    "preprocessor_config.json",
-    "approx/config.json",
-    "approx/model.safetensors",
-];
+/** The core, which knows the names of files. The package has it beside this script; a clone builds it first. */
+async function loadCore() {
+    const core = await import("./dist/wasm/sttabt_web.js");
+    const module_or_path = await readFile(new URL("./dist/wasm/sttabt_web_bg.wasm", import.meta.url));
+    await core.default({ module_or_path });
+    return core;
+}
 
-/** The manifest of a model folder. With a `tokenizer.json`, what it replaces is left out. */
+/** The manifest of a model folder: of what lies there, the files that a model is read from. */
 export async function manifest(folder) {
-    const found = new Set((await readdir(folder, { recursive: true })).map((name) => name.replaceAll("\\", "/")));
-    for (const needed of ["config.json", "model.safetensors"]) {
-        if (!found.has(needed)) throw new Error(`${folder}: no ${needed}`);
-    }
-    const replaced = found.has("tokenizer.json") ? ["vocab.txt", "tokenizer_config.json"] : [];
+    const core = await loadCore();
+    const found = (await readdir(folder, { recursive: true })).map((name) => name.replaceAll("\\", "/"));
+    const names = core.wanted_files(found);
     const files = {};
-    for (const name of NAMES.filter((name) => found.has(name) && !replaced.includes(name))) {
+    // The list grows on the way: an index names shards.
+    for (const name of names) {
+        if (name.endsWith(".bin")) {
+            throw new Error(`${folder}: ${name} is not read by the package; \`sttabt convert\` makes model.safetensors of it`);
+        }
         const bytes = await readFile(join(folder, name));
         files[name] = { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+        const named = core.named_files(name, core.names_others(name) ? bytes : new Uint8Array());
+        const missing = named.find((other) => !found.includes(other) && name.endsWith(".index.json"));
+        if (missing) throw new Error(`${folder}: no ${missing}, which ${name} names`);
+        names.push(...named.filter((other) => found.includes(other) && !names.includes(other)));
     }
+    const { config, weights } = JSON.parse(core.known_files());
+    if (!files[config]) throw new Error(`${folder}: no ${config}`);
+    if (!weights.some((form) => files[form])) throw new Error(`${folder}: no ${weights[0]}`);
     return { files };
 }
 

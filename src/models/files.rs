@@ -2,8 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use super::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::download::what_it_is;
 use crate::error::{Error, Result};
+
+/// The bytes of a file.
+pub enum Bytes {
+    /// In memory of their own, which is freed bit by bit where nothing needs it any more.
+    Owned(Vec<u8>),
+    /// A memory map, or whatever else keeps them.
+    Shared(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Owned(bytes)
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
+/// The names of files that can be of use; see [`ModelFiles::KNOWN`].
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct KnownFiles {
+    /// The folders of networks: the model's own, which has no name, and ApproxNet's.
+    pub networks: &'static [&'static str],
+    /// In each of them.
+    pub config: &'static str,
+    /// The forms of a network's weights; the first one that is there counts.
+    pub weights: &'static [&'static str],
+    /// What `tokenizer.json` replaces.
+    pub vocabularies: &'static [&'static str],
+    /// The others.
+    pub others: &'static [&'static str],
+}
+
+/// What sentence-transformers calls its list of a model's parts.
+const MODULES: &str = "modules.json";
 
 /// The files of a model folder, by their names in it: `config.json`, `model.safetensors`, `approx/config.json`, …
 ///
@@ -13,6 +58,41 @@ use crate::error::{Error, Result};
 pub struct ModelFiles(BTreeMap<String, Bytes>);
 
 impl ModelFiles {
+    /// All names that mean something without another file. What is in the files names more: [`ModelFiles::named_by`].
+    pub const KNOWN: KnownFiles = KnownFiles {
+        networks: &["", "approx/"],
+        config: "config.json",
+        weights: &[
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "pytorch_model.bin.index.json",
+        ],
+        vocabularies: &[
+            "vocab.txt",
+            "vocab.json",
+            "merges.txt",
+            // Of other tokenizers, for a message.
+            "sentencepiece.bpe.model",
+            "spiece.model",
+            "tokenizer.model",
+            "spm.model",
+        ],
+        others: &[
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "preprocessor_config.json",
+            "sentence_bert_config.json",
+            "sentence_roberta_config.json",
+            "sentence_distilbert_config.json",
+            "sentence_camembert_config.json",
+            "sentence_xlm-roberta_config.json",
+            MODULES,
+        ],
+    };
+
     /// No files yet.
     pub fn new() -> Self {
         Self::default()
@@ -50,9 +130,87 @@ impl ModelFiles {
         self.0.is_empty()
     }
 
+    /// Whether a file of this name can be of use, whatever the others are.
+    pub fn is_known(name: &str) -> bool {
+        let KnownFiles { config, weights, vocabularies, others, .. } = Self::KNOWN;
+        let (_, short) = in_network(name);
+        short == config || weights.contains(&short) || [vocabularies, others].concat().contains(&name)
+    }
+
+    /// Those of a folder's names that a model is read from. Further ones are named by what is in these: [`ModelFiles::named_by`].
+    pub fn wanted<'a>(names: &[&'a str]) -> Vec<&'a str> {
+        let is_replaced = |name: &str| names.contains(&"tokenizer.json") && Self::KNOWN.vocabularies.contains(&name);
+        Self::of_use(names).into_iter().filter(|name| !is_replaced(name)).collect()
+    }
+
+    /// The known ones of these names, and of each network's weights one form.
+    pub(super) fn of_use<'a>(names: &[&'a str]) -> Vec<&'a str> {
+        let weights = Self::KNOWN.weights;
+        let is_first = |name: &str| {
+            let (folder, short) = in_network(name);
+            let form = weights.iter().position(|form| *form == short).unwrap_or(0);
+            !weights[..form].iter().any(|better| names.contains(&&*format!("{folder}{better}")))
+        };
+        names.iter().copied().filter(|name| Self::is_known(name) && is_first(name)).collect()
+    }
+
+    /// Whether what is in a file of this name may name others.
+    pub fn names_others(name: &str) -> bool {
+        name == MODULES || name.ends_with(".index.json") && Self::is_known(name)
+    }
+
+    /// The files that one names: the shards of an index, the settings of `modules.json`. None of them is outside of the folder.
+    pub fn named_by(name: &str, bytes: &[u8]) -> Vec<String> {
+        if !Self::names_others(name) {
+            return Vec::new();
+        }
+        let (folder, is_index) = (in_network(name).0, name != MODULES);
+        // What is wrong with a file is said by whoever needs it.
+        let mut named: Vec<String> = match serde_json::from_slice::<Value>(bytes).unwrap_or_default() {
+            Value::Object(index) if is_index => {
+                let shards = index.get("weight_map").and_then(Value::as_object);
+                shards.into_iter().flatten().filter_map(|(_, shard)| Some(shard.as_str()?.to_owned())).collect()
+            }
+            Value::Array(modules) if !is_index => {
+                let paths = modules.iter().filter_map(|module| module.get("path")?.as_str());
+                paths.filter(|path| !path.is_empty()).map(|path| format!("{path}/config.json")).collect()
+            }
+            _ => Vec::new(),
+        };
+        named.retain(|name| is_inside(name));
+        named.sort();
+        named.dedup();
+        named.into_iter().map(|name| format!("{folder}{name}")).collect()
+    }
+
     /// A file that must be there. `folder` is for messages alone.
     pub(super) fn required(&mut self, folder: &str, name: &str) -> Result<Bytes> {
-        let missing = || Error::File { file: format!("{folder}{name}"), reason: "missing".to_owned() };
-        self.remove(name).ok_or_else(missing)
+        let error = |reason: &str| Error::File { file: format!("{folder}{name}"), reason: reason.to_owned() };
+        let bytes = self.remove(name).ok_or_else(|| error("missing"))?;
+        match what_it_is(bytes.as_ref()) {
+            Some(found) => Err(error(&found)),
+            None => Ok(bytes),
+        }
     }
+
+    /// [`Error::File`] for a known file that is a git-lfs pointer or a web page. What else is wrong with it, whoever reads it says.
+    pub(super) fn check(&self) -> Result<()> {
+        let not_itself = |(name, bytes): (&String, &Bytes)| {
+            let reason = what_it_is(bytes.as_ref()).filter(|_| Self::is_known(name) && !bytes.as_ref().is_empty())?;
+            Some(Error::File { file: name.clone(), reason })
+        };
+        self.0.iter().find_map(not_itself).map_or(Ok(()), Err)
+    }
+}
+
+/// The network's folder, and the name in it.
+fn in_network(name: &str) -> (&'static str, &str) {
+    let mut networks = ModelFiles::KNOWN.networks.iter().rev();
+    networks.find_map(|folder| Some((*folder, name.strip_prefix(folder)?))).unwrap_or(("", name))
+}
+
+/// Whether a path is one below its folder on every system.
+pub(super) fn is_inside(path: &str) -> bool {
+    let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
+    path.split('/').all(is_name)
 }

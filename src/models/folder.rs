@@ -1,38 +1,21 @@
 //! Model folders on disk: the one place in the library that opens files.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::Path;
 
+use super::files::KnownFiles;
 use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
 
-/// What some folders have.
-const OPTIONAL: &[&str] = &[
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "tokenizer.model",
-    "spm.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "preprocessor_config.json",
-    "modules.json",
-    "1_Pooling/config.json",
-];
+/// Weights of other programs, for a message.
+const FOREIGN: [&str; 4] = ["tf_model.h5", "flax_model.msgpack", "onnx", "model.onnx"];
 
 impl ModelFiles {
-    /// The files of a model folder that a model may have. Nothing is checked yet.
+    /// The files of a model folder that a model may have. Others may lie there too. Nothing is checked yet.
     ///
-    /// Weights are mapped, not read, so that memory does not hold them twice.
+    /// Weights are mapped, not read, so that memory does not hold them twice. Of a `pytorch_model.bin` the tensors are read, and stand
+    /// under its name as safetensors.
     ///
     /// ```
     /// use sttabt::{Model, ModelFiles};
@@ -42,31 +25,58 @@ impl ModelFiles {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Read`] names the file that is missing or cannot be read.
+    /// [`Error::Read`] names the file that is missing or cannot be read, [`Error::File`] a `pytorch_model.bin` that is broken.
     pub fn from_dir(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let mut files = Self::new();
-        let mut network = |prefix: &str| -> Result<()> {
-            let path = |name: &str| folder.join(format!("{prefix}{name}"));
-            files.insert(format!("{prefix}config.json"), read(&path("config.json"))?);
-            files.insert(format!("{prefix}model.safetensors"), map(&path("model.safetensors"))?);
-            Ok(())
-        };
-        network("")?;
-        if folder.join("approx").is_dir() {
-            network("approx/")?;
-        }
-        for name in OPTIONAL {
-            let path = folder.join(name);
-            if path.exists() {
-                files.insert(*name, read(&path)?);
+        let KnownFiles { networks, config, weights, vocabularies, others, .. } = Self::KNOWN;
+        // ApproxNet may be missing, but not a part of it.
+        let networks = networks.iter().filter(|network| network.is_empty() || folder.join(network).is_dir());
+        let mut names: Vec<String> = [vocabularies, others].concat().into_iter().map(str::to_owned).collect();
+        for network in networks {
+            let config = format!("{network}{config}");
+            let path = folder.join(&config);
+            File::open(&path).map_err(|error| unreadable(&path, &error))?;
+            names.push(config);
+            names.extend(weights.iter().map(|name| format!("{network}{name}")));
+            if !weights.iter().any(|name| folder.join(network).join(name).exists()) {
+                return Err(no_weights(&folder.join(network.trim_end_matches('/'))));
             }
+        }
+        names.retain(|name| folder.join(name).exists());
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut names: VecDeque<String> = Self::of_use(&names).into_iter().map(str::to_owned).collect();
+        let mut files = Self::new();
+        while let Some(name) = names.pop_front() {
+            let bytes = open(folder, &name)?;
+            let named = Self::named_by(&name, bytes.as_ref()).into_iter();
+            names.extend(named.filter(|name| files.get(name).is_none() && folder.join(name).exists()));
+            files.insert(name, bytes);
         }
         Ok(files)
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+fn open(folder: &Path, name: &str) -> Result<Bytes> {
+    let path = folder.join(name);
+    #[cfg(feature = "bin")]
+    if name.ends_with(".bin")
+        && let Some(bytes) = super::torch::read(&path, name)?
+    {
+        return Ok(bytes.into());
+    }
+    if name.ends_with(".bin") || name.ends_with(".safetensors") { map(&path) } else { read(&path).map(Bytes::Owned) }
+}
+
+fn no_weights(folder: &Path) -> Error {
+    let [first, others @ ..] = ModelFiles::KNOWN.weights else { return unreadable(folder, &"no weights") };
+    let mut reason = format!("it is not there, and neither is {}", others.join(", "));
+    if let Some(foreign) = FOREIGN.iter().find(|name| folder.join(name).exists()) {
+        reason += &format!("; {foreign} is of another program: save the model with PyTorch's `save_pretrained`");
+    }
+    unreadable(&folder.join(first), &reason)
+}
+
+fn unreadable(path: &Path, error: &dyn ToString) -> Error {
     Error::Read { file: path.display().to_string(), reason: error.to_string() }
 }
 

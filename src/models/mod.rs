@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod download;
 mod embedding;
 mod family;
 mod fields;
@@ -15,20 +16,22 @@ mod picture;
 mod pooling;
 mod preprocessor;
 mod tokenizer;
+#[cfg(feature = "bin")]
+mod torch;
+mod weights;
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pruning::{Facts, Need, Prune};
 
-pub use checkpoint::Bytes;
 use checkpoint::Part;
 pub(crate) use checkpoint::{LayerNormTensors, LinearTensors};
 pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
 pub(crate) use family::NormOrder;
 use family::{Asked, pretrained_cfg};
-pub use files::ModelFiles;
+pub use files::{Bytes, KnownFiles, ModelFiles};
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
@@ -37,6 +40,7 @@ pub use picture::Picture;
 pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
+pub use weights::Weights;
 
 /// What turns an input into tokens.
 enum Reader {
@@ -79,6 +83,7 @@ impl Model {
     /// [`Error::Config`], [`Error::Unsupported`], [`Error::File`], [`Error::MissingTensor`], [`Error::TensorShape`] or
     /// [`Error::NotFinite`], naming the file and the thing in it.
     pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
+        files.check()?;
         let pooling = Pooling::from_files(&files)?;
         let asked = pooling.is_some();
         let approx = files.remove_folder("approx");

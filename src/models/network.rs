@@ -23,10 +23,10 @@ impl Network {
     /// Takes the files of a network out of those of its folder, which has this name in messages.
     pub fn new(folder: &str, files: &mut ModelFiles, asked: Asked<'_>) -> Result<Self> {
         let config = files.required(folder, "config.json")?;
-        let (family, config) = read_config(&format!("{folder}config.json"), config.as_ref(), asked)?;
-        let weights = files.required(folder, "model.safetensors")?;
-        let weights = Weights::new(&format!("{folder}model.safetensors"), weights)?;
-        Self::checked(family, config, weights)
+        let (family, sizes) = read_config(&format!("{folder}config.json"), config.as_ref(), asked)?;
+        // The tokenizer asks it too.
+        files.insert("config.json", config);
+        Self::checked(family, sizes, Weights::from_files(folder, files)?)
     }
 
     fn checked(family: &'static Family, config: Config, weights: Weights) -> Result<Self> {
@@ -36,7 +36,6 @@ impl Network {
             network.layer(layer)?;
         }
         network.head()?;
-        network.weights.check_finite()?;
         let image_embeddings = match network.embeddings()? {
             EmbeddingTensors::Text { .. } => Vec::new(),
             EmbeddingTensors::Image { prefix, positions, projection, grids } => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -186,9 +186,14 @@ const BAD_MODELS = [
     },
     { name: "a manifest that is none", answers: { "manifest.json": "{" }, error: /model: .*manifest\.json: / },
     {
+        name: "a manifest without a hash",
+        answers: { "manifest.json": '{"files":{"config.json":{"bytes":1,"sha256":""}}}' },
+        error: /`config\.json`: `sha256` is "", expected 64 hexadecimal digits/,
+    },
+    {
         name: "a manifest of other files",
-        answers: { "manifest.json": '{"files":{"../secret":{"bytes":1,"sha256":""}}}' },
-        error: /`\.\.\/secret` is no file of a model folder/,
+        answers: { "manifest.json": `{"files":{"../secret":{"bytes":1,"sha256":"${"0".repeat(64)}"}}}` },
+        error: /model: config\.json: missing/,
     },
 ];
 
@@ -221,6 +226,110 @@ test("bad models give an error that names the file", () =>
         });
         assert.ok(kept > 0, "after all that, a good model loads");
     }));
+
+/** tiny-bert as a folder of the hub: the weights of an index, and files that no model is read from. */
+function hubFiles() {
+    const folder = `${root}tests/fixtures/tiny-bert`;
+    const names = ["config.json", "tokenizer.json", "approx/config.json", "approx/model.safetensors"];
+    const files = Object.fromEntries(names.map((name) => [name, readFileSync(`${folder}/${name}`)]));
+    const weights = readFileSync(`${folder}/model.safetensors`);
+    const header = JSON.parse(weights.subarray(8, 8 + Number(weights.readBigUInt64LE())));
+    delete header.__metadata__;
+    const map = Object.keys(header).map((name) => [name, "model-00001-of-00001.safetensors"]);
+    files["model.safetensors.index.json"] = Buffer.from(JSON.stringify({ weight_map: Object.fromEntries(map) }));
+    files["model-00001-of-00001.safetensors"] = weights;
+    for (const name of ["README.md", ".gitattributes", "training_args.bin"]) files[name] = Buffer.from("other things");
+    return files;
+}
+
+/** A folder on the server without a manifest. */
+function answerWith(folder, files) {
+    for (const [name, body] of Object.entries(files)) {
+        server.answers.set(`/models/${folder}/${name}`, (_, response) => response.writeHead(200).end(body));
+    }
+}
+
+/** Loads files that the page has fetched itself. */
+const loadFiles = (page, folder, names) =>
+    page.evaluate(
+        async (folder, names) => {
+            window.notes = [];
+            const blobs = names.map(async (name) => [name, await (await fetch(`/models/${folder}/${name}`)).blob()]);
+            const files = Object.fromEntries(await Promise.all(blobs));
+            const load = async () => {
+                const model = await window.load({ files, backend: "cpu" });
+                const { logits, kept } = await model.classify("w5 w6 w7", { prune: { rule: "topk", ratio: 0.5 } });
+                model.dispose();
+                window.answer = { logits, kept };
+            };
+            return { outcome: await window.outcome(load()), notes: window.notes, answer: window.answer };
+        },
+        folder,
+        names,
+    );
+
+test("a folder of the hub loads, by its URL and as files", () =>
+    withPage(async (page) => {
+        const files = hubFiles();
+        answerWith("hub", files);
+        const plain = { ...files, "model.safetensors": files["model-00001-of-00001.safetensors"] };
+        answerWith("plain", plain);
+        const expected = await loadFiles(page, "plain", Object.keys(plain).filter((name) => !/README|^\.|index|of-0|args/.test(name)));
+        assert.deepEqual([expected.outcome, expected.notes], ["ok", []]);
+        const found = await loadFiles(page, "hub", Object.keys(files));
+        assert.deepEqual([found.outcome, found.answer], ["ok", expected.answer]);
+        assert.deepEqual(found.notes, ["files that no model is read from are left out: README.md, .gitattributes, training_args.bin"]);
+        const byUrl = await page.evaluate(async () => {
+            window.events = [];
+            const model = await window.load({ url: "/models/hub", backend: "cpu" });
+            const { logits, kept } = await model.classify("w5 w6 w7", { prune: { rule: "topk", ratio: 0.5 } });
+            model.dispose();
+            return { answer: { logits, kept }, last: window.events.at(-1), files: [...new Set(window.events.map(({ file }) => file))] };
+        });
+        assert.deepEqual(byUrl.answer, expected.answer);
+        assert.equal(byUrl.last.loadedBytes, byUrl.last.totalBytes);
+        assert.ok(byUrl.files.includes("model-00001-of-00001.safetensors"), byUrl.files.join());
+        const { outcome } = await loadFiles(page, "hub", Object.keys(files).filter((name) => !name.includes("of-0")));
+        assert.match(outcome, /^model: model-00001-of-00001\.safetensors: missing, and model\.safetensors\.index\.json names it/);
+    }));
+
+test("PyTorch's file is refused, and not loaded", () =>
+    withPage(async (page) => {
+        const files = hubFiles();
+        for (const name of Object.keys(files)) if (/^model/.test(name)) delete files[name];
+        files["pytorch_model.bin"] = Buffer.concat([Buffer.from("PK\x03\x04"), Buffer.alloc(40_000_000)]);
+        answerWith("torch", files);
+        const expected = /^model: pytorch_model\.bin: a pickle of PyTorch's, which is not read here: `sttabt convert DIR`/;
+        assert.match((await loadFiles(page, "torch", Object.keys(files))).outcome, expected);
+        const byUrl = await page.evaluate(async () => {
+            window.events = [];
+            const outcome = await window.outcome(window.load({ url: "/models/torch", backend: "cpu" }));
+            return { outcome, bytes: Math.max(...window.events.map(({ loadedBytes }) => loadedBytes)) };
+        });
+        assert.match(byUrl.outcome, expected);
+        assert.ok(byUrl.bytes < 20_000_000, `${byUrl.bytes} bytes`);
+    }));
+
+test("the manifest names what a model is read from", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "sttabt-"));
+    try {
+        for (const [name, body] of Object.entries(hubFiles())) {
+            mkdirSync(join(folder, name, ".."), { recursive: true });
+            writeFileSync(join(folder, name), body);
+        }
+        const names = Object.keys((await manifest(folder)).files).sort();
+        const expected = Object.keys(hubFiles()).filter((name) => !/README|^\.|args/.test(name));
+        assert.deepEqual(names, expected.sort());
+        rmSync(join(folder, "model-00001-of-00001.safetensors"));
+        await assert.rejects(manifest(folder), /no model-00001-of-00001\.safetensors, which model\.safetensors\.index\.json names/);
+        rmSync(join(folder, "model.safetensors.index.json"));
+        await assert.rejects(manifest(folder), /no model\.safetensors/);
+        writeFileSync(join(folder, "pytorch_model.bin"), "PK");
+        await assert.rejects(manifest(folder), /pytorch_model\.bin is not read by the package; `sttabt convert`/);
+    } finally {
+        rmSync(folder, { recursive: true });
+    }
+});
 
 test("an insecure context is named", () =>
     withPage(

@@ -1,7 +1,9 @@
 //! What several tests share: reading model folders and fixtures.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub mod counting;
 pub mod edit;
+pub mod torch;
 
 use std::path::{Path, PathBuf};
 

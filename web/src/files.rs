@@ -7,6 +7,35 @@ use sttabt::{Model, ModelFiles};
 use wasm_bindgen::prelude::*;
 
 use crate::error::{from_core, js_error};
+use crate::json::to_json;
+
+/// The names of files that can be of use, as JSON.
+///
+/// # Errors
+/// None that is known.
+#[wasm_bindgen]
+pub fn known_files() -> Result<String, JsValue> {
+    to_json(&ModelFiles::KNOWN)
+}
+
+/// Those of a folder's names that a model is read from. What is in them may name others.
+#[wasm_bindgen]
+pub fn wanted_files(names: Vec<String>) -> Vec<String> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    ModelFiles::wanted(&names).into_iter().map(str::to_owned).collect()
+}
+
+/// Whether what is in a file of this name may name others.
+#[wasm_bindgen]
+pub fn names_others(name: &str) -> bool {
+    ModelFiles::names_others(name)
+}
+
+/// The files that one names.
+#[wasm_bindgen]
+pub fn named_files(name: &str, bytes: &[u8]) -> Vec<String> {
+    ModelFiles::named_by(name, bytes)
+}
 
 /// The files of one model folder.
 #[wasm_bindgen]

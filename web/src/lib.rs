@@ -11,5 +11,5 @@ mod json;
 
 pub use call::{CancelFlag, Image, Inputs};
 pub use classifier::Classifier;
-pub use files::ModelBytes;
+pub use files::{ModelBytes, known_files, named_files, names_others, wanted_files};
 pub use json::rules;

@@ -1,6 +1,7 @@
 // Fetching a model folder into WebAssembly memory, through a cache that is keyed and verified by SHA-256.
 
 import { SttabtError, type Progress } from "./types.js";
+import { known_files, named_files, names_others, wanted_files } from "./wasm/sttabt_web.js";
 
 /** Where the files go: the core's `ModelBytes`. */
 export interface Sink {
@@ -19,15 +20,14 @@ interface Entry {
 const CACHE = "sttabt";
 const HASH = /^[0-9a-f]{64}$/;
 
-/** Without a manifest these are asked for; a model folder has some of them. */
-const REQUIRED = ["config.json", "model.safetensors"];
-const OPTIONAL = [
-    "tokenizer.json",
-    "preprocessor_config.json",
-    "approx/config.json",
-    "approx/model.safetensors",
-];
-const NAMES = [...REQUIRED, ...OPTIONAL, "vocab.txt", "tokenizer_config.json"];
+/** The core's list of names; see `KnownFiles` there. */
+interface KnownFiles {
+    networks: string[];
+    config: string;
+    weights: string[];
+    vocabularies: string[];
+    others: string[];
+}
 
 type OnProgress = (progress: Progress) => void;
 type OnNote = (note: string) => void;
@@ -36,20 +36,15 @@ type OnNote = (note: string) => void;
 export async function loadUrl(url: string, sink: Sink, onProgress: OnProgress, onNote: OnNote): Promise<number> {
     const folder = url.endsWith("/") ? url : `${url}/`;
     const cache = await openCache(onNote);
+    const count = new Count(onProgress);
     const entries = await manifestEntries(folder, cache);
     if (entries) {
-        const count = new Count(entries, onProgress);
-        for (const entry of entries) await loadEntry(folder, entry, cache, sink, count, onNote);
+        await loadWanted(entries, sink, count, onNote, (entry, sink) => loadEntry(folder, entry, cache, sink, count, onNote));
         return count.loaded;
     }
     onNote(`${folder} has no manifest.json, so its files are not cached (npx sttabt-manifest writes one)`);
     const responses = await responsesOf(folder);
-    const count = new Count([...responses.keys()], onProgress);
-    for (const [entry, response] of responses) {
-        sink.begin(entry.name, entry.bytes);
-        await pour(response, entry, count, false, (piece) => sink.append(piece));
-        sink.finish();
-    }
+    await loadWanted([...responses.keys()], sink, count, onNote, (entry, sink) => loadResponse(responses.get(entry), entry, count, sink));
     return count.loaded;
 }
 
@@ -58,37 +53,76 @@ export async function loadFiles(
     files: Record<string, Blob | ArrayBuffer | Uint8Array>,
     sink: Sink,
     onProgress: OnProgress,
+    onNote: OnNote,
 ): Promise<number> {
     const blobs = Object.entries(files).map(([name, file]): [Entry, Blob] => {
         const blob = file instanceof Blob ? file : new Blob([file as BlobPart]);
         return [{ name, bytes: blob.size, sha256: null }, blob];
     });
-    const unknown = blobs.find(([entry]) => !NAMES.includes(entry.name));
-    if (unknown) {
-        throw new SttabtError("model", `\`${unknown[0].name}\` is no file of a model folder, expected ${NAMES.join(", ")}`);
-    }
-    const count = new Count(
-        blobs.map(([entry]) => entry),
-        onProgress,
-    );
-    for (const [entry, blob] of blobs) {
-        sink.begin(entry.name, entry.bytes);
-        await pour(new Response(blob), entry, count, false, (piece) => sink.append(piece));
-        sink.finish();
-    }
+    const given = new Map(blobs);
+    const count = new Count(onProgress);
+    await loadWanted([...given.keys()], sink, count, onNote, (entry, sink) => loadResponse(new Response(given.get(entry)), entry, count, sink));
     return count.loaded;
 }
+
+/** Loads those files of a folder that the core reads a model from, and those that these name. */
+async function loadWanted(
+    entries: Entry[],
+    sink: Sink,
+    count: Count,
+    onNote: OnNote,
+    load: (entry: Entry, sink: Sink) => Promise<void>,
+): Promise<void> {
+    const there = new Map(entries.map((entry) => [entry.name, entry]));
+    // What names others comes first: from then on the number of bytes is known.
+    const names = wanted_files([...there.keys()]);
+    names.sort((a, b) => Number(names_others(b)) - Number(names_others(a)));
+    count.expect(names.map((name) => there.get(name)));
+    // The list grows on the way.
+    for (const name of names) {
+        let pieces: Uint8Array[] = [];
+        const listening: Sink = {
+            begin: (name, numBytes) => {
+                pieces = [];
+                sink.begin(name, numBytes);
+            },
+            append: (piece) => {
+                pieces.push(piece.slice());
+                sink.append(piece);
+            },
+            finish: () => sink.finish(),
+        };
+        const entry = there.get(name);
+        if (!entry) continue;
+        await load(entry, names_others(name) ? listening : sink);
+        const bytes = new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
+        const named = named_files(name, bytes).filter((other) => there.has(other) && !names.includes(other));
+        names.push(...named);
+        count.expect(named.map((name) => there.get(name)));
+    }
+    const skipped = [...there.keys()].filter((name) => !names.includes(name));
+    if (skipped.length > 0) onNote(`files that no model is read from are left out: ${skipped.join(", ")}`);
+}
+
+async function loadResponse(response: Response | undefined, entry: Entry, count: Count, sink: Sink): Promise<void> {
+    if (!response) return;
+    sink.begin(entry.name, isPickle(entry) ? 0 : entry.bytes);
+    await pour(response, entry, count, false, (piece) => sink.append(piece));
+    sink.finish();
+}
+
+/** The core refuses these by their first bytes. The others may be very many. */
+const isPickle = (entry: Entry) => entry.name.endsWith(".bin") && entry.sha256 === null;
 
 /** One progress over all files. */
 class Count {
     loaded = 0;
-    readonly #total: number;
+    #total = 0;
 
-    constructor(
-        entries: Entry[],
-        private readonly onProgress: OnProgress,
-    ) {
-        this.#total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    constructor(private readonly onProgress: OnProgress) {}
+
+    expect(entries: (Entry | undefined)[]): void {
+        this.#total += entries.reduce((sum, entry) => sum + (entry?.bytes ?? 0), 0);
     }
 
     add(file: string, bytes: number, fromCache: boolean): void {
@@ -141,7 +175,6 @@ function parseManifest(url: string, body: string): Entry[] {
     if (typeof files !== "object" || files === null) throw wrong("`files` is missing, expected an object");
     return Object.entries(files).map(([name, file]): Entry => {
         const { bytes, sha256 } = (file ?? {}) as { bytes?: unknown; sha256?: unknown };
-        if (!NAMES.includes(name)) throw wrong(`\`${name}\` is no file of a model folder`);
         if (!Number.isSafeInteger(bytes) || (bytes as number) < 0 || (bytes as number) > 0xffff_ffff) {
             throw wrong(`\`${name}\`: \`bytes\` is ${JSON.stringify(bytes)}, expected a size`);
         }
@@ -157,23 +190,42 @@ function isFile(response: Response): boolean {
     return response.ok && !(response.headers.get("content-type") ?? "").startsWith("text/html");
 }
 
+/** Without a manifest, all that the core could use is asked for. */
 async function responsesOf(folder: string): Promise<Map<Entry, Response>> {
     const responses = new Map<Entry, Response>();
-    const ask = async (name: string): Promise<boolean> => {
-        const response = await get(`${folder}${name}`);
+    const ask = async (name: string, isRequired = false): Promise<boolean> => {
+        let response = await get(`${folder}${name}`);
         if (!isFile(response)) {
             await response.body?.cancel();
-            if (REQUIRED.includes(name)) throw notFound(`${folder}${name}`, response);
+            if (isRequired) throw notFound(`${folder}${name}`, response);
             return false;
         }
         const encoded = response.headers.has("content-encoding");
         const bytes = encoded ? 0 : Number(response.headers.get("content-length") ?? 0);
+        let named: string[] = [];
+        if (names_others(name)) {
+            const body = new Uint8Array(await response.arrayBuffer());
+            named = named_files(name, body);
+            response = new Response(body);
+        }
         responses.set({ name, bytes: Number.isSafeInteger(bytes) ? bytes : 0, sha256: null }, response);
+        // The core says which of them it lacks.
+        await Promise.all(named.map((name) => ask(name)));
         return true;
     };
-    for (const name of REQUIRED) await ask(name);
-    const hasTokenizer = (await Promise.all(OPTIONAL.map(ask)))[0];
-    if (!hasTokenizer) await Promise.all(["vocab.txt", "tokenizer_config.json"].map(ask));
+    const { networks, config, weights, vocabularies, others } = JSON.parse(known_files()) as KnownFiles;
+    const askInTurn = async (names: string[]): Promise<void> => {
+        for (const name of names) if (await ask(name)) return;
+    };
+    for (const network of networks) {
+        // The model's own is required.
+        if (await ask(`${network}${config}`, network === "")) await askInTurn(weights.map((name) => `${network}${name}`));
+    }
+    await Promise.all(others.map((name) => ask(name)));
+    const names = [...responses.keys()].map(({ name }) => name);
+    // Those that another file replaces are not wanted.
+    const missing = vocabularies.filter((name) => wanted_files([...names, name]).includes(name));
+    await Promise.all(missing.map((name) => ask(name)));
     return responses;
 }
 
@@ -283,6 +335,10 @@ async function pour(
         loaded += next.value.byteLength;
         await take(next.value);
         count.add(entry.name, next.value.byteLength, fromCache);
+        if (isPickle(entry)) {
+            await reader?.cancel();
+            return loaded;
+        }
     }
 }
 

@@ -73,7 +73,7 @@ export interface Progress {
 export interface LoadOptions {
     /** A model folder. Its files are cached if it has a `manifest.json` (`npx sttabt-manifest FOLDER` writes one). */
     url?: string | URL;
-    /** Or the files: `config.json`, `model.safetensors`, `approx/config.json`, … */
+    /** Or the files: `config.json`, `model.safetensors`, `approx/config.json`, … A note tells which of them no model is read from. */
     files?: Record<string, Blob | ArrayBuffer | Uint8Array>;
     backend?: BackendChoice;
     onProgress?: (progress: Progress) => void;

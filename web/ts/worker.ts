@@ -99,7 +99,7 @@ async function load({ url, files, backend }: Extract<Call, { call: "load" }>): P
     });
     const bytes = new ModelBytes();
     const total =
-        url === null ? await loadFiles(files ?? {}, bytes, onProgress) : await loadUrl(url, bytes, onProgress, onNote);
+        url === null ? await loadFiles(files ?? {}, bytes, onProgress, onNote) : await loadUrl(url, bytes, onProgress, onNote);
     onProgress({ stage: "start", loadedBytes: total, totalBytes: total, file: "", fromCache: false });
     if (backend === "gpu" && !self.isSecureContext) {
         throw new SttabtError("insecure", "WebGPU needs a secure context (https or localhost), and this page is none");

@@ -28,6 +28,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// List the GPU adapters, and what a model folder holds
     Info(InfoArgs),
+    /// Make model.safetensors of a model's other weights: pytorch_model.bin, shards, wrapped names
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Serve the page of demo/ on this machine, and open a browser
     Demo(DemoArgs),
 }
@@ -49,6 +52,10 @@ const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --text-column review --label-column stars --labels name reviews.csv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val";
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  sttabt convert my-model
+  sttabt convert my-model --out my-model-safetensors";
 
 /// The rules with what they do, in lines of at most 100 characters.
 fn rules() -> String {
@@ -160,6 +167,16 @@ pub struct EvalArgs {
 pub struct InfoArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(clap::Args)]
+pub struct ConvertArgs {
+    /// Write a whole model folder there, instead of the weights alone into DIR
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Model folder, as it is downloaded from Hugging Face
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 #[derive(clap::Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod classify;
 mod classify_json;
+mod convert;
 mod demo;
 mod draw;
 mod eval;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Embed(args) => classify::embed(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     finish(outcome)
