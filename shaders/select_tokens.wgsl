@@ -43,50 +43,43 @@ fn total(counts: vec4<u32>) -> u32 {
     return dot(counts, vec4(1u));
 }
 
-fn ones(flags: vec4<bool>) -> u32 {
-    return total(select(vec4(0u), vec4(1u), flags));
-}
-
-fn four_high(i: u32) -> vec4<u32> {
-    return vec4(high[i], high[i + 1u], high[i + 2u], high[i + 3u]);
-}
-
 // How many columns received more than column j; equal ones in order of their index.
 fn rank(j: u32, count: u32) -> u32 {
     var before = 0u;
     for (var i = 0u; i < count; i += 8u) {
-        before += four_before(j, i, count) + four_before(j, i + 4u, count);
+        before += four_before(j, i) + four_before(j, i + 4u);
     }
     return before;
 }
 
-// How many of the four columns from column i on did.
-fn four_before(j: u32, i: u32, count: u32) -> u32 {
-    let is = i + vec4(0u, 1u, 2u, 3u);
-    let highs = four_high(i);
-    let lows = vec4(low[i], low[i + 1u], low[i + 2u], low[i + 3u]);
-    let more = (lows > vec4(low[j])) | ((lows == vec4(low[j])) & (is < vec4(j)));
-    return ones(((highs > vec4(high[j])) | ((highs == vec4(high[j])) & more)) & (is < vec4(count)));
+// How many of the four columns from column i on did. Those past the end received nothing.
+fn four_before(j: u32, i: u32) -> u32 {
+    return (one_before(j, i) + one_before(j, i + 1u)) + (one_before(j, i + 2u) + one_before(j, i + 3u));
 }
 
-// What a column receives from four rows.
+fn one_before(j: u32, i: u32) -> u32 {
+    let more = high[i] > high[j] || (high[i] == high[j] && low[i] > low[j]);
+    let equal = high[i] == high[j] && low[i] == low[j];
+    return select(0u, 1u, more || (equal && i < j));
+}
+
+// What a column receives from some rows.
 struct Received {
     units: u32, // in 2⁻²⁰
     fractions: u32, // in 2⁻⁴⁰
 }
 
-// From the rows i … i + 3; of rows past the end, nothing.
-fn received(column_at: u32, i: u32, num_tokens: u32, count: u32) -> Received {
-    let is = i + vec4(0u, 1u, 2u, 3u);
-    let at = column_at + min(is, vec4(count - 1u)) * num_tokens;
+// From four rows.
+fn received(column_at: u32, i: u32, num_tokens: u32) -> Received {
+    let at = column_at + i * num_tokens + vec4(0u, 1u, 2u, 3u) * num_tokens;
     let scaled = vec4(maps[at.x], maps[at.y], maps[at.z], maps[at.w]) * UNITS;
-    let there = select(vec4(0.0), scaled, is < vec4(count));
-    return Received(total(vec4<u32>(there)), total(vec4<u32>(fract(there) * UNITS)));
+    return Received(total(vec4<u32>(scaled)), total(vec4<u32>(fract(scaled) * UNITS)));
 }
 
 // How many of the four columns from column i on go on and come before column j.
 fn four_places(i: u32, j: u32) -> u32 {
-    return total(select(vec4(0u), four_high(i), i + vec4(0u, 1u, 2u, 3u) < vec4(j)));
+    let goes_on = vec4(high[i], high[i + 1u], high[i + 2u], high[i + 3u]);
+    return total(select(vec4(0u), goes_on, i + vec4(0u, 1u, 2u, 3u) < vec4(j)));
 }
 
 // Whether column j received more than the threshold times so many tokens.
@@ -111,14 +104,22 @@ fn main(
     let num_tokens = index[params.offsets_at + sample + 1u] - first_row;
     let count = index[params.counts_at + sample];
     let map_at = params.first_map_value + index[params.map_offsets_at + sample];
-    for (var j = local; j < count; j += WIDTH) {
+    // Up to a multiple of what rank looks at: columns past the end receive nothing.
+    for (var j = local; j < (count + 7u) / 8u * 8u; j += WIDTH) {
         var units = 0u;
         var fractions = 0u;
-        for (var i = 0u; i < count; i += 8u) {
-            let one = received(map_at + j, i, num_tokens, count);
-            let other = received(map_at + j, i + 4u, num_tokens, count);
+        let num_rows = select(0u, count, j < count);
+        let whole = num_rows / 8u * 8u;
+        for (var i = 0u; i < whole; i += 8u) {
+            let one = received(map_at + j, i, num_tokens);
+            let other = received(map_at + j, i + 4u, num_tokens);
             units += one.units + other.units;
             fractions += one.fractions + other.fractions;
+        }
+        for (var i = whole; i < num_rows; i++) {
+            let scaled = maps[map_at + i * num_tokens + j] * UNITS;
+            units += u32(scaled);
+            fractions += u32(fract(scaled) * UNITS);
         }
         high[j] = units + (fractions >> 20u);
         low[j] = fractions & 0xfffffu;

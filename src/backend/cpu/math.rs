@@ -19,7 +19,7 @@ pub const ERF_NUMERATOR: [f32; 7] =
 pub const ERF_DENOMINATOR: [f32; 5] =
     [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
 /// [`gelu_tanh`]'s 2 · √(2/π), and that times 0.044715.
-pub const GELU_TANH: [f32; 2] = [1.595_769_2, 7.135_481_6e-2];
+pub const GELU_TANH: [f32; 2] = [1.595_769, 7.135_481_6e-2];
 /// Of [`quick_gelu`].
 pub const QUICK_GELU: f32 = 1.702;
 
