@@ -207,7 +207,7 @@ fn classes_are_read_as_a_whole() {
     let rows: [(&str, &[&str], &[&str], &str); 7] = [
         ("names", &["zero", "2"], &[], ""),
         ("indices", &["0", "1"], &[], ""),
-        ("indices, one of them a name", &["0", "2"], &[], "`0` is an index"),
+        ("indices, one of them a name", &["0", "2"], &[], "labels are read as indices, so that 0 is `zero`; "),
         ("a name that is an index too", &["2"], &[], NUMBERED),
         ("by name", &["2"], &["--labels", "name"], ""),
         ("by index", &["2"], &["--labels", "index"], ""),

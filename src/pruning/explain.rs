@@ -36,7 +36,10 @@ pub fn why(found: &Found<'_>, plan: &Plan, thresholds: &[f32], layer: usize, pos
     let (here, next) = (is_in(layer), is_in(layer + 1));
     let [reaches, misses] = texts;
     let (kept, reason) = match plan.is_layer_by_layer() {
-        _ if position < anchors => (true, "kept: [CLS] carries the answer".to_owned()),
+        _ if position < anchors => {
+            let name = if position == 0 { "[CLS]" } else { "the distillation token" };
+            (true, format!("kept: {name} carries the answer"))
+        }
         true if !here => (false, "removed by an earlier layer".to_owned()),
         true if next => (true, format!("passed on: {reaches}")),
         true => (false, format!("removed: {misses}")),

@@ -105,7 +105,15 @@ pub fn decide(
             });
             Ok(Decided { labels: take(Reading::Name), note })
         }
-        (_, None, _) => Ok(Decided { labels: take(Reading::Index), note: not_by_number(names, numbers.as_deref()) }),
+        // Where names are numbers as well, someone may have meant those.
+        (_, None, _) => {
+            let is_told =
+                two_ways.is_some() || numbers.is_some_and(|numbers| !numbers.iter().copied().eq(0..names.len() as u64));
+            let first = names.first().map_or("", String::as_str);
+            let what = "with --labels name they are the model's names";
+            let note = is_told.then(|| format!("labels are read as indices, so that 0 is `{first}`; {what}"));
+            Ok(Decided { labels: take(Reading::Index), note })
+        }
         (Some(index), Some(name), _) => {
             let mixed =
                 format!("`{}` is an index, and `{}` ({}) is a name", written[index], written[name], place(name));
@@ -120,17 +128,6 @@ pub fn decide(
             Ok(Decided { labels, note: Some(format!("labels are read by name and by index: {mixed}")) })
         }
     }
-}
-
-/// Indices were taken, and the names are numbers too.
-fn not_by_number(names: &[String], numbers: Option<&[u64]>) -> Option<String> {
-    let is_index = |(index, &number): (usize, &u64)| number == index as u64;
-    numbers.filter(|numbers| !numbers.iter().enumerate().all(is_index)).map(|_| {
-        format!(
-            "labels are read as indices, so that 0 is `{}`; with --labels name they are the model's names",
-            names.first().map_or("", String::as_str)
-        )
-    })
 }
 
 fn unknown(carrier: Carrier, label: &str, meanings: &Meanings, names: &[String], asked: Option<Reading>) -> String {

@@ -70,6 +70,8 @@ fn labels_are_read_as_a_whole() {
         ),
         (STARS, "2 3", name, "1 2".to_owned()),
         ("a 1|b 1", "1 0", None, "1 0".to_owned()),
+        ("zero|one|two|2", "0 2", None, format!("0 2, {INDICES} `zero`; {NAMES}")),
+        ("zero|one|two|2", "zero 2", None, "0 3".to_owned()),
     ];
     for (model, written, asked, expected) in rows {
         let found = decided(Carrier::Rows, model, written, asked);
