@@ -305,5 +305,5 @@ fn mutated_files_are_rows_or_errors() {
     println!("{num_tables} of {num_inputs} have rows");
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     // Mutations that break every file would test no reader to its end.
-    assert!(num_inputs < 1_000 || num_tables * 10 > num_inputs, "{num_tables} files with rows");
+    assert!(num_inputs < 1_000 || num_tables * 20 > num_inputs, "{num_tables} files with rows");
 }

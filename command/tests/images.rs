@@ -35,7 +35,7 @@ fn files(report: &Value) -> Vec<&str> {
 fn json_has_exactly_its_shape() {
     for rule in ["dense", "topk:0.5", "topk:0.9,0.7,0.5,0.3", "concrete", "oracle:0.4", "forward:0.6"] {
         let report = run(tiny_images("classify", &["--json", "--prune", rule, "--image", IMAGES[0], IMAGES[1]])).json();
-        check_report(&report, ("tests/fixtures/tiny-vit", rule), "image grid", &[37, 37]);
+        check_report(&report, ("tests/fixtures/tiny-vit", rule), "image grid num_prefix_tokens", &[37, 37]);
         for result in report["results"].as_array().expect("results") {
             assert_eq!(result["grid"], json!([6, 6]));
             for kept in result["kept"].as_array().expect("kept") {

@@ -48,7 +48,6 @@ pub struct Classification {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logits: Vec<f32>,
     /// Softmax of the logits; of a multi-label model the sigmoid of each, of a regression model too if it was asked for. Empty for an embedder.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probs: Vec<f32>,
     /// Index of the largest logit (0 for regression); `None` for an embedder.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,7 @@ before(async () => {
         "/package/": `${root}web/dist/`,
         "/models/": `${root}models/`,
         "/photos/": `${root}demo/photos/`,
+        "/families/": `${root}tests/fixtures/families/`,
     });
     for (const model of ["sst2-minilm", "deit-tiny"]) {
         const body = JSON.stringify(await manifest(`${root}models/${model}`));

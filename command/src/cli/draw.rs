@@ -40,8 +40,8 @@ fn words(tokens: &[String]) -> Vec<Word> {
 /// `width`.
 pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [usize; 2], width: usize) -> Result<()> {
     let num_layers = result.kept.len() - 1;
-    let first = result.num_prefix_tokens.unwrap_or(1);
-    let title = |layer: usize| format!("L{layer} {}/{}", result.kept[layer].len(), first + rows * columns);
+    let first_patch = result.num_prefix_tokens.unwrap_or(1);
+    let title = |layer: usize| format!("L{layer} {}/{}", result.kept[layer].len(), first_patch + rows * columns);
     let cell_width = (0..num_layers).map(|layer| title(layer).len()).max().unwrap_or(0).max(columns);
     let per_line = ((width + 2) / (cell_width + 2)).max(1);
     for first in (0..num_layers).step_by(per_line) {
@@ -58,7 +58,8 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
         for row in (0..rows).step_by(2) {
             for layer in layers.clone() {
                 let is_kept = |row: usize, column: usize| {
-                    row < rows && result.kept[layer].binary_search(&((first + row * columns + column) as u32)).is_ok()
+                    let position = (first_patch + row * columns + column) as u32;
+                    row < rows && result.kept[layer].binary_search(&position).is_ok()
                 };
                 for column in 0..columns {
                     match (is_kept(row, column), is_kept(row + 1, column)) {
