@@ -18,7 +18,7 @@ export interface ImageSource {
 
 /** Fills the tab's input. */
 export function imageInput(source: ImageSource): { showFirst(): void; leave(): void } {
-    const picker = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "file", class: "visually-hidden" }, [], {
+    const picker = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp,image/gif,image/bmp", id: "file", class: "visually-hidden" }, [], {
         change: () => {
             const file = picker.files?.[0];
             picker.value = "";
@@ -56,7 +56,7 @@ export function imageInput(source: ImageSource): { showFirst(): void; leave(): v
             h("label", { for: "file", class: "button" }, ["Choose a picture"]),
             camera.button,
             camera.says,
-            h("span", { class: "hint" }, ["or drop or paste a PNG, JPEG or WebP anywhere"]),
+            h("span", { class: "hint" }, ["or drop or paste a PNG, JPEG, WebP, GIF or BMP anywhere"]),
         ]),
     );
     listen(take, source);

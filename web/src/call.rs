@@ -39,7 +39,7 @@ pub struct Image(Rc<Picture>);
 
 #[wasm_bindgen]
 impl Image {
-    /// Decodes a PNG, JPEG or WebP file.
+    /// Decodes a PNG, JPEG, WebP, GIF or BMP file.
     ///
     /// # Errors
     /// Kind `input`, naming what is wrong with the file.

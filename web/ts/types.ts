@@ -82,7 +82,7 @@ export interface LoadOptions {
     signal?: AbortSignal;
 }
 
-/** A PNG, JPEG or WebP file, decoded by the core; or RGBA pixels, as of a camera. */
+/** A PNG, JPEG, WebP, GIF or BMP file, decoded by the core; or RGBA pixels, as of a camera. */
 export type ImageInput = Blob | ArrayBuffer | Uint8Array | ImageData;
 
 export type Input = string | [text: string, textPair: string] | ImageInput;
