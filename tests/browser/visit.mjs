@@ -11,7 +11,8 @@ import { serve } from "./server.mjs";
 
 export const browserName = process.argv[2] ?? "chromium";
 export const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-export const TIMEOUT = { timeout: 30_000 };
+/** A software adapter compiles for half a minute before the first result, beside other tests for longer. */
+export const TIMEOUT = { timeout: 120_000 };
 
 export let server, browser;
 export const problems = [];
