@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Models of full size with random weights: makes their folders, and compares `sttabt`'s dense numbers with transformers', and the peak of its
-memory with the weights. `peers.py --model FOLDER` then times them. See README.md."""
+memory with the weights. See README.md."""
 
 import argparse
 import json
@@ -8,6 +8,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
+import time
 
 import numpy as np
 import torch
@@ -82,15 +84,21 @@ def check(name, folder):
     del model
     binary = os.environ.get("STTABT", ROOT / "target/release/sttabt")
     command = [binary, "classify", "--model", folder, "--backend", "cpu", "--prune", "dense", "--json", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{name}: sttabt ended with {status}")
-    results = json.loads(output)["results"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output)
+        # Not `ru_maxrss`: a child begins with its parent's, and this parent holds PyTorch.
+        peak = 0
+        while process.poll() is None:
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak] + [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")])
+            time.sleep(0.005)
+        if process.returncode != 0:
+            sys.exit(f"{name}: sttabt ended with {process.returncode}")
+        output.seek(0)
+        results = json.load(output)["results"]
     far = max(np.abs(np.array(result["logits"]) - logits).max() for result, logits in zip(results, expected, strict=True))
     weights = (folder / "model.safetensors").stat().st_size
-    memory = usage.ru_maxrss * 1024 / weights
+    memory = peak / weights
     print(f"{name}: {weights / 1e6:.0f} MB, logits within {far:.1e} of transformers', peak memory {memory:.2f} of the weights")
     return far <= TOLERANCE and memory <= MEMORY
 
