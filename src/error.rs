@@ -37,9 +37,9 @@ pub enum Error {
     #[error("{file}: tensor `{name}` holds {value} at index {index}, expected finite numbers")]
     NotFinite { file: String, name: String, index: usize, value: f32 },
 
-    /// The model has another kind of head than the call is for.
-    #[error("this model is {found}, and has no {lacks}: call `{instead}`")]
-    Head { found: &'static str, lacks: &'static str, instead: &'static str },
+    /// The model has another kind of head than what was asked for.
+    #[error("`{asked}` needs {needs}, and this model is {found}")]
+    Head { asked: &'static str, needs: &'static str, found: &'static str },
 
     /// An input cannot be classified. `index` counts from 0; the message counts from 1.
     #[error("input {}: {reason}", index + 1)]

@@ -49,6 +49,8 @@ pub mod tensor;
 pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
 pub use error::{Error, Result};
+#[cfg(feature = "files")]
+pub use models::MappedFile;
 pub use models::{
     Bytes, Config, ImageConfig, Input, InputConfig, KnownFiles, Model, ModelFiles, ModelInfo, Picture, Pooling,
     PoolingMode, Preprocessor, RuleInfo, Task, TextConfig, Weights,

@@ -220,7 +220,7 @@ fn texts_over_the_limit_of_the_pruned_rules() {
         ((*rule).to_owned(), failure(&model, &inputs, rule), expected)
     }));
     check_rows(rules.iter().map(|rule| {
-        let expected = "input 1: the attention maps of its 16384 tokens: 4294967296 bytes needed, \
+        let expected = "input 1: the attention maps of its 16384 tokens (`dense`, or a shorter input, needs less): 4294967296 bytes needed, \
                         the limit of a binding of this device is 1073741824";
         ((*rule).to_owned(), failure(&model, &[Input::Text(&longest)], rule), expected.to_owned())
     }));

@@ -166,15 +166,61 @@ fn an_embedder_of_another_class() {
     assert_eq!(results[1].embedding.as_ref(), Some(&expected[2]));
 }
 
+/// As sentence-transformers' `encode` does: the prompt that the file names, before every text.
+#[test]
+fn a_default_prompt_stands_before_every_text() {
+    let with_prompts = |name: serde_json::Value, pooling: serde_json::Value| {
+        edited_of(embedder(), move |files| {
+            let prompts = json!({"default_prompt_name": name, "prompts": {"query": "w5 w6: ", "document": ""}});
+            files.insert("config_sentence_transformers.json", prompts.to_string().into_bytes());
+            files.insert("1_Pooling/config.json", pooling.to_string().into_bytes());
+        })
+    };
+    let cls = || json!({"pooling_mode_cls_token": true});
+    let of = |model: &Model, inputs: &[Input<'_>]| vectors(&mut engine(model, BACKENDS[0]), inputs, &Prune::Dense);
+    let plain = Model::from_bytes(embedder()).expect("a model");
+    for name in [json!(null), json!("document")] {
+        let model = with_prompts(name, cls()).expect("a model");
+        assert_eq!((model.default_prompt(), of(&model, &INPUTS)), ("", of(&plain, &INPUTS)));
+    }
+    let model = with_prompts(json!("query"), cls()).expect("a model");
+    let prompted =
+        [Input::Text("w5 w6: w5 w6 w7 w8 w9 w10"), Input::Pair("w5 w6: w11", "w12 w13"), Input::Text("w5 w6: w5")];
+    assert_eq!(of(&model, &INPUTS), of(&plain, &prompted));
+    let outcome =
+        pollster::block_on(engine(&model, BACKENDS[0]).embed(&[Input::Text(" ")], &Prune::Dense, &Outputs::default()));
+    assert_eq!(
+        outcome.expect_err("an empty text").to_string(),
+        "input 1: the text is empty, expected at least one word"
+    );
+    for (name, pooling, expected) in [
+        (
+            json!("quer"),
+            cls(),
+            "config_sentence_transformers.json: `default_prompt_name` is `quer`, expected a name that `prompts` has a text for",
+        ),
+        (
+            json!("query"),
+            json!({"pooling_mode_mean_tokens": true, "include_prompt": false}),
+            "pooling `include_prompt = false` is not supported: a mean without the tokens of the default prompt is not computed here",
+        ),
+    ] {
+        assert_eq!(with_prompts(name, pooling).err().expect("refused").to_string(), expected);
+    }
+}
+
 #[test]
 fn a_call_for_another_head_says_which_to_make() {
     let mut embedding = engine(&Model::from_bytes(embedder()).expect("a model"), BACKENDS[0]);
     let error =
         pollster::block_on(embedding.classify(&INPUTS, &Prune::Dense, &Outputs::default())).expect_err("an embedder");
     assert!(matches!(error, Error::Head { .. }));
-    assert_eq!(error.to_string(), "this model is an embedder, and has no classifier: call `embed`");
+    assert_eq!(
+        error.to_string(),
+        "`classify` needs labels or a score (`embed` gives vectors), and this model is an embedder"
+    );
     let error =
         pollster::block_on(engine(&tiny_bert(), BACKENDS[0]).embed(&INPUTS, &Prune::Dense, &Outputs::default()));
-    let expected = "this model is a classifier, and has no embedding: call `classify`";
+    let expected = "`embed` needs an embedder (`classify` gives labels), and this model is a single-label classifier";
     assert_eq!(error.expect_err("a classifier").to_string(), expected);
 }

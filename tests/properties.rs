@@ -55,7 +55,7 @@ fn subjects() -> [Subject; 2] {
             texts,
             pictures: Vec::new(),
             least_bytes: map_bytes,
-            too_large: "input 9: the attention maps of its 127 tokens: 258064 bytes needed, the limit of a binding of this device is 258063",
+            too_large: "input 9: the attention maps of its 127 tokens (`dense`, or a shorter input, needs less): 258064 bytes needed, the limit of a binding of this device is 258063",
             chunk_bytes: map_bytes,
         },
         Subject {
@@ -63,7 +63,7 @@ fn subjects() -> [Subject; 2] {
             texts: Vec::new(),
             pictures,
             least_bytes: row_bytes,
-            too_large: "input 1: the rows of its 37 tokens: 28416 bytes needed, the limit of a binding of this device is 28415",
+            too_large: "input 1: the rows of its 37 tokens (a shorter input needs less): 28416 bytes needed, the limit of a binding of this device is 28415",
             chunk_bytes: 5 * row_bytes / 2,
         },
     ]

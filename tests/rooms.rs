@@ -52,8 +52,8 @@ const PLACES: &[(&str, &[&str])] = &[
     // The bench measures kernels; the command needs what every user has.
     ("sttabt::backend", &["command/bench/"]),
     ("sttabt::tensor", &["command/bench/"]),
-    ("std::fs", &["command/", "models/folder.rs", "models/torch.rs"]),
-    ("std::io", &["command/", "models/folder.rs", "models/picture/", "models/torch.rs"]),
+    ("std::fs", &["command/", "models/folder.rs", "models/mapped.rs", "models/torch.rs"]),
+    ("std::io", &["command/", "models/folder.rs", "models/mapped.rs", "models/picture/", "models/torch.rs"]),
     ("std::env", &["command/"]),
     ("std::process", &["command/"]),
     ("std::time", &["command/"]),
@@ -72,7 +72,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("todo!", &[]),
     ("unimplemented!", &[]),
     // A folder's weights are mapped; the command sets a variable before it starts a thread.
-    ("unsafe", &["models/folder.rs", "command/command/"]),
+    ("unsafe", &["models/mapped.rs", "command/command/"]),
 ];
 
 const MAX_LINES: usize = 360;

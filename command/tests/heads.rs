@@ -90,19 +90,29 @@ fn a_score_and_its_sigmoid() {
 #[test]
 fn what_a_head_does_not_give_is_refused() {
     for (verb, model, args, expected) in [
-        ("embed", MULTI_LABEL, &["x"][..], "this model is a classifier, and gives no embedding: use `sttabt classify`"),
-        ("classify", EMBEDDER, &["x"], "this model is an embedder, and has no classifier: use `sttabt embed`"),
+        (
+            "embed",
+            MULTI_LABEL,
+            &["x"][..],
+            "`embed` needs an embedder (`classify` gives labels), and this model is a multi-label classifier",
+        ),
+        (
+            "classify",
+            EMBEDDER,
+            &["x"],
+            "`classify` needs labels or a score (`embed` gives vectors), and this model is an embedder",
+        ),
         (
             "classify",
             MULTI_LABEL,
             &["--sigmoid", "x"],
-            "--sigmoid is for models with one output, and this one has labels",
+            "`sigmoid` needs a single output, and this model is a multi-label classifier",
         ),
         (
             "classify",
             SCORE,
             &["--threshold", "0.5", "x"],
-            "--threshold is for multi-label models (`problem_type` in config.json), and this is none",
+            "`threshold` needs several labels at once (`problem_type` in config.json), and this model is one with a single output",
         ),
         ("eval", EMBEDDER, &["Cargo.toml"], "this model is an embedder: there are no labels to measure it by"),
     ] {

@@ -129,9 +129,11 @@ pub fn split(
     for (sample, &length) in lengths.iter().enumerate() {
         let rows = limits.row_bytes * length as u64;
         let maps = if with_maps { 4 * config.num_hidden_layers as u64 * length as u64 * length as u64 } else { 0 };
-        for (what, needed) in [("the rows", rows), ("the attention maps", maps)] {
+        let parts = [("rows", rows, "a shorter input"), ("attention maps", maps, "`dense`, or a shorter input,")];
+        for (part, needed, smaller) in parts {
             if needed > limits.max_binding_bytes {
-                let what = format!("input {}: {what} of its {length} tokens", first + sample + 1);
+                let what =
+                    format!("input {}: the {part} of its {length} tokens ({smaller} needs less)", first + sample + 1);
                 let backend = "a binding of this device".to_owned();
                 return Err(Error::TooLarge { what, needed, limit: limits.max_binding_bytes, backend });
             }

@@ -14,7 +14,7 @@ use crate::backend::cpu::CpuBackend;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions};
 use crate::error::{Error, Result};
-use crate::models::{Input, Model, Tokens};
+use crate::models::{Input, Model, Task, Tokens};
 use crate::parallel::for_each;
 use crate::platform::Pause;
 use crate::pruning::Prune;
@@ -145,7 +145,7 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
-        self.check_head(false)?;
+        self.check_head(false, outputs)?;
         self.run(inputs, prune, outputs).await
     }
 
@@ -159,14 +159,27 @@ impl Engine {
         prune: &Prune,
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
-        self.check_head(true)?;
+        self.check_head(true, outputs)?;
         self.run(inputs, prune, outputs).await
     }
 
-    fn check_head(&self, is_embedder: bool) -> Result<()> {
-        match (is_embedder, self.model.pooling().is_some()) {
-            (false, true) => Err(Error::Head { found: "an embedder", lacks: "classifier", instead: "embed" }),
-            (true, false) => Err(Error::Head { found: "a classifier", lacks: "embedding", instead: "classify" }),
+    /// What was asked for and the model's head does not give is an error.
+    fn check_head(&self, embeds: bool, outputs: &Outputs) -> Result<()> {
+        let task = self.model.config().task;
+        let found = match task {
+            Task::Classification => "a single-label classifier",
+            Task::MultiLabel => "a multi-label classifier",
+            Task::Regression => "one with a single output",
+            Task::Embedding => "an embedder",
+        };
+        let refused = |asked, needs| Err(Error::Head { asked, needs, found });
+        match (embeds, task) {
+            (false, Task::Embedding) => refused("classify", "labels or a score (`embed` gives vectors)"),
+            (true, task) if task != Task::Embedding => refused("embed", "an embedder (`classify` gives labels)"),
+            _ if outputs.sigmoid && task != Task::Regression => refused("sigmoid", "a single output"),
+            _ if outputs.threshold.is_some() && task != Task::MultiLabel => {
+                refused("threshold", "several labels at once (`problem_type` in config.json)")
+            }
             _ => Ok(()),
         }
     }

@@ -42,12 +42,36 @@ impl Engine {
         Ok(Policy::new(prune.clone(), dense, pruned))
     }
 
-    /// As [`Engine::classify`] or [`Engine::embed`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch and
-    /// not in another.
+    /// The same as [`Engine::classify`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch
+    /// and not in another.
     ///
     /// # Errors
-    /// As of [`Engine::classify`].
+    /// The same as of [`Engine::classify`].
     pub async fn classify_by(
+        &mut self,
+        policy: &Policy,
+        inputs: &[Input<'_>],
+        outputs: &Outputs,
+    ) -> Result<(Decision, Vec<Classification>)> {
+        self.check_head(false, outputs)?;
+        self.run_by(policy, inputs, outputs).await
+    }
+
+    /// The same as [`Engine::embed`], with the rule that the policy chooses for the batch.
+    ///
+    /// # Errors
+    /// The same as of [`Engine::embed`].
+    pub async fn embed_by(
+        &mut self,
+        policy: &Policy,
+        inputs: &[Input<'_>],
+        outputs: &Outputs,
+    ) -> Result<(Decision, Vec<Classification>)> {
+        self.check_head(true, outputs)?;
+        self.run_by(policy, inputs, outputs).await
+    }
+
+    async fn run_by(
         &mut self,
         policy: &Policy,
         inputs: &[Input<'_>],

@@ -91,7 +91,7 @@ impl<B: Backend> Worker<B> {
                 Err(error)
             }
         };
-        let (outputs, _) = outputs(networks, &scratch, &layout, job, &plan);
+        let (outputs, _) = outputs(networks, &scratch, &layout, &plan);
         let strides = [outputs.stride(), scratch.token_scores.stride()];
         self.scratch = Some(scratch);
         Ok(Started { tokens, plan, layout, strides, pending: pending? })
@@ -178,7 +178,7 @@ impl<B: Backend> Worker<B> {
         plan: &Plan,
     ) -> Result<B::Pending> {
         self.backend.begin_stage(Stage::Host);
-        let (outputs, num_rows) = outputs(networks, scratch, layout, job, plan);
+        let (outputs, num_rows) = outputs(networks, scratch, layout, plan);
         let mut regions = vec![Region::Matrix(outputs, num_rows)];
         if plan.has_maps() {
             regions.push(Region::Index(&scratch.index, layout.counts(0)..layout.num_words()));
@@ -197,10 +197,9 @@ fn outputs<'s, B: Backend>(
     networks: &Networks<B>,
     scratch: &'s Scratch<B>,
     layout: &ChunkLayout,
-    job: Job<'_>,
     plan: &Plan,
 ) -> (&'s B::Matrix, usize) {
-    if job.model.facts().outputs_all_tokens {
+    if plan.outputs_all_tokens {
         return (&scratch.main.hidden_states, layout.num_tokens);
     }
     let at = if plan.has_maps() { HeadRows::Kept } else { HeadRows::FirstOfAll };

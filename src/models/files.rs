@@ -1,19 +1,37 @@
 //! The files of a model folder, by name.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::download::what_it_is;
+#[cfg(feature = "files")]
+use super::mapped::MappedFile;
 use crate::error::{Error, Result};
 
 /// The bytes of a file.
 pub enum Bytes {
     /// In memory of their own, which is freed bit by bit where nothing needs it any more.
     Owned(Vec<u8>),
-    /// A memory map, or whatever else keeps them.
+    /// Whatever else keeps them.
     Shared(Box<dyn AsRef<[u8]> + Send + Sync>),
+    /// A file that is mapped.
+    #[cfg(feature = "files")]
+    Mapped(MappedFile),
+}
+
+impl Bytes {
+    /// Gives back the memory of mapped bytes that nobody needs soon. They are still there: reading them fetches them again.
+    pub(super) fn release(&self, bytes: Range<usize>) {
+        #[cfg(feature = "files")]
+        if let Self::Mapped(file) = self {
+            file.release(bytes);
+        }
+        #[cfg(not(feature = "files"))]
+        let _ = bytes;
+    }
 }
 
 impl From<Vec<u8>> for Bytes {
@@ -27,6 +45,8 @@ impl AsRef<[u8]> for Bytes {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => (**bytes).as_ref(),
+            #[cfg(feature = "files")]
+            Self::Mapped(file) => file.as_ref(),
         }
     }
 }
@@ -89,6 +109,7 @@ impl ModelFiles {
             "sentence_distilbert_config.json",
             "sentence_camembert_config.json",
             "sentence_xlm-roberta_config.json",
+            "config_sentence_transformers.json",
             MODULES,
         ],
     };

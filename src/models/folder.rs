@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use super::files::KnownFiles;
+use super::mapped::MappedFile;
 use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
 
@@ -86,8 +87,5 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn map(path: &Path) -> Result<Bytes> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    // SAFETY: the map is only read. A file that another process truncates meanwhile ends this one with SIGBUS, as
-    // with every program that maps its model.
-    let map = unsafe { memmap2::Mmap::map(&file) };
-    map.map(|map| Bytes::Shared(Box::new(map))).map_err(|error| unreadable(path, &error))
+    MappedFile::new(&file).map(Bytes::Mapped).map_err(|error| unreadable(path, &error))
 }

@@ -11,6 +11,8 @@ mod files;
 mod folder;
 mod info;
 mod input;
+#[cfg(feature = "files")]
+mod mapped;
 mod network;
 mod picture;
 mod pooling;
@@ -20,6 +22,7 @@ mod tokenizer;
 mod torch;
 mod weights;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -35,8 +38,11 @@ pub use files::{Bytes, KnownFiles, ModelFiles};
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
+#[cfg(feature = "files")]
+pub use mapped::MappedFile;
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
 pub use picture::Picture;
+use pooling::default_prompt;
 pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
 use tokenizer::Tokenizer;
@@ -55,6 +61,8 @@ struct ModelData {
     ltp_thresholds: Option<Vec<f32>>,
     /// Of an embedder.
     pooling: Option<Pooling>,
+    /// Of an embedder: see [`default_prompt`].
+    prompt: String,
     reader: Reader,
 }
 
@@ -102,6 +110,7 @@ impl Model {
         let p_logits = main.thresholds(Part::PLogit, f32::NEG_INFINITY)?;
         let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
         let pooling = (main.config.task == Task::Embedding).then(|| pooling.unwrap_or(Pooling::DEFAULT));
+        let prompt = if pooling.is_some() { default_prompt(&files)? } else { String::new() };
         let reader = match main.config.input {
             InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {
@@ -112,7 +121,7 @@ impl Model {
                 Reader::Image(image, preprocessor)
             }
         };
-        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, reader })))
+        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, prompt, reader })))
     }
 
     /// The tokens of an input. `index` is its place in the batch, for messages.
@@ -121,7 +130,14 @@ impl Model {
     /// [`Error::Input`] when a text is empty, or the input is not what the model reads.
     pub(crate) fn prepare(&self, index: usize, input: &Input<'_>) -> Result<Tokens> {
         match (&self.0.reader, input) {
-            (Reader::Text(tokenizer), input) => tokenizer.encode(index, input).map(Tokens::Text),
+            (Reader::Text(tokenizer), input) => {
+                let encoded = match *input {
+                    Input::Text(text) => tokenizer.encode(index, &Input::Text(&self.prompted(text))),
+                    Input::Pair(text, pair) => tokenizer.encode(index, &Input::Pair(&self.prompted(text), pair)),
+                    Input::Image(_) => tokenizer.encode(index, input),
+                };
+                encoded.map(Tokens::Text)
+            }
             (Reader::Image(image, preprocessor), Input::Image(picture)) => {
                 let resized = preprocessor.resized(picture).map_err(|error| match error {
                     Error::Input { reason, .. } => Error::Input { index, reason },
@@ -136,9 +152,30 @@ impl Model {
         }
     }
 
+    /// The text behind the default prompt. An empty text stays one.
+    fn prompted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &*self.0.prompt {
+            prompt if prompt.is_empty() || text.trim().is_empty() => Cow::Borrowed(text),
+            prompt => Cow::Owned(format!("{prompt}{text}")),
+        }
+    }
+
     /// How an embedder makes its vectors; `None` for models with a classifier.
     pub fn pooling(&self) -> Option<Pooling> {
         self.0.pooling
+    }
+
+    /// What stands before every text that an embedder reads, as its files say; mostly nothing.
+    pub fn default_prompt(&self) -> &str {
+        &self.0.prompt
+    }
+
+    /// The token of an id; `None` beyond the vocabulary and for an image model.
+    pub fn token(&self, id: u32) -> Option<String> {
+        match &self.0.reader {
+            Reader::Text(tokenizer) => tokenizer.token(id),
+            Reader::Image(..) => None,
+        }
     }
 
     /// How images become the pixels that the network sees; `None` for a text model.

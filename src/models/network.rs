@@ -153,6 +153,11 @@ impl Network {
         self.weights.num_values()
     }
 
+    /// Gives back the memory of what is read from mapped files; it is read again where it is needed.
+    pub fn release(&self) {
+        self.weights.release();
+    }
+
     /// Frees the file's bytes from this one on.
     pub fn truncate(&mut self, num_bytes: usize) {
         self.weights.truncate(num_bytes);

@@ -64,6 +64,28 @@ impl Pooling {
     }
 }
 
+/// What stands before every text unless a caller of sentence-transformers says otherwise: the prompt that
+/// `config_sentence_transformers.json` names as the default one; mostly nothing.
+///
+/// # Errors
+/// [`Error::File`] and [`Error::Config`] for a broken file, or a name without a prompt.
+pub fn default_prompt(files: &ModelFiles) -> Result<String> {
+    const FILE: &str = "config_sentence_transformers.json";
+    const KEY: &str = "default_prompt_name";
+    let Some(json) = files.get(FILE) else { return Ok(String::new()) };
+    let object = json_object(FILE, json)?;
+    let fields = Fields { file: FILE, path: "", object: &object };
+    let Some(name) = fields.text(KEY)? else { return Ok(String::new()) };
+    let prompts = object.get("prompts").and_then(Value::as_object);
+    let prompt = prompts.and_then(|prompts| prompts.get(name)?.as_str());
+    prompt.map(str::to_owned).ok_or_else(|| Error::Config {
+        file: FILE.to_owned(),
+        key: KEY.to_owned(),
+        found: format!("`{}`", shortened(name)),
+        expected: "a name that `prompts` has a text for".to_owned(),
+    })
+}
+
 /// The one way of pooling in a module's `config.json`.
 fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
     let file = if path.is_empty() { "config.json".to_owned() } else { format!("{path}/config.json") };
@@ -78,6 +100,13 @@ fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
             .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
             .collect(),
     };
+    if object.get("include_prompt") == Some(&Value::Bool(false)) && !default_prompt(files)?.is_empty() {
+        return Err(Error::Refused {
+            what: "pooling",
+            found: "include_prompt = false".to_owned(),
+            reason: "a mean without the tokens of the default prompt is not computed here",
+        });
+    }
     match chosen.as_slice() {
         ["cls" | "cls_token"] => Ok(PoolingMode::Cls),
         ["mean" | "mean_tokens"] => Ok(PoolingMode::Mean),

@@ -196,6 +196,7 @@ impl Weights {
             let converted = convert.map(|convert| convert(stored));
             let tensor = Tensor { dtype, shape: Vec::new(), bytes: converted.as_deref().unwrap_or(stored) };
             let first_not_finite = tensor.first_not_finite();
+            bytes.release(entry.bytes.clone());
             Values { converted, first_not_finite }
         });
         let tensor = Tensor { dtype, shape: entry.shape.clone(), bytes: values.converted.as_deref().unwrap_or(stored) };
@@ -223,6 +224,11 @@ impl Weights {
             Some(self.files[entry.file].start + entry.bytes.end)
         };
         self.tensors.values().find_map(of_entry).unwrap_or(0)
+    }
+
+    /// Gives back the memory of what is read from mapped files, which happens anew where it is needed.
+    pub(crate) fn release(&self) {
+        self.files.iter().for_each(|file| file.bytes.release(0..file.bytes.as_ref().len()));
     }
 
     /// Frees all bytes from this one on, as [`Weights::end_of`] counts them, if they are the files' own.

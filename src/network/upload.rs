@@ -107,6 +107,7 @@ impl<B: Backend> Encoder<B> {
         for layer in (0..num_layers).rev() {
             let tensors = network.borrow().layer(layer)?;
             encoder.layers.push(upload_layer(backend, layer, &tensors, heads, eps)?);
+            network.borrow().release();
             uploaded(&mut network, layer);
         }
         encoder.layers.reverse();

@@ -71,13 +71,16 @@ pub struct Plan {
     pub bounds: Vec<usize>,
     /// See [`Facts::num_anchors`].
     pub num_anchors: usize,
+    /// See [`Facts::outputs_all_tokens`].
+    pub outputs_all_tokens: bool,
     main: EncoderSize,
     approx: Option<EncoderSize>,
 }
 
 impl Plan {
     pub(super) fn new(search: Search, facts: &Facts<'_>, k: Vec<Vec<usize>>, bounds: Vec<usize>) -> Self {
-        Self { search, k, bounds, num_anchors: facts.num_anchors, main: facts.main, approx: facts.approx }
+        let Facts { main, approx, num_anchors, outputs_all_tokens, .. } = *facts;
+        Self { search, k, bounds, num_anchors, outputs_all_tokens, main, approx }
     }
 
     /// Whether attention maps are kept, for as many values as there are pairs of tokens.

@@ -81,10 +81,10 @@ test("a call for another head says which to make", () =>
             return outcomes;
         });
         assert.deepEqual(found, [
-            "input: this model is an embedder, and has no classifier: call `embed`",
-            "input: this model is a classifier, and has no embedding: call `classify`",
-            "input: `threshold` is for multi-label models, and this is none",
-            "input: `sigmoid` is for models with one output, and this one has labels",
+            "input: `classify` needs labels or a score (`embed` gives vectors), and this model is an embedder",
+            "input: `embed` needs an embedder (`classify` gives labels), and this model is a single-label classifier",
+            "input: `threshold` needs several labels at once (`problem_type` in config.json), and this model is a single-label classifier",
+            "input: `sigmoid` needs a single output, and this model is a single-label classifier",
             "input: `threshold` is 2, expected a number from 0 to 1",
         ]);
     }));

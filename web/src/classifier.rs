@@ -9,7 +9,7 @@ use send_wrapper::SendWrapper;
 use serde::Serialize;
 use sttabt::{
     BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, PruneMode,
-    Task, self_test,
+    self_test,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -104,24 +104,8 @@ impl Classifier {
         threshold: Option<f32>,
         cancel: &CancelFlag,
     ) -> Result<Results, JsValue> {
-        let model = self.engine.model();
-        if embeds != model.pooling().is_some() {
-            let message = if embeds {
-                "this model is a classifier, and has no embedding: call `classify`"
-            } else {
-                "this model is an embedder, and has no classifier: call `embed`"
-            };
-            return Err(js_error("input", message));
-        }
-        let task = model.config().task;
-        if sigmoid && task != Task::Regression {
-            return Err(js_error("input", "`sigmoid` is for models with one output, and this one has labels"));
-        }
-        if threshold.is_some() && task != Task::MultiLabel {
-            return Err(js_error("input", "`threshold` is for multi-label models, and this is none"));
-        }
         let outputs = Outputs { token_scores: true, attention_maps: false, sigmoid, threshold };
-        let mut run = self.run(&inputs, &prune, &outputs, cancel).await?;
+        let mut run = self.run(&inputs, &prune, embeds, &outputs, cancel).await?;
         let pictures = run.results.iter_mut().map(|result| result.picture.take()).collect();
         Ok(Results::new(to_json(&run)?, pictures))
     }
@@ -141,7 +125,8 @@ impl Classifier {
     ) -> Result<String, JsValue> {
         if self.explained.as_ref().is_none_or(|(known, _)| *known != key) {
             let outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };
-            let mut run = self.run(&inputs, &prune, &outputs, &CancelFlag::new()).await?;
+            let embeds = self.engine.model().pooling().is_some();
+            let mut run = self.run(&inputs, &prune, embeds, &outputs, &CancelFlag::new()).await?;
             self.explained = run.results.pop().map(|result| (key, result));
         }
         let Some((_, result)) = &self.explained else {
@@ -163,6 +148,7 @@ impl Classifier {
         &mut self,
         inputs: &Inputs,
         prune: &str,
+        embeds: bool,
         outputs: &Outputs,
         cancel: &CancelFlag,
     ) -> Result<Run, JsValue> {
@@ -177,7 +163,7 @@ impl Classifier {
                 }
             }
             let outcome = {
-                let mut run = pin!(run_mode(&mut self.engine, &mut self.policies, &inputs, &mode, outputs));
+                let mut run = pin!(run_mode(&mut self.engine, &mut self.policies, &inputs, &mode, embeds, outputs));
                 // Dropped when cancelled: the engine starts afresh with the next call.
                 poll_fn(
                     |context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) },
@@ -210,6 +196,7 @@ async fn run_mode(
     policies: &mut Vec<Policy>,
     inputs: &[Input<'_>],
     mode: &PruneMode,
+    embeds: bool,
     outputs: &Outputs,
 ) -> sttabt::Result<Run> {
     let rule = match mode {
@@ -217,9 +204,10 @@ async fn run_mode(
         PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
     };
     if rule.is_dense() || matches!(mode, PruneMode::Rule(_)) {
-        let results = match engine.model().pooling() {
-            Some(_) => engine.embed(inputs, &rule, outputs).await?,
-            None => engine.classify(inputs, &rule, outputs).await?,
+        let results = if embeds {
+            engine.embed(inputs, &rule, outputs).await?
+        } else {
+            engine.classify(inputs, &rule, outputs).await?
         };
         return Ok(Run { results, decision: None });
     }
@@ -231,7 +219,12 @@ async fn run_mode(
             policies.len() - 1
         }
     };
-    let (decision, results) = engine.classify_by(&policies[place], inputs, outputs).await?;
+    let policy = &policies[place];
+    let (decision, results) = if embeds {
+        engine.embed_by(policy, inputs, outputs).await?
+    } else {
+        engine.classify_by(policy, inputs, outputs).await?
+    };
     Ok(Run { results, decision: Some(decision) })
 }
 

@@ -15,9 +15,10 @@ pub fn js_error(kind: &str, message: &str) -> JsValue {
 /// The core's error.
 pub fn from_core(error: &Error) -> JsValue {
     let kind = match error {
-        Error::Input { .. } | Error::Rule { .. } | Error::RuleNeeds { .. } => "input",
+        Error::Input { .. } | Error::Head { .. } | Error::Rule { .. } | Error::RuleNeeds { .. } => "input",
         Error::Config { .. }
         | Error::Unsupported { .. }
+        | Error::Refused { .. }
         | Error::File { .. }
         | Error::MissingTensor { .. }
         | Error::TensorShape { .. }

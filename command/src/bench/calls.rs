@@ -30,6 +30,9 @@ struct Answer {
     /// Of texts; empty for images.
     input_ids: Vec<Vec<u32>>,
     logits: Vec<Vec<f32>>,
+    /// Of an embedder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    embeddings: Vec<Vec<f32>>,
     flops: BatchFlops,
     retention: f64,
 }
@@ -70,6 +73,7 @@ fn answer(engine: &mut Engine, line: &str) -> Result<Answer> {
     let retention: f64 = results.iter().map(|result| result.retention).sum();
     let collect = |result: &Classification| (result.input_ids.clone(), result.logits.clone());
     let (input_ids, logits) = results.iter().map(collect).unzip();
+    let embeddings = results.iter().filter_map(|result| result.embedding.clone()).collect();
     let retention = retention / results.len().max(1) as f64;
-    Ok(Answer { ms, input_ids, logits, flops: BatchFlops::new(flops, 1), retention })
+    Ok(Answer { ms, input_ids, logits, embeddings, flops: BatchFlops::new(flops, 1), retention })
 }

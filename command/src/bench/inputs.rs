@@ -3,8 +3,7 @@
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use sttabt::{Engine, Error, ImageConfig, Input, InputConfig, Outputs, Picture, Prune};
+use sttabt::{Classification, Engine, Error, ImageConfig, Input, InputConfig, Outputs, Picture, Prune};
 
 use super::args::RunArgs;
 use crate::command::table::{Row, read};
@@ -38,7 +37,7 @@ pub struct Batch {
 
 impl Inputs {
     /// All that the arguments ask for: one for a data set, else one for every length.
-    pub fn read(args: &RunArgs, folder: &Path, engine: &mut Engine) -> Result<Vec<Self>> {
+    pub fn read(args: &RunArgs, engine: &mut Engine) -> Result<Vec<Self>> {
         let config = engine.model().config().clone();
         if let Some(path) = &args.data {
             return Ok(vec![Self::Rows(path.clone(), read(&args.columns, path, &config)?)]);
@@ -61,7 +60,7 @@ impl Inputs {
                     let message = format!("--tokens {tokens}: this model takes at most {max_tokens}");
                     return Err(Failure::Usage(message));
                 }
-                let words = words(folder, engine)?;
+                let words = words(engine, text.vocab_size)?;
                 Ok(lengths.into_iter().map(|tokens| Self::Words(words.clone(), tokens)).collect())
             }
         }
@@ -160,23 +159,22 @@ fn noise(config: &ImageConfig) -> Result<Picture> {
     Ok(Picture::from_rgb(width, height, (0..width * height * 3).map(|_| byte()).collect())?)
 }
 
-/// The first words of the model's vocabulary that are one token each.
-fn words(folder: &Path, engine: &mut Engine) -> Result<Vec<String>> {
-    let is_word =
-        |word: &String| word.len() > 1 && word.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit());
-    let starts_with_letter = |word: &String| word.starts_with(|char: char| char.is_ascii_lowercase());
-    let candidates: Vec<String> =
-        vocabulary(folder).into_iter().filter(is_word).filter(starts_with_letter).take(4 * NUM_WORDS).collect();
-    let inputs: Vec<Input<'_>> = candidates.iter().map(|word| Input::Text(word)).collect();
-    let results = pollster::block_on(engine.classify(&inputs, &Prune::Dense, &Outputs::default()))?;
-    let is_one = |result: &sttabt::Classification| result.tokens.len() == 3;
-    let words: Vec<String> = candidates
-        .iter()
-        .zip(&results)
-        .filter(|(_, result)| is_one(result))
-        .map(|(word, _)| word.clone())
-        .take(NUM_WORDS)
-        .collect();
+/// The first words of the model's vocabulary that are one token each, at the start of a text and after a space.
+fn words(engine: &mut Engine, vocab_size: usize) -> Result<Vec<String>> {
+    let is_word = |word: &String| {
+        let is_plain = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit();
+        word.len() > 1 && word.chars().all(is_plain) && word.starts_with(|char: char| char.is_ascii_lowercase())
+    };
+    let tokens = (0..vocab_size as u32).filter_map(|id| engine.model().token(id));
+    // How byte-level and Unigram vocabularies write the space before a word.
+    let candidates = tokens.map(|token| token.trim_start_matches(['Ġ', '▁']).to_owned()).filter(is_word);
+    let candidates: Vec<String> = candidates.take(4 * NUM_WORDS).collect();
+    let twice: Vec<String> = candidates.iter().map(|word| format!("{word} {word}")).collect();
+    let inputs: Vec<Input<'_>> = twice.iter().map(|text| Input::Text(text)).collect();
+    let results = pollster::block_on(run_model(engine, &inputs, &Prune::Dense))?;
+    let is_one = |result: &Classification| result.tokens.len() == 4;
+    let words = candidates.into_iter().zip(&results).filter(|(_, result)| is_one(result));
+    let words: Vec<String> = words.map(|(word, _)| word).take(NUM_WORDS).collect();
     if words.is_empty() {
         let message = "no word of the model's vocabulary is one token; give texts with --data";
         return Err(Failure::Error(message.to_owned()));
@@ -184,16 +182,10 @@ fn words(folder: &Path, engine: &mut Engine) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// In the order of ids; empty when it cannot be read (the model has been loaded, so its files are in order).
-fn vocabulary(folder: &Path) -> Vec<String> {
-    if let Ok(lines) = std::fs::read_to_string(folder.join("vocab.txt")) {
-        return lines.lines().map(|line| line.trim().to_owned()).collect();
+/// Labels, or of an embedder vectors.
+pub async fn run_model(engine: &mut Engine, inputs: &[Input<'_>], rule: &Prune) -> sttabt::Result<Vec<Classification>> {
+    match engine.model().pooling() {
+        Some(_) => engine.embed(inputs, rule, &Outputs::default()).await,
+        None => engine.classify(inputs, rule, &Outputs::default()).await,
     }
-    let json = std::fs::read(folder.join("tokenizer.json")).unwrap_or_default();
-    let json: Value = serde_json::from_slice(&json).unwrap_or_default();
-    let Some(vocab) = json["model"]["vocab"].as_object() else { return Vec::new() };
-    let mut entries: Vec<(u64, &String)> =
-        vocab.iter().map(|(word, id)| (id.as_u64().unwrap_or(u64::MAX), word)).collect();
-    entries.sort_unstable();
-    entries.into_iter().map(|(_, word)| word.clone()).collect()
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sttabt::{Classification, Engine, Flops, Outputs, Prune};
+use sttabt::{Classification, Engine, Flops, Prune};
 
 use super::args::RunArgs;
 use super::environment::{Device, Environment};
-use super::inputs::{Batch, Inputs};
+use super::inputs::{Batch, Inputs, run_model};
 use super::plot;
 use super::report::{BatchFlops, OfDense, Report, RuleRun, print, write_json};
 use super::stages::StageTimes;
@@ -69,7 +69,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         engines.push(open_engine(&model, &device)?);
     }
     let Some(first) = engines.first_mut() else { return Err(Failure::Usage("--backend: none is given".to_owned())) };
-    let all_inputs = Inputs::read(args, &folder, first)?;
+    let all_inputs = Inputs::read(args, first)?;
     let environment = Environment::new(engines.iter_mut().map(Device::of).collect());
     let mut report = Report { environment, runs: Vec::new(), interrupted: false };
     let write = |report: &Report| args.json.as_ref().map_or(Ok(()), |path| write_json(path, report));
@@ -261,7 +261,7 @@ impl Seen {
 pub fn classify(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<(Vec<Classification>, f64)> {
     let inputs = batch.inputs();
     let start = Instant::now();
-    let results = pollster::block_on(engine.classify(&inputs, rule, &Outputs::default()));
+    let results = pollster::block_on(run_model(engine, &inputs, rule));
     let ms = start.elapsed().as_secs_f64() * 1e3;
     Ok((results.map_err(|error| batch.name(error))?, ms))
 }

@@ -83,7 +83,6 @@ fn run_for(args: &RunArgs, pair: bool, wanted: &Wanted<'_>) -> Result<()> {
     };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
-    check_task(model.config().task, wanted)?;
     if let Some(path) = wanted.save {
         figure::check(path, inputs.len(), model.config())?;
     }
@@ -117,23 +116,6 @@ fn run_for(args: &RunArgs, pair: bool, wanted: &Wanted<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What was asked for and the model does not give is an error, not silence.
-fn check_task(task: Task, wanted: &Wanted<'_>) -> Result<()> {
-    let refused = |message: &str| Err(Failure::Error(message.to_owned()));
-    match (task, wanted.embeds) {
-        (Task::Embedding, false) => refused("this model is an embedder, and has no classifier: use `sttabt embed`"),
-        (Task::Embedding, true) => Ok(()),
-        (_, true) => refused("this model is a classifier, and gives no embedding: use `sttabt classify`"),
-        _ if wanted.outputs.sigmoid && task != Task::Regression => {
-            refused("--sigmoid is for models with one output, and this one has labels")
-        }
-        _ if wanted.outputs.threshold.is_some() && task != Task::MultiLabel => {
-            refused("--threshold is for multi-label models (`problem_type` in config.json), and this is none")
-        }
-        _ => Ok(()),
-    }
-}
-
 fn extend(
     engine: &mut Engine,
     inputs: &[Input<'_>],
@@ -147,7 +129,11 @@ fn extend(
         Plan::Rule(prune) if wanted.embeds => pollster::block_on(engine.embed(inputs, prune, outputs))?,
         Plan::Rule(prune) => pollster::block_on(engine.classify(inputs, prune, outputs))?,
         Plan::Auto(policy) => {
-            let (decision, results) = pollster::block_on(engine.classify_by(policy, inputs, outputs))?;
+            let (decision, results) = if wanted.embeds {
+                pollster::block_on(engine.embed_by(policy, inputs, outputs))?
+            } else {
+                pollster::block_on(engine.classify_by(policy, inputs, outputs))?
+            };
             run.decisions.push(decision);
             results
         }

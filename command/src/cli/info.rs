@@ -87,6 +87,9 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
             image.num_tokens()
         )?,
     }
+    if !model.default_prompt().is_empty() {
+        writeln!(out, "  prompt     {} (stands before every text)", visible(&format!("{:?}", model.default_prompt())))?;
+    }
     let labels = match config.task {
         Task::Regression => format!("one number, {}", config.labels[0]),
         Task::Embedding => {

@@ -96,6 +96,11 @@ impl Tokenizer {
         Ok(Self { inner, limits, max_tokens, gives_types })
     }
 
+    /// The token of an id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// The tokens of an input, `[CLS]` first. `index` is its place in the batch, for messages.
     ///
     /// # Errors
