@@ -1,8 +1,6 @@
 //! Broken `config.json`: every one is an error that names the key, what it is and what was expected.
 
-mod common;
-
-use common::edit::*;
+use crate::common::edit::*;
 use serde_json::json;
 
 fn bytes(config: &'static [u8]) -> Edit {

@@ -1,9 +1,7 @@
 //! Bad input to a good model: texts, rules and limits. Every message is exact, and nothing panics.
 
-mod common;
-
-use common::edit::*;
-use common::{BACKENDS, classify, engine, max_tokens, tiny_bert};
+use crate::common::edit::*;
+use crate::common::{BACKENDS, classify, engine, max_tokens, tiny_bert};
 use serde_json::json;
 use sttabt::{BackendKind, Classification, Input, Model, Outputs, Prune};
 

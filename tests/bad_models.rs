@@ -1,9 +1,7 @@
 //! Broken model files: every one is an error that names the file, the thing in it and what was expected, and none a panic.
 
-mod common;
-
-use common::edit::*;
-use common::{classify, engine};
+use crate::common::edit::*;
+use crate::common::{classify, engine};
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Input, Model, Prune};
 

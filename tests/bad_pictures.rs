@@ -1,8 +1,6 @@
 //! A file that is no whole picture is an error that says why: never a panic, never half a picture.
 
-mod common;
-
-use common::{fixture, read};
+use crate::common::{fixture, read};
 use serde_json::Value;
 use sttabt::{Picture, Preprocessor};
 

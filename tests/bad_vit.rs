@@ -1,9 +1,7 @@
 //! Broken image models, and inputs of the other kind: every message is exact.
 
-mod common;
-
-use common::edit::*;
-use common::{BACKENDS, engine, tiny_bert, tiny_vit};
+use crate::common::edit::*;
+use crate::common::{BACKENDS, engine, tiny_bert, tiny_vit};
 use serde_json::{Value, json};
 use sttabt::{Input, ModelFiles, Outputs, Picture, Prune};
 

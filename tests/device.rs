@@ -1,14 +1,12 @@
 //! What the GPU backend promises besides numbers: one mapping per chunk, no allocation for familiar sizes, and a lost device
 //! or a cancelled run that leaves nothing behind.
 
-mod common;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use common::*;
+use crate::common::*;
 use sttabt::{BackendKind, BackendOptions, Engine, Error, Input, Outputs, Picture};
 
 const TEXTS: [&str; 3] = ["w51 w41 w11 w19 w70", "w88", "w12 w13 w14 w15 w16 w17 w18 w19 w20 w21"];

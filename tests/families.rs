@@ -1,10 +1,7 @@
 //! Every family and head, random models of four layers: ids and kept sets as transformers gives them, numbers within 1e-4.
 
-mod common;
-mod parity_cases;
-
-use common::*;
-use parity_cases::{Calls, check_fixture};
+use crate::common::*;
+use crate::parity_cases::{Calls, check_fixture};
 use sttabt::BackendKind;
 
 /// A test for each backend and folder, with the number of its runs.

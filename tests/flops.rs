@@ -2,9 +2,7 @@
 //!
 //! The feature `count-rows`, which tests alone have, lets each kernel add its rows to one counter on the device.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use sttabt::backend::gpu::{Variant, Variants};
 use sttabt::{BackendKind, Engine, Input, Model, Outputs};
 

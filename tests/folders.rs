@@ -1,13 +1,11 @@
 //! Model folders on disk as people download them: which files are read, `pytorch_model.bin`, and what else lies there.
 #![cfg(feature = "bin")]
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::edit::*;
-use common::torch::*;
-use common::*;
+use crate::common::edit::*;
+use crate::common::torch::*;
+use crate::common::*;
 use safetensors::Dtype;
 use serde_json::json;
 use sttabt::{BackendKind, Classification, Input, Model, ModelFiles};

@@ -9,18 +9,16 @@
 
 mod common;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::counting::{Counting, counted};
 use common::edit::*;
+use common::fuzz::numbers;
 use common::torch::*;
 use common::{fixture, read};
 use sttabt::{Bytes, Error, Model, ModelFiles, Weights};
 
-/// Inputs of each kind in a normal run.
-const NUM_INPUTS: u64 = 10_000;
 /// No input has more than some kilobytes, except for the weights beside a configuration, which nothing copies.
 const MAX_BYTES: usize = 8 << 20;
 /// On a busy machine.
@@ -275,12 +273,6 @@ fn check(kind: &Kind, folder: &Path, input: Vec<u8>) -> Result<bool, String> {
     }
 }
 
-fn numbers() -> Range<u64> {
-    let Ok(range) = std::env::var("STTABT_FUZZ_FILES") else { return 0..NUM_INPUTS };
-    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("STTABT_FUZZ_FILES={range}: expected FROM..TO"))
-}
-
 /// The one test of this file: what it allocates is counted for the whole process.
 #[test]
 fn mutated_files_are_models_or_errors() {
@@ -292,7 +284,7 @@ fn mutated_files_are_models_or_errors() {
         for (index, seed) in kind.seeds.iter().enumerate() {
             assert_eq!(check(&kind, &folder, seed.clone()), Ok(true), "{} {index}", kind.name);
         }
-        let numbers = numbers();
+        let numbers = numbers("STTABT_FUZZ_FILES");
         let (mut num_read, start) = (0, Instant::now());
         for number in numbers.clone() {
             match check(&kind, &folder, input(number, &kind)) {

@@ -10,78 +10,18 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
+use common::counting::{Counting, counted};
+use common::fuzz::{Random, numbers};
 use common::{fixture, read};
 use sttabt::Picture;
 
-/// Inputs of a normal run.
-const NUM_INPUTS: u64 = 10_000;
 /// Most of it is for the formats' own decoders: 8 bytes a pixel for 16-bit PNG, 12 for progressive JPEG, beside what comes out.
 const MAX_BYTES: usize = 20 * Picture::MAX_PIXELS;
 
-/// Counts what is allocated, and remembers the most.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// Decoding one at a time: the peak is the whole process's.
-static DECODING: Mutex<()> = Mutex::new(());
-
-fn grow(num_bytes: usize) {
-    PEAK.fetch_max(ALLOCATED.fetch_add(num_bytes, Relaxed) + num_bytes, Relaxed);
-}
-
-// SAFETY: all is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        grow(new_size);
-        ALLOCATED.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.realloc(memory, layout, new_size) }
-    }
-}
-
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// Marsaglia's xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit.max(1)
-    }
-
-    fn pick<T: Copy>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len())]
-    }
-
-    /// A few of anything: mostly one.
-    fn few(&mut self) -> usize {
-        1 + [0, 0, 0, 1, 2, 5][self.below(6)]
-    }
-}
 
 /// The whole files that inputs are made of, each format's together.
 fn seeds() -> Vec<Vec<Vec<u8>>> {
@@ -140,9 +80,9 @@ fn parts(bytes: &[u8]) -> Vec<Range<usize>> {
 
 /// The input of a number.
 fn input(number: u64, seeds: &[Vec<Vec<u8>>]) -> Vec<u8> {
-    let mut random = Random(0x5eed_0000_0000_0001 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random::of(number);
     // Half are JPEG.
-    let format = random.pick(&[0, 0, 0, 0, 1, 2, 3, 4]);
+    let format = *random.pick(&[0, 0, 0, 0, 1, 2, 3, 4]);
     let kind = &seeds[format];
     let mut bytes = kind[random.below(kind.len())].clone();
     for _ in 0..random.few() {
@@ -165,7 +105,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let part = if parts.is_empty() { 0..bytes.len() } else { parts[random.below(parts.len())].clone() };
     // Segments are as likely as each other, and so their heads more likely than the coded data.
     let part_bytes = bytes[part.clone()].to_vec();
-    let reach = random.pick(&[12, 64, usize::MAX]);
+    let reach = *random.pick(&[12, 64, usize::MAX]);
     let at = part.start + random.below(part.len().min(reach));
     let put = |bytes: &mut Vec<u8>, value: u8| {
         if let Some(byte) = bytes.get_mut(at) {
@@ -179,7 +119,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
                 *byte ^= 1 << random.below(8);
             }
         }),
-        1 => put(bytes, random.pick(&[0, 1, 2, 3, 4, 0x11, 0x12, 0x21, 0x22, 0x41, 0x7f, 0x80, 0xfe, 0xff])),
+        1 => put(bytes, *random.pick(&[0, 1, 2, 3, 4, 0x11, 0x12, 0x21, 0x22, 0x41, 0x7f, 0x80, 0xfe, 0xff])),
         2 => put(bytes, random.below(256) as u8),
         3 => bytes.truncate(at),
         4 => drop(bytes.splice(part.start..part.start, part_bytes)),
@@ -198,9 +138,9 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         }
         // The length of a part: JPEG's behind its marker, PNG's first, RIFF's behind its name.
         8 => {
-            let offset = random.pick(&[0, 2, 3, 4, 5]);
+            let offset = *random.pick(&[0, 2, 3, 4, 5]);
             if let Some(byte) = bytes.get_mut(part.start + offset) {
-                *byte = byte.wrapping_add(random.pick(&[1, 2, 0xff, 0xfe, 0x10, 0x80]));
+                *byte = byte.wrapping_add(*random.pick(&[1, 2, 0xff, 0xfe, 0x10, 0x80]));
             }
         }
         // Sides, where a frame's header has them.
@@ -208,14 +148,14 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             let sides = [0_u16, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 255, 257, 600, 2_000];
             let side = random.pick(&sides).to_be_bytes();
             let is_frame = |part: &&Range<usize>| matches!(bytes[(*part).clone()], [0xff, 0xc0..=0xcf, ..]);
-            let frame = parts.iter().find(is_frame).unwrap_or(&part).start + random.pick(&[5, 7]);
+            let frame = parts.iter().find(is_frame).unwrap_or(&part).start + *random.pick(&[5, 7]);
             if let Some(place) = bytes.get_mut(frame..frame + 2) {
                 place.copy_from_slice(&side);
             }
         }
         10 => drop(bytes.drain(at..(at + 1 + random.below(8)).min(bytes.len()))),
         _ => {
-            let value = random.pick(&[0, 0xff, 0x7f]);
+            let value = *random.pick(&[0, 0xff, 0x7f]);
             drop(bytes.splice(at..at, std::iter::repeat_n(value, 1 + random.below(4))));
         }
     }
@@ -242,11 +182,7 @@ fn mend_webp(bytes: &mut [u8]) {
 
 /// Whether it is a picture, or what decoding must not do.
 fn check(bytes: &[u8]) -> Result<bool, String> {
-    let _decoding = DECODING.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = ALLOCATED.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let decoded = Picture::decode("mutated", bytes);
-    let num_bytes = PEAK.load(Relaxed) - before;
+    let (decoded, num_bytes, _) = counted(|| Picture::decode("mutated", bytes));
     match decoded {
         _ if num_bytes > MAX_BYTES => Err(format!("took {num_bytes} bytes")),
         Ok(picture) if picture.rgb().len() != 3 * picture.width() * picture.height() => Err(format!("{picture:?}")),
@@ -255,19 +191,13 @@ fn check(bytes: &[u8]) -> Result<bool, String> {
     }
 }
 
-fn numbers() -> Range<u64> {
-    let Ok(range) = std::env::var("STTABT_FUZZ_PICTURES") else { return 0..NUM_INPUTS };
-    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("STTABT_FUZZ_PICTURES={range}: expected FROM..TO"))
-}
-
 #[test]
 fn mutated_pictures_are_pictures_or_errors() {
     let seeds = seeds();
     for (index, seed) in seeds.iter().flatten().enumerate() {
         assert_eq!(check(seed), Ok(true), "seed {index}");
     }
-    let numbers = numbers();
+    let numbers = numbers("STTABT_FUZZ_PICTURES");
     let (mut num_pictures, mut failures) = (0, Vec::new());
     for number in numbers.clone() {
         if number % 10_000 == 0 {

@@ -1,21 +1,16 @@
 //! Mutated preprocessor files: whatever they hold, reading gives a preprocessor or an error, and a picture becomes the model's input or an error.
 //!
-//!     STTABT_FUZZ_PREPROCESSORS=0..1000000 cargo test --release --locked --test fuzz_preprocessor -- --nocapture
+//!     STTABT_FUZZ_PREPROCESSORS=0..1000000 cargo test --release --locked --test library fuzz_preprocessor -- --nocapture
 //!
 //! This million of inputs passes.
 
-#[path = "common/mutate.rs"]
-mod mutate;
-
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use mutate::{Random, mutated};
+use crate::common::fuzz::{Random, mutated, numbers};
 use serde_json::{Value, json};
 use sttabt::{Picture, Preprocessor};
 
-const NUM_INPUTS: u64 = 10_000;
 /// A file may ask for a picture of [`Picture::MAX_PIXELS`] on the way.
 const MAX_TIME: Duration = Duration::from_secs(30);
 const IMAGE_SIZE: [usize; 2] = [24, 24];
@@ -48,12 +43,6 @@ fn others() -> Vec<Value> {
     ]
 }
 
-fn numbers() -> Range<u64> {
-    let Ok(range) = std::env::var("STTABT_FUZZ_PREPROCESSORS") else { return 0..NUM_INPUTS };
-    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("STTABT_FUZZ_PREPROCESSORS={range}: expected FROM..TO"))
-}
-
 /// Whether it is a preprocessor, or what went wrong.
 fn check(number: u64, seeds: &[Value], others: &[Value], picture: &Picture) -> Result<bool, String> {
     let mut random = Random::of(number);
@@ -76,7 +65,7 @@ fn mutated_preprocessors_are_preprocessors_or_errors() {
     let (seeds, others) = (seeds(), others());
     let rgb = (0..3 * 7 * 5).map(|value| value as u8).collect();
     let picture = Picture::from_rgb(7, 5, rgb).expect("a picture");
-    let numbers = numbers();
+    let numbers = numbers("STTABT_FUZZ_PREPROCESSORS");
     let (mut num_preprocessors, mut failures) = (0, Vec::new());
     for number in numbers.clone() {
         let started = Instant::now();

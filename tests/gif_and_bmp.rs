@@ -1,8 +1,6 @@
 //! GIF and BMP files of many kinds come out as Pillow shows them; what Pillow refuses is refused.
 
-mod common;
-
-use common::{fixture, read};
+use crate::common::{fixture, read};
 use serde_json::Value;
 use sttabt::Picture;
 

@@ -1,8 +1,6 @@
 //! A large batch on a GPU is prepared in groups, one while the device computes another: results keep their order, and errors their numbers.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use sttabt::{BackendKind, Error, Input, Outputs};
 
 /// Some 24 000 tokens: more than two groups, of several chunks in all where a buffer is small.

@@ -1,9 +1,7 @@
 //! What comes out: labels above a threshold, a score, a vector; and what decides it.
 
-mod common;
-
-use common::edit::*;
-use common::*;
+use crate::common::edit::*;
+use crate::common::*;
 use serde_json::json;
 use sttabt::{Engine, Error, Input, Model, ModelFiles, Outputs, PoolingMode, Prune, Task};
 

@@ -1,8 +1,6 @@
 //! Results and models serialise themselves: what the command, the package and every other host print is one thing.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Flops, Input, Model, Outputs, Prune, RULES};
 

@@ -1,8 +1,6 @@
 //! Learned Token Pruning: the kept tokens, logits and scores of an implementation in float64, and thresholds out of the model's file.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use sttabt::{Error, Input, Model, Outputs, Prune};
 

@@ -1,9 +1,9 @@
 //! Models as the world writes them: number formats, names, tokenizers and labels that must work.
 
-mod common;
-
-use common::edit::*;
-use common::{BACKENDS, EACH_RULE, classify, distance, engine, fixture, load, model_files, tiny_bert, under_each_rule};
+use crate::common::edit::*;
+use crate::common::{
+    BACKENDS, EACH_RULE, classify, distance, engine, fixture, load, model_files, tiny_bert, under_each_rule,
+};
 use safetensors::Dtype;
 use serde_json::json;
 use sttabt::{BackendKind, Bytes, Classification, Engine, Input, Model, ModelFiles, Picture, Prune, Task};

@@ -1,10 +1,7 @@
 //! The authors' own numbers: kept sets identical and logits close, for every case, every rule and both backends.
 
-mod common;
-mod parity_cases;
-
-use common::*;
-use parity_cases::{Calls, check_cases, check_fixture};
+use crate::common::*;
+use crate::parity_cases::{Calls, check_cases, check_fixture};
 use sttabt::backend::gpu::{Variant, Variants};
 use sttabt::{BackendKind, Engine, Model, Outputs};
 

@@ -1,10 +1,8 @@
 //! `auto`: the policy measures with its caller's clock, and a batch gets the rule that it chose.
 
-mod common;
-
 use std::cell::Cell;
 
-use common::{classify, deit_tiny, engine, tiny_bert, tiny_vit};
+use crate::common::{classify, deit_tiny, engine, tiny_bert, tiny_vit};
 use sttabt::{BackendKind, Engine, Input, Model, Outputs, Picture, Policy, Prune};
 
 /// The runs between two looks at the clock come in turn: dense on the small and the large input, then the rule on both.

@@ -1,8 +1,6 @@
 //! Pictures come out as Pillow and Hugging Face make them; bad configurations are errors that say why.
 
-mod common;
-
-use common::{fixture, floats, read};
+use crate::common::{fixture, floats, read};
 use serde_json::{Value, json};
 use sttabt::{Picture, Preprocessor};
 
@@ -91,7 +89,7 @@ fn pixel_values_are_hugging_faces() {
         let pixel_values = preprocessor(config).pixel_values(&picture).expect("pixel values");
         assert_eq!(pixel_values.len(), 3 * IMAGE_SIZE[0] * IMAGE_SIZE[1]);
         let sampled: Vec<f32> = pixel_values.into_iter().step_by(101).collect();
-        let difference = common::distance(&sampled, &floats(&config["pixel_values"]), 0.0);
+        let difference = crate::common::distance(&sampled, &floats(&config["pixel_values"]), 0.0);
         println!("configuration {index}: {difference:.2e}");
         assert!(difference == 0.0, "configuration {index}: {difference}");
     }

@@ -1,9 +1,7 @@
 //! What must hold for any input: nested sets, independence of neighbours, and pruning nothing equals the dense model.
 
-mod common;
-
-use common::edit::{Random, all_tensors, tiny_vit_files, variant_of};
-use common::*;
+use crate::common::edit::{Random, all_tensors, tiny_vit_files, variant_of};
+use crate::common::*;
 use sttabt::{BackendOptions, Classification, Engine, Input, Model, Outputs, Picture, Prune};
 
 const RULES: [&str; 8] = [

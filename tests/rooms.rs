@@ -1,7 +1,5 @@
 //! The rooms of the source: who may import whom, and what occurs in one place only.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
@@ -200,7 +198,7 @@ fn files(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
         if path.is_dir() {
             files(&path, &format!("{name}/"), found);
         } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") {
-            found.push((name, String::from_utf8(common::read(&path)).expect("UTF-8")));
+            found.push((name, String::from_utf8(crate::common::read(&path)).expect("UTF-8")));
         }
     }
 }
@@ -208,10 +206,10 @@ fn files(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
 #[test]
 fn every_file_keeps_to_its_room() {
     let mut found = Vec::new();
-    files(&common::root().join("src"), "", &mut found);
+    files(&crate::common::root().join("src"), "", &mut found);
     let num_library_files = found.len();
     assert!(num_library_files > 30, "{num_library_files} files");
-    files(&common::root().join("command/src"), COMMAND, &mut found);
+    files(&crate::common::root().join("command/src"), COMMAND, &mut found);
     assert!(found.len() > num_library_files + 20, "{} files", found.len());
     found.sort();
     let failures: Vec<String> = found.iter().flat_map(|(path, text)| problems(path, text)).collect();
@@ -311,7 +309,7 @@ const ONE_THING: &[&str] = &["backend/cpu/", "backend/gpu/", "models/picture/"];
 #[test]
 fn no_file_imports_one_that_imports_it_back() {
     let mut found = Vec::new();
-    files(&common::root().join("src"), "", &mut found);
+    files(&crate::common::root().join("src"), "", &mut found);
     let sources: Sources = found.into_iter().collect();
     let mut graph = graph(&sources);
     let num_imports: usize = graph.values().map(BTreeSet::len).sum();

@@ -1,7 +1,5 @@
 //! Every shader is valid WGSL within what WebGPU guarantees, and says the same as its Rust side.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use naga::proc::{IndexableLength, Layouter};
@@ -296,13 +294,13 @@ fn more_workgroup_memory_holds_more_tokens() {
 }
 
 fn files() -> Vec<(String, String)> {
-    let folder = common::root().join("shaders");
+    let folder = crate::common::root().join("shaders");
     let entries = std::fs::read_dir(&folder).expect("the folder of shaders");
     let mut files: Vec<(String, String)> = entries
         .map(|entry| entry.expect("an entry").path())
         .map(|path| {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            (name, String::from_utf8(common::read(&path)).expect("UTF-8"))
+            (name, String::from_utf8(crate::common::read(&path)).expect("UTF-8"))
         })
         .collect();
     files.sort();

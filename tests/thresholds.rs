@@ -1,9 +1,7 @@
 //! Learned thresholds in a file: one per layer or none, whatever the rest is named.
 
-mod common;
-
-use common::edit::*;
-use common::tiny_bert;
+use crate::common::edit::*;
+use crate::common::tiny_bert;
 use sttabt::ModelFiles;
 
 /// Thresholds of both kinds, in any family, whatever names the rest of the file has.

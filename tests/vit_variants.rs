@@ -1,9 +1,7 @@
 //! Image models as the world writes them: timm's names, other shapes, and more tokens.
 
-mod common;
-
-use common::edit::*;
-use common::*;
+use crate::common::edit::*;
+use crate::common::*;
 use serde_json::json;
 use sttabt::backend::Backend;
 use sttabt::{

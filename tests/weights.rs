@@ -1,10 +1,8 @@
 //! Weights in the forms in which people have them: shards, wrapped names, other number formats, tensors that nothing uses, files that
 //! are not what their names say.
 
-mod common;
-
-use common::edit::*;
-use common::*;
+use crate::common::edit::*;
+use crate::common::*;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Bytes, Classification, Engine, Input, Model, ModelFiles, Outputs, Prune};

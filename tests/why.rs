@@ -1,8 +1,6 @@
 //! `Classification::why`: the parts of a score add up to what the recursions gave, and the verdict is that of the kept sets.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use sttabt::{BackendKind, Classification, Input, Model, Outputs};
 
 const ALL: Outputs = Outputs { token_scores: true, attention_maps: true, sigmoid: false, threshold: None };

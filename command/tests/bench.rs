@@ -1,13 +1,9 @@
 //! `sttabt-bench`: what it measures, how its files compare, and what it says about wrong arguments.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::process::{Command, Stdio};
 
-use command::*;
-use common::edit::check_rows;
+use crate::command::*;
+use crate::common::edit::check_rows;
 use serde_json::{Value, json};
 
 #[test]
@@ -261,15 +257,15 @@ fn stages_add_up() {
 #[cfg(feature = "gpu")]
 #[test]
 fn a_plain_run_pays_nothing_for_stages() {
-    let mut engine = common::engine(&common::tiny_bert(), sttabt::BackendKind::Gpu);
+    let mut engine = crate::common::engine(&crate::common::tiny_bert(), sttabt::BackendKind::Gpu);
     let inputs = [sttabt::Input::Text("w7 w8 w9")];
     let rule = "topk:0.5".parse().expect("a rule");
     let mut counters = |timed: bool| {
-        common::classify(&mut engine, &inputs, &rule);
+        crate::common::classify(&mut engine, &inputs, &rule);
         let gpu = engine.gpu().expect("a GPU");
         let before = gpu.counters();
         assert_eq!(gpu.set_stage_timing(timed), timed);
-        let results = common::classify(&mut engine, &inputs, &rule);
+        let results = crate::common::classify(&mut engine, &inputs, &rule);
         let gpu = engine.gpu().expect("a GPU");
         let after = gpu.counters();
         let names: Vec<String> = gpu.take_stages_ms().iter().map(|(stage, _)| stage.to_string()).collect();
@@ -289,7 +285,7 @@ fn a_plain_run_pays_nothing_for_stages() {
 fn an_adapter_beside_the_cpu() {
     let tiny = ["run", "--model", "tests/fixtures/tiny-bert", "--tokens", "8", "--batch", "1", "--rounds", "1"];
     let with = |args: &[&str]| run(bench(&[&tiny[..], args].concat()));
-    let name = common::engine(&common::tiny_bert(), sttabt::BackendKind::Gpu).backend().adapter.clone();
+    let name = crate::common::engine(&crate::common::tiny_bert(), sttabt::BackendKind::Gpu).backend().adapter.clone();
     assert_eq!(with(&["--backend", "cpu,gpu", "--adapter", &name]).code, 0);
     let failure = with(&["--backend", "cpu,gpu", "--adapter", "Voodoo 2"]).failure();
     assert!(failure.contains("Voodoo 2"), "{failure}");
@@ -312,8 +308,8 @@ fn calls_are_answered_line_by_line() {
     assert_eq!(keys(&answers[0]), names("ms input_ids logits flops retention"));
     assert_eq!(answers[0]["input_ids"][0].as_array().expect("ids").len(), 5);
     assert_eq!(answers[0]["logits"].as_array().expect("logits").len(), 2);
-    let computed = common::classify(
-        &mut common::engine(&common::tiny_bert(), sttabt::BackendKind::Cpu),
+    let computed = crate::common::classify(
+        &mut crate::common::engine(&crate::common::tiny_bert(), sttabt::BackendKind::Cpu),
         &[sttabt::Input::Text("w7")],
         &sttabt::Prune::Dense,
     );

@@ -1,11 +1,7 @@
 //! `sttabt-bench compare`: a regression, told from noise.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
-use command::*;
-use common::edit::check_rows;
+use crate::command::*;
+use crate::common::edit::check_rows;
 use serde_json::{Value, json};
 
 #[test]

@@ -1,14 +1,10 @@
 //! `sttabt classify`: where texts come from, and what `--json` prints.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::io::ErrorKind;
 
-use command::*;
-use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
-use common::{classify, engine, tiny_bert};
+use crate::command::*;
+use crate::common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
+use crate::common::{classify, engine, tiny_bert};
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Input};
 

@@ -1,15 +1,11 @@
 //! `sttabt convert`: one file of any weights, whole or not at all, and never over another.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::path::Path;
 
-use command::*;
-use common::edit::*;
-use common::torch::torch_file;
-use common::{fixture, read};
+use crate::command::*;
+use crate::common::edit::*;
+use crate::common::torch::torch_file;
+use crate::common::{fixture, read};
 use sttabt::ModelFiles;
 
 fn names(folder: &Path) -> Vec<String> {

@@ -1,9 +1,5 @@
 //! `sttabt demo`: what its server gives, and what it keeps to itself.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use command::*;
+use crate::command::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

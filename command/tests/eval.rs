@@ -1,12 +1,8 @@
 //! `sttabt eval`: which columns are read, what is measured, and what is said about a broken file.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
-use command::*;
-use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
-use common::{classify, engine, tiny_bert};
+use crate::command::*;
+use crate::common::edit::{check_rows, edit_config, edit_tensors, save, tiny_files};
+use crate::common::{classify, engine, tiny_bert};
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Input, Prune};
 
@@ -215,7 +211,7 @@ fn regression_is_measured_by_correlation() {
     save(&files, &folder.join("model"));
     let model = path(&folder.join("model"));
     let results = classify(
-        &mut engine(&common::load(&folder.join("model")), BackendKind::Cpu),
+        &mut engine(&crate::common::load(&folder.join("model")), BackendKind::Cpu),
         &TEXTS.map(Input::Text),
         &Prune::Dense,
     );

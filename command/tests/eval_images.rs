@@ -1,14 +1,10 @@
 //! `sttabt eval --images`: what the class folders may be called, and what is measured.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use command::*;
-use common::edit::{check_rows, edit_config, edit_tensors, save, tiny_vit_files};
-use common::{classify, engine, fixture, load, picture, root};
+use crate::command::*;
+use crate::common::edit::{check_rows, edit_config, edit_tensors, save, tiny_vit_files};
+use crate::common::{classify, engine, fixture, load, picture, root};
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Classification, Input, Prune};
 
@@ -125,7 +121,7 @@ fn a_limit_takes_images_of_every_class() {
         classes.iter().flat_map(|(class, _)| [(); 4].map(|()| (*class, image(1)))).collect();
     let folder = path(&data_set("eval_images_limit", &files));
     let result = classify(
-        &mut engine(&common::tiny_vit(), BackendKind::Cpu),
+        &mut engine(&crate::common::tiny_vit(), BackendKind::Cpu),
         &[Input::Image(&picture(&image(1)))],
         &Prune::Dense,
     )

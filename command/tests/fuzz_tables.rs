@@ -12,82 +12,26 @@ mod common;
 #[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
 mod shared;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use common::counting::{Counting, counted};
+use common::fuzz::{Random, numbers};
 use common::tiny_bert;
 use shared::table::{Expected, Table, parse};
 use shared::{ColumnArgs, Failure};
 use sttabt::{Config, Task};
 
-/// Inputs of a normal run.
-const NUM_INPUTS: u64 = 10_000;
 /// What reading may take: JSON's objects are the largest, a map of strings for each.
 const BYTES_PER_BYTE: usize = 256;
 const MORE_BYTES: usize = 1 << 20;
 /// Some hundred times what one takes, since a machine may be busy.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Counts what is allocated, and remembers the most.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// Reading one at a time: the peak is the whole process's.
-static READING: Mutex<()> = Mutex::new(());
-
-fn grow(num_bytes: usize) {
-    PEAK.fetch_max(ALLOCATED.fetch_add(num_bytes, Relaxed) + num_bytes, Relaxed);
-}
-
-// SAFETY: all is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grow(layout.size());
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        grow(new_size);
-        ALLOCATED.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.realloc(memory, layout, new_size) }
-    }
-}
-
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// Marsaglia's xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit.max(1)
-    }
-
-    fn pick<T: Copy>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len())]
-    }
-
-    /// A few of anything: mostly one.
-    fn few(&mut self) -> usize {
-        1 + [0, 0, 0, 1, 2, 5][self.below(6)]
-    }
-}
 
 /// The whole files that inputs are made of, each kind's together, with its name.
 const SEEDS: [(&str, &[&str]); 3] = [
@@ -183,8 +127,8 @@ struct Input {
 
 /// The input of a number.
 fn input(number: u64, num_configs: usize) -> Input {
-    let mut random = Random(0x5eed_0000_0000_0001 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let (name, seeds) = random.pick(&SEEDS);
+    let mut random = Random::of(number);
+    let &(name, seeds) = random.pick(&SEEDS);
     let mut bytes = random.pick(seeds).as_bytes().to_vec();
     for _ in 0..random.few() {
         let other = random.pick(seeds).as_bytes();
@@ -217,7 +161,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         // Very many of one thing: a long field, a deep nest, a thousand columns.
         _ => {
             let token = random.pick(&TOKENS);
-            let many = random.pick(&[2, 100, 2_000]);
+            let many = *random.pick(&[2, 100, 2_000]);
             drop(bytes.splice(at..at, token.iter().copied().cycle().take(many * token.len())));
         }
     }
@@ -230,12 +174,9 @@ fn read(input: &Input, configs: &[Config]) -> Result<Table, Failure> {
 
 /// Whether it has rows, or what reading must not do.
 fn check(input: &Input, configs: &[Config]) -> Result<bool, String> {
-    let _reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = ALLOCATED.load(Relaxed);
-    PEAK.store(before, Relaxed);
     let start = Instant::now();
-    let table = catch_unwind(AssertUnwindSafe(|| read(input, configs))).map_err(|_| "panicked".to_owned())?;
-    let (time, num_bytes) = (start.elapsed(), PEAK.load(Relaxed) - before);
+    let (table, num_bytes, _) = counted(|| catch_unwind(AssertUnwindSafe(|| read(input, configs))));
+    let (table, time) = (table.map_err(|_| "panicked".to_owned())?, start.elapsed());
     if time > MAX_TIME {
         return Err(format!("took {time:?}"));
     }
@@ -280,16 +221,10 @@ fn configs() -> Vec<Config> {
         .collect()
 }
 
-fn numbers() -> Range<u64> {
-    let Ok(range) = std::env::var("STTABT_FUZZ_TABLES") else { return 0..NUM_INPUTS };
-    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("STTABT_FUZZ_TABLES={range}: expected FROM..TO"))
-}
-
 #[test]
 fn mutated_files_are_rows_or_errors() {
     let configs = configs();
-    let numbers = numbers();
+    let numbers = numbers("STTABT_FUZZ_TABLES");
     let (mut num_tables, mut failures) = (0, Vec::new());
     for number in numbers.clone() {
         if number % 100_000 == 0 {

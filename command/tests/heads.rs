@@ -1,11 +1,7 @@
 //! `sttabt embed`, and what `sttabt classify` prints of several labels and of a score.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
-use command::*;
-use common::{engine, fixture, load};
+use crate::command::*;
+use crate::common::{engine, fixture, load};
 use serde_json::Value;
 use sttabt::{BackendKind, Input, Outputs, Prune};
 

@@ -1,15 +1,11 @@
 //! `sttabt classify --image`: which files are read, and what is printed, drawn and refused.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use command::*;
-use common::edit::{check_rows, save, tiny_vit_files};
-use common::{classify, engine, fixture, picture, read, tiny_vit};
+use crate::command::*;
+use crate::common::edit::{check_rows, save, tiny_vit_files};
+use crate::common::{classify, engine, fixture, picture, read, tiny_vit};
 use serde_json::{Value, json};
 use sttabt::{BackendKind, Classification, Input, Picture};
 
@@ -17,7 +13,7 @@ const IMAGES: [&str; 3] =
     ["tests/fixtures/tiny-vit/image3.png", "tests/fixtures/tiny-vit/image0.png", "tests/fixtures/tiny-vit/image1.png"];
 
 fn pictures() -> [Picture; 3] {
-    IMAGES.map(|image| picture(&common::root().join(image)))
+    IMAGES.map(|image| picture(&crate::common::root().join(image)))
 }
 
 fn computed(pictures: &[Picture], rule: &str) -> Vec<Classification> {
@@ -59,7 +55,7 @@ fn several_images_are_one_batch() {
 #[test]
 fn folders_are_walked() {
     let folder = scratch("images_folders");
-    let [a, b, c] = IMAGES.map(|image| read(&common::root().join(image)));
+    let [a, b, c] = IMAGES.map(|image| read(&crate::common::root().join(image)));
     std::fs::create_dir_all(folder.join("m/deep")).expect("folders");
     std::fs::create_dir_all(folder.join("z empty")).expect("folders");
     for (name, bytes) in [
@@ -165,7 +161,7 @@ fn saved_pictures_are_the_resized_ones() {
     let out = path(&scratch("images_save_resized").join("layers.png"));
     let large = "tests/fixtures/preprocessing/odd.png";
     run(tiny_images("classify", &["--save", &out, "--image", IMAGES[0], large])).quiet();
-    let seen = tiny_vit().preprocessor().expect("a preprocessor").resized(&picture(&common::root().join(large)));
+    let seen = tiny_vit().preprocessor().expect("a preprocessor").resized(&picture(&crate::common::root().join(large)));
     let (figure, seen) = (picture(Path::new(&out)), seen.expect("resized"));
     assert_eq!([seen.width(), seen.height()], [48; 2]);
     let row = |y: usize| &figure.rgb()[3 * ((60 + y) * figure.width() + 6)..][..3 * 48];
@@ -234,7 +230,7 @@ fn what_people_see() {
 #[test]
 fn files_that_cannot_be_read() {
     let folder = scratch("images_broken");
-    let whole = read(&common::root().join(IMAGES[0]));
+    let whole = read(&crate::common::root().join(IMAGES[0]));
     let rows: [(&str, &[u8], &str); 4] = [
         ("text.png", b"a text", "FILE: not a PNG, JPEG, WebP, GIF or BMP image"),
         ("empty.jpg", b"", "FILE: the file is empty"),

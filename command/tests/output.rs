@@ -1,11 +1,7 @@
 //! What people see of the command: adapters, colours, help, and a reader who leaves early.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
-use command::*;
-use common::edit::{check_rows, config, save, tiny_files, tokenizer};
+use crate::command::*;
+use crate::common::edit::{check_rows, config, save, tiny_files, tokenizer};
 use serde_json::json;
 
 /// A subcommand on tiny-bert with a backend.
@@ -82,7 +78,7 @@ fn info_lists_adapters_and_the_model() {
     );
     let stdout = run(without_drivers(sttabt(["info", "--model", &model]))).quiet();
     assert!(stdout.starts_with("no GPU adapter found; sttabt computes on the CPU\n\nmodel "), "{stdout}");
-    let stdout = run(sttabt(["info", "--model", &path(&common::fixture("tiny-vit"))])).quiet();
+    let stdout = run(sttabt(["info", "--model", &path(&crate::common::fixture("tiny-vit"))])).quiet();
     assert!(stdout.contains("\n  Vit, 4 layers, hidden size 48, 4 heads, intermediate size 96\n"), "{stdout}");
     assert!(stdout.contains("\n  input      images of 48 x 48 pixels in patches of 8, 37 tokens\n"), "{stdout}");
     // What rounds to zero has no sign.
@@ -92,7 +88,7 @@ fn info_lists_adapters_and_the_model() {
     let folder = scratch("info_bare");
     let mut files = tiny_files();
     files.remove_folder("approx");
-    common::edit::edit_tensors(&mut files, |tensors| tensors.retain(|name, _| !name.ends_with("p_logit")));
+    crate::common::edit::edit_tensors(&mut files, |tensors| tensors.retain(|name, _| !name.ends_with("p_logit")));
     save(&files, &folder);
     let stdout = run(sttabt(["info", "--model", &path(&folder)])).quiet();
     assert!(

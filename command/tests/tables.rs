@@ -1,21 +1,14 @@
 //! Labelled texts in files: endings, columns, quoting, encodings and labels, row by row, and what is said about them.
 
-mod command;
-#[path = "../../tests/common/mod.rs"]
-mod common;
-#[path = "../src/command/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
-mod shared;
-
 use std::path::Path;
 
+use crate::command::*;
+use crate::common::edit::{check_rows, edit_config, save, tiny_files};
+use crate::common::tiny_bert;
+use crate::shared::table::{Expected, Table, parse};
+use crate::shared::{ColumnArgs, Failure};
 use clap::Parser;
-use command::*;
-use common::edit::{check_rows, edit_config, save, tiny_files};
-use common::tiny_bert;
 use serde_json::{Value, json};
-use shared::table::{Expected, Table, parse};
-use shared::{ColumnArgs, Failure};
 use sttabt::{Config, Task};
 
 #[derive(Parser)]

@@ -3,6 +3,7 @@
 
 pub mod counting;
 pub mod edit;
+pub mod fuzz;
 pub mod torch;
 
 use std::path::{Path, PathBuf};

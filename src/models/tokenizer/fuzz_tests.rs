@@ -5,19 +5,17 @@
 //!
 //!     STTABT_FUZZ_TOKENIZERS=0..1000000 cargo test --release --locked --lib mutated_tokenizers -- --nocapture
 
-#[path = "../../../tests/common/mutate.rs"]
-mod mutate;
+#[path = "../../../tests/common/fuzz.rs"]
+mod fuzz;
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::*;
-use mutate::{Random, mutated};
+use fuzz::{Random, mutated, numbers};
 
-const NUM_INPUTS: u64 = 10_000;
 /// For reading and for all texts; the slowest is a whole map of characters.
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Of the whole process.
@@ -127,12 +125,6 @@ fn files(number: u64, seeds: &[[Value; 2]], others: &[Value]) -> ModelFiles {
     files
 }
 
-fn numbers() -> Range<u64> {
-    let Ok(range) = std::env::var("STTABT_FUZZ_TOKENIZERS") else { return 0..NUM_INPUTS };
-    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("STTABT_FUZZ_TOKENIZERS={range}: expected FROM..TO"))
-}
-
 /// What went wrong, or whether it is a tokenizer.
 fn check(files: &ModelFiles) -> Result<bool, String> {
     let limits = TextConfig {
@@ -159,7 +151,7 @@ fn check(files: &ModelFiles) -> Result<bool, String> {
 fn mutated_tokenizers_are_tokenizers_or_errors() {
     let (seeds, others) = seeds();
     assert_eq!(seeds.len(), 7);
-    let numbers = numbers();
+    let numbers = numbers("STTABT_FUZZ_TOKENIZERS");
     let (mut num_tokenizers, mut failures) = (0, Vec::new());
     for number in numbers.clone() {
         if number % 10_000 == 0 {

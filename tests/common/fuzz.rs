@@ -1,4 +1,8 @@
-//! Mutated JSON files: a number stands for the same input as long as the seeds are the same.
+//! What the fuzz tests share: numbers that stand for inputs, and mutated JSON. A number stands for the same input as long as the seeds are
+//! the same.
+#![allow(dead_code, reason = "each test uses its own part")]
+
+use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
@@ -18,9 +22,21 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit.max(1)
     }
 
+    /// A few of anything: mostly one.
+    pub fn few(&mut self) -> usize {
+        1 + *self.pick(&[0, 0, 0, 1, 2, 5])
+    }
+
     pub fn pick<'a, T>(&mut self, values: &'a [T]) -> &'a T {
         &values[self.below(values.len())]
     }
+}
+
+/// The inputs that an environment variable asks for as FROM..TO, else those of a normal run.
+pub fn numbers(variable: &str) -> Range<u64> {
+    let Ok(range) = std::env::var(variable) else { return 0..10_000 };
+    let numbers = range.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    numbers.unwrap_or_else(|| panic!("{variable}={range}: expected FROM..TO"))
 }
 
 /// The bytes of a mutated file: mostly JSON that was changed here and there, sometimes JSON no more. `others` are values to put in.

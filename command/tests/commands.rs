@@ -1,0 +1,20 @@
+//! All tests of the commands that need no program of their own, as one program. A file is one promise, and
+//! `cargo test --test commands FILE` runs it.
+
+mod bench;
+mod bench_compare;
+mod classify;
+mod command;
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod convert;
+mod demo;
+mod eval;
+mod eval_images;
+mod heads;
+mod images;
+mod output;
+#[path = "../src/command/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
+mod shared;
+mod tables;

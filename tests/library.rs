@@ -1,0 +1,37 @@
+//! All tests that need no program of their own, as one program: linking the engine once takes a fraction of the time. A file is one
+//! promise, and `cargo test --test library FILE` runs it.
+
+mod bad_config;
+mod bad_input;
+mod bad_models;
+#[cfg(feature = "jpeg")]
+mod bad_pictures;
+mod bad_vit;
+mod common;
+mod dependencies;
+mod device;
+mod families;
+mod flops;
+mod folders;
+mod fuzz_preprocessor;
+#[cfg(feature = "image")]
+mod gif_and_bmp;
+mod groups;
+mod heads;
+mod json;
+mod licences;
+mod ltp;
+mod model_variants;
+mod parity;
+mod parity_cases;
+mod policy;
+#[cfg(feature = "jpeg")]
+mod preprocessing;
+mod properties;
+mod rooms;
+mod shaders;
+mod targets;
+mod thresholds;
+mod vit_variants;
+mod weights;
+mod why;
