@@ -156,11 +156,6 @@ fn what_is_not_computed() {
             "architecture `DebertaV2ForSequenceClassification` is not supported: its attention adds scores of relative positions",
         ),
         (
-            "another family's type",
-            config("architectures", json!(["RobertaForSequenceClassification"])),
-            "config.json: `model_type` is bert, expected roberta as in `architectures`",
-        ),
-        (
             "another head",
             config("architectures", json!(["BertForMaskedLM"])),
             "architecture `BertForMaskedLM` is not supported: its head predicts words, and every token is an output; an embedder has modules.json too",
@@ -168,7 +163,7 @@ fn what_is_not_computed() {
         (
             "another type",
             config("model_type", json!("roberta")),
-            "config.json: `model_type` is roberta, expected bert as in `architectures`",
+            "model.safetensors: tensor `roberta.embeddings.word_embeddings.weight` is missing",
         ),
         (
             "type only",

@@ -29,7 +29,7 @@ fn what_is_not_computed() {
         (
             "two families",
             named("ViTForImageClassification", json!("deit")),
-            "config.json: `model_type` is deit, expected vit as in `architectures`".to_owned(),
+            "model.safetensors: tensor `deit.embeddings.patch_embeddings.projection.weight` is missing".to_owned(),
         ),
         (
             "windows",

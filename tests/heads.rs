@@ -75,12 +75,14 @@ fn modules_json_decides_how_a_vector_is_made() {
         |class: &str, path: &str| json!({"type": format!("sentence_transformers.models.{class}"), "path": path});
     let pooled = |mode: &'static str, normalize: bool| {
         edited_of(embedder(), move |files| {
-            let mut modules = vec![module("Transformer", ""), module("Pooling", "1_Pooling")];
+            let mut modules = vec![module("Transformer", ""), module("Pooling", "1_Pooling/")];
             if normalize {
                 modules.push(module("Normalize", "2_Normalize"));
             }
             files.insert("modules.json", json!(modules).to_string().into_bytes());
-            files.insert("1_Pooling/config.json", json!({ mode: true }).to_string().into_bytes());
+            let mut pooling = json!({"pooling_mode_mean_tokens": false});
+            pooling[mode] = json!(true);
+            files.insert("1_Pooling/config.json", pooling.to_string().into_bytes());
         })
         .expect("a model")
     };
@@ -99,6 +101,24 @@ fn modules_json_decides_how_a_vector_is_made() {
             assert_eq!(vectors(&mut engine(&model, kind), &[*input], &Prune::Dense)[0], *together);
         }
         assert!(distance(&mean[0], &raw[0], 0.0) > 0.05, "the mean is not [CLS]");
+        let unit = vectors(&mut engine(&pooled("pooling_mode_mean_tokens", true), kind), &inputs, &Prune::Dense);
+        // Of transformers' `last_hidden_state.mean(1)` in f64: a vector's first values, and those of the vector of length 1.
+        const MEANS: [(usize, [f32; 4], [f32; 4]); 2] = [
+            (
+                0,
+                [-0.838_703_7, -0.537_610_8, -0.630_566_5, 0.254_582_1],
+                [-0.118_444_6, -0.075_923_2, -0.089_050_7, 0.035_952_9],
+            ),
+            (
+                2,
+                [-0.296_146, 0.452_941_6, 0.083_713_1, -0.945_556_8],
+                [-0.043_252_5, 0.066_152_7, 0.012_226_4, -0.138_099_9],
+            ),
+        ];
+        for (input, expected, expected_unit) in MEANS {
+            assert!(distance(&mean[input][..4], &expected, 0.0) < 1e-4, "{:?}", &mean[input][..4]);
+            assert!(distance(&unit[input][..4], &expected_unit, 0.0) < 1e-5, "{:?}", &unit[input][..4]);
+        }
         assert_eq!(model.pooling().map(|pooling| pooling.mode), Some(PoolingMode::Mean));
         assert_eq!(model.default_prune(), Prune::Dense);
         let error = pollster::block_on(engine(&model, kind).embed(
@@ -132,8 +152,20 @@ fn what_cannot_be_pooled_is_named() {
             "module of modules.json `sentence_transformers.models.Dense` is not supported; supported: Transformer, Pooling, Normalize"
                 .to_owned(),
         ),
-        ("two ways", pooling(json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true})), format!("pooling `cls_token + max_tokens` {POOLING}")),
-        ("none", pooling(json!({"pooling_mode_cls_token": false})), format!("pooling `(none)` {POOLING}")),
+        (
+            "a transformer elsewhere",
+            modules(json!([{"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}])),
+            "modules.json: the transformer is in the folder `0_Transformer`, where it is not looked for: save the model again with sentence-transformers"
+                .to_owned(),
+        ),
+        (
+            "two ways",
+            pooling(json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": false})),
+            format!("pooling `cls_token + max_tokens` {POOLING}"),
+        ),
+        // sentence-transformers takes the mean unless the file says otherwise.
+        ("an unsaid mean", pooling(json!({"pooling_mode_cls_token": true})), format!("pooling `cls_token + mean_tokens` {POOLING}")),
+        ("none", pooling(json!({"pooling_mode_mean_tokens": false})), format!("pooling `(none)` {POOLING}")),
         ("the last token", pooling(json!({"pooling_mode": "lasttoken"})), format!("pooling `lasttoken` {POOLING}")),
         (
             "no file",
@@ -174,7 +206,7 @@ fn a_default_prompt_stands_before_every_text() {
             files.insert("1_Pooling/config.json", pooling.to_string().into_bytes());
         })
     };
-    let cls = || json!({"pooling_mode_cls_token": true});
+    let cls = || json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false, "include_prompt": false});
     let of = |model: &Model, inputs: &[Input<'_>]| vectors(&mut engine(model, BACKENDS[0]), inputs, &Prune::Dense);
     let plain = Model::from_bytes(embedder()).expect("a model");
     for name in [json!(null), json!("document")] {
@@ -199,7 +231,7 @@ fn a_default_prompt_stands_before_every_text() {
         ),
         (
             json!("query"),
-            json!({"pooling_mode_mean_tokens": true, "include_prompt": false}),
+            json!({"include_prompt": false}),
             "pooling `include_prompt = false` is not supported: a mean without the tokens of the default prompt is not computed here",
         ),
     ] {

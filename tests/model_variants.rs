@@ -64,6 +64,7 @@ fn variants_that_change_nothing() {
         ("no activation named", without_config("hidden_act")),
         ("no model_type", without_config("model_type")),
         ("no architectures", without_config("architectures")),
+        ("another family's class", config("architectures", json!(["RobertaForSequenceClassification"]))),
         ("no labels named", all(vec![without_config("id2label"), config("num_labels", json!(5))])),
         ("no constants", without_config("sttabt")),
         ("null for constants", config("sttabt", json!(null))),
@@ -274,4 +275,31 @@ fn a_compact_engine_frees_what_it_packs() {
         let error = pollster::block_on(Engine::new(&model, &BackendKind::Cpu.into())).err().expect("freed").to_string();
         assert!(error.starts_with("model.safetensors: tensor `") && error.contains("was freed here"), "{error}");
     }
+}
+
+/// RoBERTa's own tokenizers give no types; with one that does, a file with rows for them uses them, as transformers does.
+#[test]
+fn a_roberta_with_token_types() {
+    let pair = [Input::Pair("ab cd", "e f"), Input::Text("ab cd")];
+    let logits = |second: f32| {
+        let mut files = model_files(&fixture("families/roberta"));
+        drop(files.remove_folder("approx"));
+        let model = variant_of(files, "token types", |files| {
+            config("type_vocab_size", json!(2))(files);
+            edit_json(files, "tokenizer_config.json", |it| it["tokenizer_class"] = json!("BertTokenizer"));
+            edit_tensors(files, |tensors| {
+                let table = tensors.get_mut("roberta.embeddings.token_type_embeddings.weight").expect("a table");
+                let width = table.shape[1];
+                let mut values = table.values();
+                values.truncate(width);
+                // Not the same for all features: a norm follows.
+                values.extend((0..width).map(|column| second * (column % 2) as f32));
+                *table = HostTensor::f32(&[2, width], &values);
+            });
+        });
+        classify(&mut engine(&model, BackendKind::Cpu), &pair, &Prune::Dense)
+    };
+    let (one, other) = (logits(0.0), logits(0.5));
+    assert!(distance(&one[0].logits, &other[0].logits, 0.0) > 1e-3, "the second text has the second row");
+    assert_eq!(one[1].logits, other[1].logits);
 }

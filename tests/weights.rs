@@ -82,6 +82,8 @@ fn other_forms_of_the_same_weights() {
         ("module.", rename(|name| format!("module.{name}"))),
         ("_orig_mod.", rename(|name| format!("_orig_mod.{name}"))),
         ("module._orig_mod.", rename(|name| format!("module._orig_mod.{name}"))),
+        ("state_dict.", rename(|name| format!("state_dict.{name}"))),
+        ("model_state_dict.module.", rename(|name| format!("model_state_dict.module.{name}"))),
         ("_orig_mod.module.model.", rename(|name| format!("_orig_mod.module.model.{name}"))),
         (
             "only the network is wrapped",

@@ -101,8 +101,8 @@ def without_resizing(model, folder):
 
 def pixels(config, image):
     """What Hugging Face's image processor gives for a picture of the model's own size."""
-    values = image.astype(np.float32) * config["rescale_factor"]
-    values = (values - np.array(config["image_mean"])) / np.array(config["image_std"])
+    values = image.astype(np.float32) * config.get("rescale_factor", 1 / 255)
+    values = (values - np.array(config.get("image_mean", 0.5))) / np.array(config.get("image_std", 0.5))
     return values.transpose(2, 0, 1).astype(np.float32)
 
 

@@ -218,7 +218,7 @@ fn long_texts_say_that_they_were_cut() {
     assert_eq!((&results[0]["truncated"], &results[1]["truncated"]), (&json!(true), &json!(false)));
     assert_eq!(results[0]["tokens"].as_array().expect("tokens").len(), 160);
     let stdout = run(tiny("classify", &[&text, "w8"])).quiet();
-    let note = "the text is longer than the model's 160 tokens; its end was cut off\n";
+    let note = "the text is longer than the 160 tokens that are read; the rest was cut off\n";
     assert_eq!(stdout.matches(note).count(), 1, "{stdout}");
 }
 

@@ -373,7 +373,7 @@ fn labels_of_files() {
         config
     };
     let two = config("no|yes");
-    let rows: [(&Config, &[u8], &[&str], &str); 14] = [
+    let rows: [(&Config, &[u8], &[&str], &str); 15] = [
         (&two, b"text\tlabel\na\t1.0\nb\t0.0\n", &[], "2 a=1; 3 b=0"),
         (
             &two,
@@ -382,7 +382,13 @@ fn labels_of_files() {
             "2 a=1; 4 c=0; note: 2 rows are left out, whose label is `-` (line 3): the annotators did not agree",
         ),
         (&two, b"text\tlabel\na\t-\n", &[], "a.tsv, line 2: no row has a label: they are all `-`"),
-        (&two, b"text\tlabel\na\t-1\n", &[], "a.tsv, line 2: label `-1`, expected 0 to 1 or one of: no, yes"),
+        (&two, b"text\tlabel\na\t-1\n", &[], "a.tsv, line 2: no row has a label: they are all `-1`"),
+        (
+            &two,
+            b"text\tlabel\n a b \t 1 \nc\t-1\n",
+            &[],
+            "2  a b =1; note: 1 row is left out, whose label is `-1` (line 3): the annotators did not agree",
+        ),
         (&two, b"text\tlabel\na\t0.7\n", &[], "a.tsv, line 2: label `0.7`, expected 0 to 1 or one of: no, yes"),
         (&two, b"text\tlabel\na\t1\nb\t\nc\t0\n", &[], "a.tsv, line 3: label ``, expected 0 to 1 or one of: no, yes"),
         // The first row could be read both ways; the others decide, beyond the limit too.

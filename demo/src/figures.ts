@@ -31,7 +31,7 @@ export function probabilities(result: Result, labels: string[]): HTMLElement {
 }
 
 export function summary(result: Result): HTMLElement {
-    const cut = result.truncated ? " The text was longer than the model reads, and lost its end." : "";
+    const cut = result.truncated ? " The text was longer than the model reads, and the rest was cut off." : "";
     return h("p", { class: "summary" }, [
         h("strong", {}, [result.label ?? "an embedding"]),
         ` with ${ruleName(result.prune)}: ${percent(result.retention)} of the tokens kept on average, ${percent(result.flops.total / result.flops.dense)} of the FLOPs.${cut}`,

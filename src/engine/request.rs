@@ -67,7 +67,7 @@ pub struct Classification {
     pub retention: f64,
     /// What was computed, counted from the rows.
     pub flops: Flops,
-    /// Whether the text was longer than the model's position limit and lost its end.
+    /// Whether the text was longer than what the model reads, and lost its end (or with `truncation_side` its beginning).
     pub truncated: bool,
     /// Whether the rule chooses while the model runs: the scores of layer l choose K_{l+1} (`forward`, `ltp`) instead of K_l.
     pub layer_by_layer: bool,

@@ -28,10 +28,8 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// Rows of the table of positions before that of the first token.
     pub position_offset: usize,
-    /// 2 where the model tells a first text from a second; 0 where it does not.
+    /// Rows of the table of token types: 2 where the model tells a first text from a second; 0 where there is no table.
     pub type_vocab_size: usize,
-    /// Rows of the table of token types. Where `type_vocab_size` is 0, the first is added to every token.
-    pub(crate) token_type_rows: usize,
     /// Width of the tables; where it is not `hidden_size`, the embeddings are projected.
     pub(crate) embedding_size: usize,
 }
@@ -92,20 +90,10 @@ impl InputConfig {
 pub struct TextKind {
     /// Whether the first token's position stands in the row after that of `pad_token_id`, in place of row 0.
     pub starts_after_padding: bool,
-    pub token_types: TokenTypes,
+    /// Whether there is a table of token types.
+    pub has_token_types: bool,
     /// The key of the tables' width, where it may differ from `hidden_size`.
     pub embedding_size: Option<&'static str>,
-}
-
-/// What a family does with the types of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenTypes {
-    /// A row of the table for the type that the tokenizer gives.
-    Given,
-    /// The first row for all.
-    First,
-    /// There is no table.
-    None,
 }
 
 /// A function between two products.
@@ -229,16 +217,11 @@ pub(super) fn text_config(fields: &Fields<'_>, kind: &TextKind, hidden_size: usi
     let position_offset = if kind.starts_after_padding { 1 + fields.size_or("pad_token_id", 1, 0..=64)? } else { 0 };
     let vocab_size = fields.size("vocab_size", 1..=1 << 24)?;
     let num_positions = fields.size("max_position_embeddings", 3 + position_offset..=1 << 20)?;
-    let token_type_rows = match kind.token_types {
-        TokenTypes::None => 0,
-        _ => fields.size_or("type_vocab_size", 2, 1..=1 << 10)?,
-    };
     Ok(TextConfig {
         vocab_size,
         max_position_embeddings: num_positions - position_offset,
         position_offset,
-        type_vocab_size: if kind.token_types == TokenTypes::Given { token_type_rows } else { 0 },
-        token_type_rows,
+        type_vocab_size: if kind.has_token_types { fields.size_or("type_vocab_size", 2, 1..=1 << 10)? } else { 0 },
         embedding_size: match kind.embedding_size {
             Some(key) => fields.size_or(key, hidden_size, 1..=1 << 16)?,
             None => hidden_size,
@@ -251,7 +234,7 @@ pub(super) fn image_config(fields: &Fields<'_>, num_prefix_tokens: usize) -> Res
     if num_channels != NUM_CHANNELS {
         return Err(fields.error("num_channels", num_channels, "3 (red, green, blue)"));
     }
-    if fields.object.get("qkv_bias") == Some(&Value::Bool(false)) {
+    if fields.flag("qkv_bias")? == Some(false) {
         return Err(fields.error("qkv_bias", false, "true"));
     }
     let image_size = sides(fields, "image_size", 1 << 14)?;

@@ -11,8 +11,6 @@ pub struct Tables<'a> {
     pub token_types: Option<&'a Tensor<'a>>,
     /// Rows of `positions` before that of the first token; the last of them is that of padding, and that of its id.
     pub offset: usize,
-    /// Whether tokens have types; else all have the first row.
-    pub has_types: bool,
 }
 
 impl Tables<'_> {
@@ -26,7 +24,7 @@ impl Tables<'_> {
             let row = &mut row[..width];
             self.words.add_row_to(id as usize, row);
             if let Some(token_types) = self.token_types {
-                token_types.add_row_to(if self.has_types { token_type as usize } else { 0 }, row);
+                token_types.add_row_to(token_type as usize, row);
             }
             // Hugging Face's `create_position_ids_from_input_ids`: a text may hold the padding's token.
             let is_padding = self.offset > 0 && id as usize == self.offset - 1;

@@ -75,6 +75,14 @@ impl Fields<'_> {
         }
     }
 
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.error(key, other, "true or false")),
+        }
+    }
+
     /// The key must have the one supported value, or be absent.
     pub fn require(&self, key: &str, what: &'static str, supported: &'static str) -> Result<()> {
         match self.text(key)? {

@@ -68,7 +68,9 @@ pub struct KnownFiles {
 }
 
 /// What sentence-transformers calls its list of a model's parts.
-const MODULES: &str = "modules.json";
+pub(super) const MODULES: &str = "modules.json";
+/// And of the prompts.
+pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// The files of a model folder, by their names in it: `config.json`, `model.safetensors`, `approx/config.json`, …
 ///
@@ -104,12 +106,13 @@ impl ModelFiles {
             "special_tokens_map.json",
             "added_tokens.json",
             "preprocessor_config.json",
+            // sentence-transformers' settings of a tokenizer; the first one counts, beside its list of modules.
             "sentence_bert_config.json",
             "sentence_roberta_config.json",
             "sentence_distilbert_config.json",
             "sentence_camembert_config.json",
             "sentence_xlm-roberta_config.json",
-            "config_sentence_transformers.json",
+            PROMPTS,
             MODULES,
         ],
     };
@@ -193,7 +196,8 @@ impl ModelFiles {
                 shards.into_iter().flatten().filter_map(|(_, shard)| Some(shard.as_str()?.to_owned())).collect()
             }
             Value::Array(modules) if !is_index => {
-                let paths = modules.iter().filter_map(|module| module.get("path")?.as_str());
+                let paths =
+                    modules.iter().filter_map(|module| Some(module.get("path")?.as_str()?.trim_end_matches('/')));
                 paths.filter(|path| !path.is_empty()).map(|path| format!("{path}/config.json")).collect()
             }
             _ => Vec::new(),

@@ -93,11 +93,10 @@ impl Model {
     pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
         files.check()?;
         let pooling = Pooling::from_files(&files)?;
-        let asked = pooling.is_some();
         let approx = files.remove_folder("approx");
         let preprocessor = files.remove("preprocessor_config.json");
         let timm = files.get("config.json").and_then(pretrained_cfg);
-        let asked = Asked { embedding: asked, preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
+        let asked = Asked { embedding: pooling.is_some(), preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let main = Network::new("", &mut files, asked)?;
         let approx = match approx {
             mut approx if !approx.is_empty() => {

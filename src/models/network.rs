@@ -64,7 +64,7 @@ impl Network {
                 Ok(EmbeddingTensors::Text {
                     words: parts.tensor(Part::Words, &[text.vocab_size, width])?,
                     positions: parts.tensor(Part::Positions, &[num_positions, width])?,
-                    token_types: match text.token_type_rows {
+                    token_types: match text.type_vocab_size {
                         0 => None,
                         num_types => Some(parts.tensor(Part::TokenTypes, &[num_types, width])?),
                     },
@@ -189,14 +189,12 @@ impl Network {
             InputConfig::Text(text) => (text.embedding_size, text.position_offset),
             InputConfig::Image(_) => (self.config.hidden_size, 0),
         };
-        let has_types = !matches!(&self.config.input, InputConfig::Text(text) if text.type_vocab_size == 0);
         Ok(move |input: &Tokens, rows: &mut [f32]| {
             // `Model::prepare` gives a model what it reads.
             if let (EmbeddingTensors::Text { words, positions, token_types, .. }, Tokens::Text(text)) =
                 (&embeddings, input)
             {
-                let tables =
-                    embedding::Tables { words, positions, token_types: token_types.as_ref(), offset, has_types };
+                let tables = embedding::Tables { words, positions, token_types: token_types.as_ref(), offset };
                 rows.fill(0.0);
                 tables.add_rows(width, &text.input_ids, &text.token_type_ids, rows);
             }
@@ -241,7 +239,7 @@ pub enum EmbeddingTensors<'a> {
         words: Tensor<'a>,
         /// `[position_offset + max_position_embeddings, embedding_size]`
         positions: Tensor<'a>,
-        /// `[token_type_rows, embedding_size]`, if there are any
+        /// `[type_vocab_size, embedding_size]`, if there are any
         token_types: Option<Tensor<'a>>,
         norm: LayerNormTensors<'a>,
         /// `[hidden_size, embedding_size]`, if they differ

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::models::checkpoint::Names;
-use crate::models::config::{TextKind, TokenTypes};
+use crate::models::config::TextKind;
 use crate::models::family::bert::BERT;
 use crate::models::family::vit::VIT;
 use crate::models::family::{FAMILIES, InputKind, IntermediateSize, Keys};
@@ -108,11 +108,7 @@ static MADE_UP: Family = Family {
         intermediate_size: IntermediateSize::Ratio("ratio"),
         ..Keys::BERT
     },
-    input: InputKind::Text(TextKind {
-        starts_after_padding: true,
-        token_types: TokenTypes::None,
-        embedding_size: None,
-    }),
+    input: InputKind::Text(TextKind { starts_after_padding: true, has_token_types: false, embedding_size: None }),
     names: Names {
         prefix: "made_up.",
         base: &[

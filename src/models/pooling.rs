@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, json_object, shortened};
-use super::files::ModelFiles;
+use super::files::{MODULES, ModelFiles, PROMPTS};
 use crate::error::{Error, Result};
 
 /// How an embedder makes one vector of its last hidden states.
@@ -34,7 +34,7 @@ impl Pooling {
     /// [`Error::File`] and [`Error::Config`] for broken files; [`Error::Unsupported`] names a module or a way of pooling that is not computed
     /// here.
     pub fn from_files(files: &ModelFiles) -> Result<Option<Self>> {
-        const FILE: &str = "modules.json";
+        const FILE: &str = MODULES;
         let Some(json) = files.get(FILE) else { return Ok(None) };
         let error = |reason: String| Error::File { file: FILE.to_owned(), reason };
         let modules: Vec<Value> =
@@ -44,6 +44,12 @@ impl Pooling {
         for module in &modules {
             let name = text(module, "type");
             match name.rsplit('.').next().unwrap_or_default() {
+                "Transformer" if !text(module, "path").trim_end_matches('/').is_empty() => {
+                    return Err(error(format!(
+                        "the transformer is in the folder `{}`, where it is not looked for: save the model again with sentence-transformers",
+                        shortened(&text(module, "path"))
+                    )));
+                }
                 "Transformer" => {}
                 "Pooling" => mode = Some(mode_of(files, &text(module, "path"))?),
                 "Normalize" => normalize = true,
@@ -70,16 +76,15 @@ impl Pooling {
 /// # Errors
 /// [`Error::File`] and [`Error::Config`] for a broken file, or a name without a prompt.
 pub fn default_prompt(files: &ModelFiles) -> Result<String> {
-    const FILE: &str = "config_sentence_transformers.json";
     const KEY: &str = "default_prompt_name";
-    let Some(json) = files.get(FILE) else { return Ok(String::new()) };
-    let object = json_object(FILE, json)?;
-    let fields = Fields { file: FILE, path: "", object: &object };
+    let Some(json) = files.get(PROMPTS) else { return Ok(String::new()) };
+    let object = json_object(PROMPTS, json)?;
+    let fields = Fields { file: PROMPTS, path: "", object: &object };
     let Some(name) = fields.text(KEY)? else { return Ok(String::new()) };
     let prompts = object.get("prompts").and_then(Value::as_object);
     let prompt = prompts.and_then(|prompts| prompts.get(name)?.as_str());
     prompt.map(str::to_owned).ok_or_else(|| Error::Config {
-        file: FILE.to_owned(),
+        file: PROMPTS.to_owned(),
         key: KEY.to_owned(),
         found: format!("`{}`", shortened(name)),
         expected: "a name that `prompts` has a text for".to_owned(),
@@ -88,27 +93,33 @@ pub fn default_prompt(files: &ModelFiles) -> Result<String> {
 
 /// The one way of pooling in a module's `config.json`.
 fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
-    let file = if path.is_empty() { "config.json".to_owned() } else { format!("{path}/config.json") };
+    let folder = path.trim_end_matches('/');
+    let file = if folder.is_empty() { "config.json".to_owned() } else { format!("{folder}/config.json") };
     let missing = || Error::File { file: file.clone(), reason: "missing, and modules.json names it".to_owned() };
     let object = json_object(&file, files.get(&file).ok_or_else(missing)?)?;
     let fields = Fields { file: &file, path: "", object: &object };
     let chosen: Vec<&str> = match fields.text("pooling_mode")? {
         Some(mode) => vec![mode],
-        None => object
-            .iter()
-            .filter(|(_, value)| **value == Value::Bool(true))
-            .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
-            .collect(),
+        None => {
+            // A mean is what a file asks for that does not speak of it.
+            let mean = ("pooling_mode_mean_tokens", &Value::Bool(true));
+            let unsaid = if object.contains_key(mean.0) { None } else { Some(mean) };
+            let said = object.iter().map(|(key, value)| (key.as_str(), value));
+            let modes = said.chain(unsaid).filter(|(_, value)| **value == Value::Bool(true));
+            modes.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).collect()
+        }
     };
-    if object.get("include_prompt") == Some(&Value::Bool(false)) && !default_prompt(files)?.is_empty() {
-        return Err(Error::Refused {
-            what: "pooling",
-            found: "include_prompt = false".to_owned(),
-            reason: "a mean without the tokens of the default prompt is not computed here",
-        });
-    }
     match chosen.as_slice() {
         ["cls" | "cls_token"] => Ok(PoolingMode::Cls),
+        ["mean" | "mean_tokens"]
+            if fields.flag("include_prompt")? == Some(false) && !default_prompt(files)?.is_empty() =>
+        {
+            Err(Error::Refused {
+                what: "pooling",
+                found: "include_prompt = false".to_owned(),
+                reason: "a mean without the tokens of the default prompt is not computed here",
+            })
+        }
         ["mean" | "mean_tokens"] => Ok(PoolingMode::Mean),
         other => Err(Error::Unsupported {
             what: "pooling",

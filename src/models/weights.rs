@@ -13,8 +13,8 @@ use super::files::{Bytes, ModelFiles, is_inside};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
-/// What programs put before every name when they wrap a model: Lightning, PyTorch's data parallelism, and its compiler.
-const WRAPPERS: [&str; 3] = ["model.", "module.", "_orig_mod."];
+/// What programs put before every name when they wrap a model: Lightning, PyTorch's data parallelism, its compiler, and checkpoints of a training.
+const WRAPPERS: [&str; 5] = ["model.", "module.", "_orig_mod.", "state_dict.", "model_state_dict."];
 
 /// How a zip archive and a pickle begin.
 const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", b"\x80\x02"];

@@ -177,7 +177,7 @@ export interface Result {
     embedding: number[] | null;
     /** Mean over l = 0 … L of |K_l| / T. */
     retention: number;
-    /** Whether the text lost its end to the model's position limit. */
+    /** Whether the text was longer than what the model reads, and lost its end (or with `truncation_side` its beginning). */
     truncated: boolean;
     flops: Flops;
     /** Time of the computation in the worker, milliseconds; of a batch's result that of the whole batch. A call that measures for `auto` takes that long more. */

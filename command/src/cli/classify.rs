@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::command::note;
 use sttabt::{Classification, Decision, Engine, Input, Model, Outputs, Picture, Policy, Prune, PruneMode, Task};
 
 use super::args::{ClassifyArgs, EmbedArgs, RunArgs};
@@ -83,6 +84,9 @@ fn run_for(args: &RunArgs, pair: bool, wanted: &Wanted<'_>) -> Result<()> {
     };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
+    if wanted.embeds && matches!(kind, Kind::Text) && !folder.join("modules.json").exists() {
+        note("no modules.json says how vectors are made: they are those of [CLS], of length 1");
+    }
     if let Some(path) = wanted.save {
         figure::check(path, inputs.len(), model.config())?;
     }

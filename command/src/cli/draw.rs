@@ -140,7 +140,11 @@ pub fn summary(out: &mut impl Write, result: &Classification, answers: &[String]
     }
     writeln!(out, ")")?;
     if result.truncated {
-        writeln!(out, "the text is longer than the model's {} tokens; its end was cut off", result.tokens.len())?;
+        writeln!(
+            out,
+            "the text is longer than the {} tokens that are read; the rest was cut off",
+            result.tokens.len()
+        )?;
     }
     Ok(())
 }

@@ -19,8 +19,10 @@ use crate::tensor::PackedLinear;
 const MAX_TASK_VALUES: usize = 64 * 1024;
 /// Rows of a task where they are many. With fewer, the weight is read more often; with more, threads wait longer for the last task.
 const TASK_ROWS: RangeInclusive<usize> = 8 * MAX_TILE_ROWS..=16 * MAX_TILE_ROWS;
-/// The most rows where each task widens the panels that it uses: more rows share that.
-const MAX_TASK_ROWS_OF_F16: usize = 22 * MAX_TILE_ROWS;
+/// The most rows where panels cost something: each task widens those that it uses, or reads them from memory. More rows share that.
+const MAX_TASK_ROWS: usize = 22 * MAX_TILE_ROWS;
+/// Values of a weight that is read from memory each time: the caches hold no more.
+const LARGE_WEIGHT: usize = 1 << 20;
 /// Blocks of rows per thread from which on they get larger instead of more.
 const BLOCKS_PER_THREAD: usize = 6;
 /// Rows whose sums are finished together.
@@ -96,8 +98,9 @@ fn tasks<'a>(
     let Range { start, end } = call.features;
     let width = call.linear.weight.width();
     let num_threads = cores.threads_per_caller();
-    let task_rows = if call.linear.weight.is_f16() {
-        MAX_TASK_ROWS_OF_F16
+    let weight = &call.linear.weight;
+    let task_rows = if weight.is_f16() || weight.depth() * call.linear.out_stride >= LARGE_WEIGHT {
+        MAX_TASK_ROWS
     } else {
         let max_rows = (MAX_TASK_VALUES / call.linear.weight.depth().max(1)).min(*TASK_ROWS.end());
         (num_rows / (BLOCKS_PER_THREAD * num_threads)).min(max_rows).max(*TASK_ROWS.start())

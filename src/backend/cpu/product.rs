@@ -15,6 +15,8 @@ pub const MIN_TILE_ROWS: usize = 4;
 const PANEL_VECTORS: usize = 2;
 /// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
 const BLOCK_DEPTH: usize = 64;
+/// Values of k whose part of a panel, and of a block of rows, stay in the first cache while the tiles pass by.
+const PART_DEPTH: usize = 2 * BLOCK_DEPTH;
 /// Steps over k in one turn of the loop.
 const UNROLL: usize = 4;
 /// Columns of a panel on the widest CPU.
@@ -129,19 +131,22 @@ fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) {
     let width = VECTORS * S::f32s::LEN;
     let depth = rows.first().map_or(0, |row| row.len());
-    // A panel stays in the first cache while the tiles pass by.
     for (panel, values) in panels.chunks_exact((depth * width).max(1)).enumerate() {
-        for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
-            tile::<S, ROWS, VECTORS>(simd, rows, values, &mut sums[panel * width..], stride);
+        for (part, values) in values.chunks(PART_DEPTH * width).enumerate() {
+            for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
+                tile::<S, ROWS, VECTORS>(simd, rows, values, part * PART_DEPTH, &mut sums[panel * width..], stride);
+            }
         }
     }
 }
 
+/// The part of a panel from k = `start` on, added to the sums of the parts before it.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     rows: &[&[f32]],
     panel: &[f32],
+    start: usize,
     sums: &mut [f32],
     stride: usize,
 ) {
@@ -149,7 +154,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     let width = VECTORS * lanes;
     for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
         let depth = panel.len() / width;
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][block * BLOCK_DEPTH..][..depth]);
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][start + block * BLOCK_DEPTH..][..depth]);
         let mut tile = [[S::f32s::splat(simd, 0.0); VECTORS]; ROWS];
         // Lengths that the compiler sees to be equal need no checks in the loop.
         let steps = panel.chunks_exact(UNROLL * width);
@@ -166,7 +171,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
         for (row, tile) in tile.iter().enumerate() {
             let sums = &mut sums[row * stride..][..width];
             for (sum, sums) in tile.iter().zip(sums.chunks_exact_mut(lanes)) {
-                if block == 0 {
+                if start + block == 0 {
                     sum.store_slice(sums);
                 } else {
                     (*sum + S::f32s::from_slice(simd, sums)).store_slice(sums);

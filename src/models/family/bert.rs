@@ -2,18 +2,14 @@
 
 use super::facts::{Family, HeadKind, InputKind, Keys, NormOrder};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
+use crate::models::config::{Activation, PoolerKind, TextKind};
 
 pub const BERT: Family = Family {
     name: "Bert",
     architecture: "BertForSequenceClassification",
     model_type: "bert",
     keys: Keys::BERT,
-    input: InputKind::Text(TextKind {
-        starts_after_padding: false,
-        token_types: TokenTypes::Given,
-        embedding_size: None,
-    }),
+    input: InputKind::Text(TextKind { starts_after_padding: false, has_token_types: true, embedding_size: None }),
     num_anchors: 1,
     norm_order: NormOrder::Post,
     head: HeadKind::Classifier(PoolerKind::Dense(Activation::Tanh)),

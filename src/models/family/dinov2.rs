@@ -1,6 +1,6 @@
 //! DINOv2: ViT whose layers scale what they add, and whose table of positions is resized for the image.
 
-use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys, Refused};
+use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys, LayerNormEps, Refused};
 use super::vit::VIT;
 use crate::models::checkpoint::{Names, Part};
 use crate::models::config::PoolerKind;
@@ -9,7 +9,11 @@ pub const DINOV2_EMBEDDER: Family = Family {
     name: "Dinov2",
     architecture: "Dinov2Model",
     model_type: "dinov2",
-    keys: Keys { intermediate_size: IntermediateSize::Ratio("mlp_ratio"), layer_norm_eps: 1e-6, ..Keys::BERT },
+    keys: Keys {
+        intermediate_size: IntermediateSize::Ratio("mlp_ratio"),
+        layer_norm_eps: LayerNormEps::Default(1e-6),
+        ..Keys::BERT
+    },
     input: InputKind::Image { num_prefix_tokens: 1, resizes_positions: true },
     head: HeadKind::Embedding(PoolerKind::Norm),
     names: Names {

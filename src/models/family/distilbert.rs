@@ -1,9 +1,9 @@
 //! DistilBERT: BERT without token types, under names of its own.
 
 use super::bert::BERT;
-use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys};
+use super::facts::{Family, HeadKind, InputKind, IntermediateSize, Keys, LayerNormEps};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
+use crate::models::config::{Activation, PoolerKind, TextKind};
 
 pub const DISTILBERT: Family = Family {
     name: "DistilBert",
@@ -15,13 +15,9 @@ pub const DISTILBERT: Family = Family {
         num_hidden_layers: "n_layers",
         num_attention_heads: "n_heads",
         hidden_act: "activation",
-        ..Keys::BERT
+        layer_norm_eps: LayerNormEps::Fixed(1e-12),
     },
-    input: InputKind::Text(TextKind {
-        starts_after_padding: false,
-        token_types: TokenTypes::None,
-        embedding_size: None,
-    }),
+    input: InputKind::Text(TextKind { starts_after_padding: false, has_token_types: false, embedding_size: None }),
     head: HeadKind::Classifier(PoolerKind::Dense(Activation::Relu)),
     names: Names {
         prefix: "distilbert.",

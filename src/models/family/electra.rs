@@ -3,7 +3,7 @@
 use super::bert::{BASE, BERT};
 use super::facts::{Family, HeadKind, InputKind};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{Activation, PoolerKind, TextKind, TokenTypes};
+use crate::models::config::{Activation, PoolerKind, TextKind};
 
 pub const ELECTRA: Family = Family {
     name: "Electra",
@@ -11,7 +11,7 @@ pub const ELECTRA: Family = Family {
     model_type: "electra",
     input: InputKind::Text(TextKind {
         starts_after_padding: false,
-        token_types: TokenTypes::Given,
+        has_token_types: true,
         embedding_size: Some("embedding_size"),
     }),
     head: HeadKind::Classifier(PoolerKind::Dense(Activation::Gelu)),

@@ -37,8 +37,15 @@ pub struct Keys {
     pub num_hidden_layers: &'static str,
     pub num_attention_heads: &'static str,
     pub hidden_act: &'static str,
-    /// `layer_norm_eps` where the file does not say.
-    pub layer_norm_eps: f64,
+    pub layer_norm_eps: LayerNormEps,
+}
+
+/// What layer normalisations add to the variance.
+pub enum LayerNormEps {
+    /// The file's `layer_norm_eps`, or this.
+    Default(f64),
+    /// This, whatever the file says.
+    Fixed(f64),
 }
 
 /// How the width inside the MLP is written.
@@ -56,7 +63,7 @@ impl Keys {
         num_hidden_layers: "num_hidden_layers",
         num_attention_heads: "num_attention_heads",
         hidden_act: "hidden_act",
-        layer_norm_eps: 1e-12,
+        layer_norm_eps: LayerNormEps::Default(1e-12),
     };
 }
 
@@ -157,7 +164,10 @@ impl Family {
             num_hidden_layers: fields.size(keys.num_hidden_layers, 1..=256)?,
             num_attention_heads,
             num_anchors: self.num_anchors,
-            layer_norm_eps: fields.number("layer_norm_eps", keys.layer_norm_eps, 1e-30..=0.1)? as f32,
+            layer_norm_eps: match keys.layer_norm_eps {
+                LayerNormEps::Default(eps) => fields.number("layer_norm_eps", eps, 1e-30..=0.1)? as f32,
+                LayerNormEps::Fixed(eps) => eps as f32,
+            },
             labels,
             activation,
             pooler,

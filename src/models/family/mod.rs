@@ -69,13 +69,13 @@ pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'stati
     let object = timm::translated(file, &object)?.unwrap_or(object);
     let fields = Fields { file, path: "", object: &object };
     let family = named(&fields, asked.embedding)?;
-    if let Some(Value::Bool(true)) = object.get("is_decoder") {
+    if fields.flag("is_decoder")? == Some(true) {
         return Err(fields.error("is_decoder", true, "false"));
     }
     Ok((family, family.config(&fields, asked.preprocessor)?))
 }
 
-/// The family of the class in `architectures`, else of `model_type`; both must agree.
+/// The family. `model_type` names it where both are there, as in transformers' Auto classes; the class in `architectures` its head.
 fn named(fields: &Fields<'_>, is_embedder: bool) -> Result<&'static Family> {
     let class = match fields.object.get("architectures") {
         Some(Value::Array(names)) => names.first().and_then(Value::as_str),
@@ -83,21 +83,25 @@ fn named(fields: &Fields<'_>, is_embedder: bool) -> Result<&'static Family> {
     };
     let model_type = fields.text("model_type")?;
     let embeds = |family: &Family| matches!(family.head, HeadKind::Embedding(_));
-    let is_named = |family: &&Family| match class {
-        Some(class) if !is_embedder || model_type.is_none() => family.architecture == class,
-        _ => (embeds(family) || !is_embedder) && Some(family.model_type) == model_type,
+    let of_class = FAMILIES.iter().find(|family| Some(family.architecture) == class);
+    let of_type = |wants: Option<bool>| {
+        let mut families = FAMILIES.iter().filter(|family| Some(family.model_type) == model_type);
+        families.find(|family| wants.is_none_or(|embedding| embedding == embeds(family)))
     };
-    let Some(family) = FAMILIES.iter().find(is_named) else {
-        let found = class.or(model_type).unwrap_or("(none)");
-        return Err(match refused::reason(class, model_type) {
-            Some(reason) => Error::Refused { what: "architecture", found: shortened(found), reason },
-            None => Error::Unsupported { what: "architecture", found: shortened(found), supported: &SUPPORTED },
-        });
+    let family = match (of_class, model_type) {
+        (_, Some(_)) if is_embedder => of_type(Some(true)),
+        (Some(of_class), Some(found)) if of_class.model_type != found => of_type(Some(embeds(of_class))),
+        (Some(_), _) => of_class,
+        (None, _) if class.is_some() => None,
+        (None, _) => of_type(None),
     };
-    match model_type {
-        Some(found) if found != family.model_type => {
-            Err(fields.error("model_type", found, &format!("{} as in `architectures`", family.model_type)))
+    family.ok_or_else(|| {
+        // Where the class is known, it is the type that is not.
+        let class = class.filter(|_| of_class.is_none());
+        let found = shortened(class.or(model_type).unwrap_or("(none)"));
+        match refused::reason(class, model_type) {
+            Some(reason) => Error::Refused { what: "architecture", found, reason },
+            None => Error::Unsupported { what: "architecture", found, supported: &SUPPORTED },
         }
-        _ => Ok(family),
-    }
+    })
 }

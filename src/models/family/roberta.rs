@@ -3,17 +3,13 @@
 use super::bert::{BASE, BERT};
 use super::facts::{Family, HeadKind, InputKind};
 use crate::models::checkpoint::{Names, Part};
-use crate::models::config::{PoolerKind, TextKind, TokenTypes};
+use crate::models::config::{PoolerKind, TextKind};
 
 pub const ROBERTA: Family = Family {
     name: "Roberta",
     architecture: "RobertaForSequenceClassification",
     model_type: "roberta",
-    input: InputKind::Text(TextKind {
-        starts_after_padding: true,
-        token_types: TokenTypes::First,
-        embedding_size: None,
-    }),
+    input: InputKind::Text(TextKind { starts_after_padding: true, has_token_types: true, embedding_size: None }),
     names: NAMES,
     ..BERT
 };

@@ -1,4 +1,4 @@
-//! Resizing bit for bit as Pillow does it (`src/libImaging/Resample.c`).
+//! Resizing bit for bit as Pillow 12 does it (`src/libImaging/Resample.c`).
 //!
 //! A convolution over all pixels under the filter, which widens when the picture shrinks: rows first, then columns, in fixed
 //! point, rounded and clipped to 8 bits after each.

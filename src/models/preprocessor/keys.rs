@@ -11,10 +11,10 @@ const MAX_SIDE: usize = 1 << 14;
 
 /// Steps beside the four must be off, or do nothing.
 pub fn check_steps(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<()> {
-    // Pictures are RGB by the time they come here.
-    flag(fields, "do_convert_rgb", true)?;
+    // Pictures are RGB by the time they come here, whatever it says: transparency was dropped, as Pillow's `convert("RGB")` drops it.
+    fields.flag("do_convert_rgb")?;
     // Without a size, all pictures become as large as the largest; they are of one size already.
-    if flag(fields, "do_pad", false)? {
+    if fields.flag("do_pad")?.unwrap_or(false) {
         let keys = [["height", "width"].as_slice()];
         match side_or_sides(fields, "pad_size", &keys)? {
             Some(size) if size != image_size => {
@@ -75,14 +75,6 @@ pub fn filter(fields: &Fields<'_>, default: Filter) -> Result<Filter> {
             Some(other) => Err(Error::Unsupported { what: "resample filter", found: other.to_string(), supported }),
             None => Err(fields.error("resample", value, supported)),
         },
-    }
-}
-
-pub fn flag(fields: &Fields<'_>, key: &str, default: bool) -> Result<bool> {
-    match fields.object.get(key) {
-        None | Some(Value::Null) => Ok(default),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(other) => Err(fields.error(key, other, "true or false")),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, json_object, shortened};
 use super::picture::{Filter, Middle, Picture};
 use crate::error::{Error, Result};
-use keys::{check_steps, filter, flag, side_or_sides, three};
+use keys::{check_steps, filter, side_or_sides, three};
 
 const FILE: &str = "preprocessor_config.json";
 
@@ -98,10 +98,13 @@ impl Preprocessor {
         let normalize = Normalize::read(fields, ["image_mean", "image_std"], defaults.mean, defaults.std)?;
         Ok(Self {
             image_size,
-            resize: flag(fields, "do_resize", true)?.then_some((resize, filter)),
-            center_crop: flag(fields, "do_center_crop", defaults.center_crop)?.then_some((crop_size, Middle::Floor)),
-            rescale_factor: flag(fields, "do_rescale", true)?.then_some(rescale_factor),
-            normalize: flag(fields, "do_normalize", true)?.then_some(normalize),
+            resize: fields.flag("do_resize")?.unwrap_or(true).then_some((resize, filter)),
+            center_crop: fields
+                .flag("do_center_crop")?
+                .unwrap_or(defaults.center_crop)
+                .then_some((crop_size, Middle::Floor)),
+            rescale_factor: fields.flag("do_rescale")?.unwrap_or(true).then_some(rescale_factor),
+            normalize: fields.flag("do_normalize")?.unwrap_or(true).then_some(normalize),
             is_default: false,
         })
     }

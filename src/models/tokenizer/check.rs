@@ -13,9 +13,16 @@ use crate::models::fields::shortened;
 /// Far above BERT's 100; the time for a word grows with the square of its length.
 const MAX_CHARS_PER_WORD: u64 = 1000;
 
+/// Far above what normalizers do to any text: a fraction becomes some characters.
+const MAX_GROWTH: usize = 64;
+
 /// Whether the crate can read the parts of a `tokenizer.json`; the reason if it cannot.
 pub fn parts(json: &Map<String, Value>) -> Result<(), String> {
     component("normalizer", json.get("normalizer"))?;
+    let growth = json.get("normalizer").map_or(1, growth);
+    if growth > MAX_GROWTH {
+        return Err(format!("normalizer: it makes a text up to {growth} times as long, expected at most {MAX_GROWTH}"));
+    }
     component("pre_tokenizer", json.get("pre_tokenizer"))?;
     match json.get("model") {
         Some(Value::Object(model)) => self::model(model),
@@ -46,6 +53,26 @@ fn component(key: &str, part: Option<&Value>) -> Result<(), String> {
         parts.into_iter().flatten().try_for_each(|part| component(key, Some(part)))?;
     }
     Ok(())
+}
+
+/// How many times as long a text can become by replacements and prefixes, one after another.
+fn growth(normalizer: &Value) -> usize {
+    let length = |key: &str| normalizer.get(key).and_then(Value::as_str).map_or(0, str::len);
+    match normalizer.get("type").and_then(Value::as_str) {
+        Some("Sequence") => {
+            let parts = normalizer.get("normalizers").and_then(Value::as_array);
+            parts.into_iter().flatten().map(growth).fold(1, usize::saturating_mul)
+        }
+        Some("Replace") => {
+            // What an expression finds may be a single byte, or nothing between any two.
+            let pattern = normalizer.get("pattern").and_then(|pattern| pattern.get("String")?.as_str());
+            match pattern.map_or(0, str::len) {
+                0 => 1 + length("content"),
+                found => length("content").div_ceil(found).max(1),
+            }
+        }
+        _ => 1,
+    }
 }
 
 fn model(model: &Map<String, Value>) -> Result<(), String> {

@@ -132,7 +132,6 @@ fn check(files: &ModelFiles) -> Result<bool, String> {
         max_position_embeddings: 20,
         position_offset: 0,
         type_vocab_size: 2,
-        token_type_rows: 2,
         embedding_size: 48,
     };
     let Ok(tokenizer) = Tokenizer::from_files(files, limits) else { return Ok(false) };

@@ -6,6 +6,7 @@ mod class;
 mod rewrite;
 mod settings;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,9 +24,6 @@ use crate::error::{Error, Result};
 use class::Class;
 use settings::{Settings, file_error};
 
-/// Vocabularies of other programs, which are not read.
-const SENTENCE_PIECE: [&str; 4] = ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model"];
-
 /// A text model's tokenizer: it makes the tokens that today's transformers makes of the same files, and cuts them at the model's limit.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -34,6 +32,7 @@ pub struct Tokenizer {
     /// Tokens of an input: the model's limit, or fewer if the settings say so.
     max_tokens: usize,
     /// Whether a pair's second text has other token types; else all are 0.
+    lowers_texts: bool,
     gives_types: bool,
 }
 
@@ -93,7 +92,7 @@ impl Tokenizer {
         inner.with_truncation(Some(truncation)).map_err(|error| file_error(file, &error))?;
         inner.with_padding(None);
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
-        Ok(Self { inner, limits, max_tokens, gives_types })
+        Ok(Self { inner, limits, max_tokens, lowers_texts: settings.lowers_texts, gives_types })
     }
 
     /// The token of an id.
@@ -107,9 +106,12 @@ impl Tokenizer {
     /// [`Error::Input`] when a text holds no token, the model has no embedding for one of its tokens, or the input is no text.
     pub fn encode(&self, index: usize, input: &Input<'_>) -> Result<TextTokens> {
         let error = |reason: String| Error::Input { index, reason };
+        let prepared = |text| if self.lowers_texts { Cow::Owned(str::to_lowercase(text)) } else { Cow::Borrowed(text) };
         let (names, texts): (&[&str], EncodeInput<'_>) = match *input {
-            Input::Text(text) => (&["the text"], text.into()),
-            Input::Pair(text, pair) => (&["the first text", "the second text"], (text, pair).into()),
+            Input::Text(text) => (&["the text"], prepared(text).into()),
+            Input::Pair(text, pair) => {
+                (&["the first text", "the second text"], (prepared(text), prepared(pair)).into())
+            }
             Input::Image(_) => return Err(error("an image, but the model classifies texts".to_owned())),
         };
         // The crate's limit minus the special tokens would wrap around below 0.
@@ -169,7 +171,8 @@ fn vocabulary(files: &ModelFiles) -> Result<(&'static str, Map<String, Value>)> 
         let vocab = json_object("vocab.json", vocab)?;
         return Ok(("vocab.json", rewrite::of_merges(vocab, text("merges.txt", merges)?)));
     }
-    if let Some(name) = SENTENCE_PIECE.iter().find(|name| files.get(name).is_some()) {
+    let sentence_piece = ModelFiles::KNOWN.vocabularies.iter().filter(|name| name.ends_with(".model"));
+    if let Some(name) = sentence_piece.copied().find(|name| files.get(name).is_some()) {
         let way_out = "save tokenizer.json with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
         return Err(file_error(name, &format!("a SentencePiece model, which is not read: {way_out}")));
     }

@@ -8,21 +8,11 @@ use tokenizers::AddedToken;
 use super::class::Class;
 use crate::error::{Error, Result};
 use crate::models::fields::{Fields, json_object, shortened};
-use crate::models::files::ModelFiles;
+use crate::models::files::{MODULES, ModelFiles};
 
 const CONFIG: &str = "tokenizer_config.json";
 const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
-
-/// Settings of sentence-transformers, which count where its `modules.json` is.
-const MODULES: &str = "modules.json";
-const SENTENCE: [&str; 5] = [
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_xlm-roberta_config.json",
-];
 
 /// The special tokens that have names, in the order in which they are added.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -46,6 +36,8 @@ pub struct Settings {
     pub add_prefix_space: Option<bool>,
     /// Whether special tokens in a text are split like others.
     pub split_special_tokens: bool,
+    /// Whether texts are lowercased before anything else: sentence-transformers' own setting.
+    pub lowers_texts: bool,
     /// Tokens of an input at most.
     pub max_length: Option<usize>,
     /// `truncation_side`
@@ -70,6 +62,7 @@ impl Settings {
         let config = object(CONFIG)?;
         let fields = Fields { file: CONFIG, path: "", object: &config };
         let length = length(&fields)?;
+        let (sentence_length, lowers_texts) = sentence_settings(files)?;
         let mut settings = Self {
             class: class(&fields, &object("config.json")?)?,
             gives_types: match config.get("model_input_names") {
@@ -77,12 +70,13 @@ impl Settings {
                 Some(Value::Array(names)) => Some(names.iter().any(|name| name == "token_type_ids")),
                 Some(other) => return Err(fields.error("model_input_names", other, "a list of names")),
             },
-            lowercase: flag(&fields, "do_lower_case")?.unwrap_or(true),
-            strip_accents: flag(&fields, "strip_accents")?,
-            chinese_chars: flag(&fields, "tokenize_chinese_chars")?.unwrap_or(true),
-            add_prefix_space: flag(&fields, "add_prefix_space")?,
-            split_special_tokens: flag(&fields, "split_special_tokens")?.unwrap_or(false),
-            max_length: sentence_length(files)?.or(length),
+            lowercase: fields.flag("do_lower_case")?.unwrap_or(true),
+            strip_accents: fields.flag("strip_accents")?,
+            chinese_chars: fields.flag("tokenize_chinese_chars")?.unwrap_or(true),
+            add_prefix_space: fields.flag("add_prefix_space")?,
+            split_special_tokens: fields.flag("split_special_tokens")?.unwrap_or(false),
+            lowers_texts,
+            max_length: sentence_length.or(length),
             truncates_left: match fields.text("truncation_side")? {
                 None => None,
                 Some("left") => Some(true),
@@ -231,27 +225,18 @@ fn length(fields: &Fields<'_>) -> Result<Option<usize>> {
     }
 }
 
-/// The limit of sentence-transformers, which takes the place of the tokenizer's.
-fn sentence_length(files: &ModelFiles) -> Result<Option<usize>> {
-    let found = SENTENCE.iter().find_map(|name| Some((*name, files.get(name)?)));
-    let Some((file, json)) = found.filter(|_| files.get(MODULES).is_some()) else { return Ok(None) };
+/// Of sentence-transformers: the limit that takes the place of the tokenizer's, and whether texts are lowercased.
+fn sentence_settings(files: &ModelFiles) -> Result<(Option<usize>, bool)> {
+    let names = ModelFiles::KNOWN.others.iter().filter(|name| name.starts_with("sentence_"));
+    let found = names.filter_map(|name| Some((*name, files.get(name)?))).next();
+    let Some((file, json)) = found.filter(|_| files.get(MODULES).is_some()) else { return Ok((None, false)) };
     let object = json_object(file, json)?;
     let fields = Fields { file, path: "", object: &object };
-    if flag(&fields, "do_lower_case")? == Some(true) {
-        return Err(fields.error("do_lower_case", true, "false; that of tokenizer_config.json counts"));
-    }
-    match object.get("max_seq_length") {
-        None | Some(Value::Null) => Ok(None),
-        Some(length) => fields.size_of("max_seq_length", length, 1..=1 << 20).map(Some),
-    }
-}
-
-fn flag(fields: &Fields<'_>, key: &str) -> Result<Option<bool>> {
-    match fields.object.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(other) => Err(fields.error(key, other, "true or false")),
-    }
+    let length = match object.get("max_seq_length") {
+        None | Some(Value::Null) => None,
+        Some(length) => Some(fields.size_of("max_seq_length", length, 1..=1 << 20)?),
+    };
+    Ok((length, fields.flag("do_lower_case")?.unwrap_or(false)))
 }
 
 /// A token as its text, or with its settings.

@@ -12,7 +12,6 @@ const LIMITS: TextConfig = TextConfig {
     max_position_embeddings: 128,
     position_offset: 0,
     type_vocab_size: 2,
-    token_type_rows: 2,
     embedding_size: 48,
 };
 
@@ -322,6 +321,13 @@ fn parts_that_the_crate_panics_on_are_refused() {
             |json| json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled"}]}),
             "normalizers: Precompiled without `precompiled_charsmap`",
         ),
+        (
+            |json| {
+                let tenfold = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"});
+                json["normalizer"] = json!({"type": "Sequence", "normalizers": vec![tenfold; 7]});
+            },
+            "normalizer: it makes a text up to 10000000 times as long, expected at most 64",
+        ),
         (|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0}), "pre_tokenizer: FixedLength of 0"),
         (|json| json["pre_tokenizer"] = json!({"length": 0}), "pre_tokenizer: a part without a `type`"),
         (
@@ -398,10 +404,22 @@ fn the_limit_of_sentence_transformers_counts() {
     edit(&mut files, FILE, |it| it["max_seq_length"] = json!(0));
     let expected = "sentence_bert_config.json: `max_seq_length` is 0, expected an integer from 1 to 1048576";
     assert_eq!(num_tokens(&files), Err(expected.to_owned()));
-    edit(&mut files, FILE, |it| it["do_lower_case"] = json!(true));
-    let expected =
-        "sentence_bert_config.json: `do_lower_case` is true, expected false; that of tokenizer_config.json counts";
-    assert_eq!(num_tokens(&files), Err(expected.to_owned()));
+}
+
+/// Its own lowercasing comes before the tokenizer, whatever that does.
+#[test]
+fn sentence_transformers_lowercases_texts_itself() {
+    let mut files = family("roberta");
+    let ids = |files: &ModelFiles, text: &str| {
+        let tokenizer = Tokenizer::from_files(files, LIMITS).unwrap_or_else(|error| panic!("{error}"));
+        tokenizer.encode(0, &Input::Pair(text, text)).expect("tokens").input_ids
+    };
+    let (upper, lower) = (ids(&files, "THE Fox"), ids(&files, "the fox"));
+    assert_ne!(upper, lower);
+    edit(&mut files, "sentence_roberta_config.json", |it| *it = json!({"do_lower_case": true}));
+    assert_eq!(ids(&files, "THE Fox"), upper);
+    files.insert("modules.json", b"[]".to_vec());
+    assert_eq!(ids(&files, "THE Fox"), lower);
 }
 
 #[test]

@@ -23,8 +23,8 @@ pub type Line = u64;
 /// An error has its line.
 type LineResult<T> = std::result::Result<T, (Line, String)>;
 
-/// SNLI and MNLI write this where the annotators did not agree.
-const NO_CONSENSUS: &str = "-";
+/// SNLI and MNLI write one of these where the annotators did not agree.
+const NO_CONSENSUS: [&str; 2] = ["-", "-1"];
 
 /// What a row says the answer is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,19 +112,22 @@ pub fn parse(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> R
 
 /// Drops the rows on whose label the annotators did not agree, and says how many.
 fn leave_out_unlabelled(rows: &mut Vec<Written>, path: &Path, names: &[String]) -> Result<Option<String>> {
-    if names.iter().any(|name| name.trim() == NO_CONSENSUS) {
+    if names.iter().any(|name| NO_CONSENSUS.contains(&name.trim())) {
         return Ok(None);
     }
-    let is_labelled = |row: &Written| row.label != NO_CONSENSUS;
-    let Some(first) = rows.iter().find(|row| !is_labelled(row)).map(|row| row.line) else { return Ok(None) };
+    let is_labelled = |row: &Written| !NO_CONSENSUS.contains(&&*row.label);
+    let Some(unlabelled) = rows.iter().find(|row| !is_labelled(row)) else { return Ok(None) };
+    let (first, label) = (unlabelled.line, unlabelled.label.clone());
     let num_rows = rows.len();
     rows.retain(is_labelled);
     if rows.is_empty() {
-        return Err(bad(path, first, "no row has a label: they are all `-`"));
+        return Err(bad(path, first, &format!("no row has a label: they are all `{label}`")));
     }
     let left_out = num_rows - rows.len();
     let what = if left_out == 1 { "row is" } else { "rows are" };
-    Ok(Some(format!("{left_out} {what} left out, whose label is `-` (line {first}): the annotators did not agree")))
+    Ok(Some(format!(
+        "{left_out} {what} left out, whose label is `{label}` (line {first}): the annotators did not agree"
+    )))
 }
 
 fn number(row: &Written, path: &Path) -> Result<Expected> {

@@ -98,21 +98,19 @@ fn delimited_row(line: Line, record: &csv::StringRecord, num_columns: usize, col
     }
     let field = |column: usize| {
         let missing = || (line, format!("{} columns, expected a column {}", record.len(), column + 1));
-        record.get(column).map(str::trim).ok_or_else(missing)
+        record.get(column).ok_or_else(missing)
     };
     Ok(Written {
         line,
         text: filled(line, field(columns.text)?)?,
         text_pair: columns.pair.map(|pair| filled(line, field(pair)?)).transpose()?,
-        label: field(columns.label)?.to_owned(),
+        label: field(columns.label)?.trim().to_owned(),
     })
 }
 
+/// A text as it is: to some tokenizers the spaces around it are tokens.
 fn filled(line: Line, text: &str) -> LineResult<String> {
-    match text.trim() {
-        "" => Err((line, "the text is empty".to_owned())),
-        text => Ok(text.to_owned()),
-    }
+    if text.trim().is_empty() { Err((line, "the text is empty".to_owned())) } else { Ok(text.to_owned()) }
 }
 
 fn json_row(line: Line, object: &Map<String, Value>, keys: &[String], columns: &Columns) -> LineResult<Written> {
