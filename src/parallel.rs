@@ -64,12 +64,12 @@ impl Threads {
     }
 
     /// Calls `compute(first_row, values)` for blocks of rows of `stride` values; every block but the last has whole tiles.
-    pub fn for_each_block(
+    pub fn for_each_block<T: Send>(
         &self,
-        values: &mut [f32],
+        values: &mut [T],
         stride: usize,
         tile_rows: usize,
-        compute: impl Fn(usize, &mut [f32]) + Sync + Send,
+        compute: impl Fn(usize, &mut [T]) + Sync + Send,
     ) {
         let num_blocks = match self.threads_per_caller() {
             1 => 1,
@@ -77,7 +77,7 @@ impl Threads {
         };
         let rows_per_block = (values.len() / stride).div_ceil(num_blocks).max(1).next_multiple_of(tile_rows);
         let blocks = values.chunks_mut(rows_per_block * stride).enumerate().collect();
-        self.for_each(blocks, |(block, values): (usize, &mut [f32])| compute(block * rows_per_block, values));
+        self.for_each(blocks, |(block, values): (usize, &mut [T])| compute(block * rows_per_block, values));
     }
 }
 

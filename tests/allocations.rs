@@ -63,7 +63,7 @@ impl Memory {
         let bytes = [0; 4 * WIDTH * WIDTH];
         let tensor = |shape: &[usize]| {
             let num_bytes = 4 * shape.iter().product::<usize>();
-            Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: &bytes[..num_bytes] }
+            Tensor { dtype: DType::F32, shape: shape.to_vec(), bytes: &bytes[..num_bytes], scales: &[] }
         };
         let (weight, bias) = (tensor(&[WIDTH, WIDTH]), tensor(&[WIDTH]));
         let layer_norm = PackedLayerNorm::new(&bias, &bias, 1e-12);

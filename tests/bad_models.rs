@@ -132,7 +132,7 @@ fn tensors_in_them() {
                 tensor.bytes.truncate(48 * 48);
                 tensor.dtype = safetensors::Dtype::I8;
             }),
-            "model.safetensors: tensor `bert.encoder.layer.2.attention.self.query.weight` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits",
+            "model.safetensors: tensor `bert.encoder.layer.2.attention.self.query.weight` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits; I8 needs `quantization_config` with `quant_method` sttabt-int8 in config.json",
         ),
         (
             "NaN",

@@ -18,6 +18,7 @@ mod fuzz_preprocessor;
 mod gif_and_bmp;
 mod groups;
 mod heads;
+mod int8;
 mod json;
 mod licences;
 mod ltp;

@@ -286,7 +286,11 @@ fn a_roberta_with_token_types() {
         drop(files.remove_folder("approx"));
         let model = variant_of(files, "token types", |files| {
             config("type_vocab_size", json!(2))(files);
-            edit_json(files, "tokenizer_config.json", |it| it["tokenizer_class"] = json!("BertTokenizer"));
+            edit_json(files, "tokenizer_config.json", |it| *it = json!({"tokenizer_class": "BertTokenizer"}));
+            for name in ["tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json"] {
+                drop(files.remove(name));
+            }
+            files.insert("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nab\ncd\ne\nf\n".to_vec());
             edit_tensors(files, |tensors| {
                 let table = tensors.get_mut("roberta.embeddings.token_type_embeddings.weight").expect("a table");
                 let width = table.shape[1];

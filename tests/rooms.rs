@@ -45,7 +45,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("rayon", &["parallel.rs"]),
     ("libjpeg_turbo_rs", &["models/picture/jpeg.rs"]),
     ("catch_unwind", &["models/picture/decode.rs", "models/tokenizer/mod.rs"]),
-    ("target_arch", &["platform.rs"]),
+    // Instructions that one kind of CPU has.
+    ("target_arch", &["platform.rs", "backend/cpu/int8/"]),
     ("sttabt::", &["command/"]),
     // The bench measures kernels; the command needs what every user has.
     ("sttabt::backend", &["command/bench/"]),

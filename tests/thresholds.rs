@@ -95,7 +95,7 @@ fn ltp_thresholds() {
                     threshold.dtype = safetensors::Dtype::I8;
                 }),
             ]),
-            "model.safetensors: tensor `bert.encoder.layer.1.ltp_threshold` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits",
+            "model.safetensors: tensor `bert.encoder.layer.1.ltp_threshold` is I8, expected F32, F16, BF16, F64 or integers of 16 to 64 bits; I8 needs `quantization_config` with `quant_method` sttabt-int8 in config.json",
         ),
     ]);
 }

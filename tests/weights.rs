@@ -271,7 +271,11 @@ fn tensors_that_are_refused() {
     ];
     let messages = [Dtype::I8, Dtype::U8, Dtype::BOOL, Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::C64].map(|dtype| {
         let expected = "expected F32, F16, BF16, F64 or integers of 16 to 64 bits";
-        (dtype, format!("model.safetensors: tensor `classifier.bias` is {dtype}, {expected}"))
+        let hint = match dtype {
+            Dtype::I8 => "; I8 needs `quantization_config` with `quant_method` sttabt-int8 in config.json",
+            _ => "",
+        };
+        (dtype, format!("model.safetensors: tensor `classifier.bias` is {dtype}, {expected}{hint}"))
     });
     rows.extend(
         messages.iter().map(|(dtype, message)| ("a format of few bits", bias(*dtype), &*message.clone().leak())),

@@ -137,7 +137,7 @@ fn broken_tables() {
     let folder = scratch("eval_broken");
     let labels = "expected 0 to 4 or one of: LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4";
     let texts = "expected `sentence` or `text`, or `sentence1` and `sentence2`, or name one with --text-column";
-    let rows: [(&str, &[u8], &[&str], String); 23] = [
+    let rows: [(&str, &[u8], &[&str], String); 24] = [
         ("empty", b"", &[], "1 error: FILE: the file is empty".to_owned()),
         ("white", b"\n \r\n", &[], "1 error: FILE: the file is empty".to_owned()),
         ("header alone", b"sentence\tlabel\n", &[], "1 error: FILE: no rows".to_owned()),
@@ -152,7 +152,8 @@ fn broken_tables() {
         ("no header, a name", b"w7\t0\n", &["--no-header", "--text-column", "sentence", "--label-column", "2"], "1 error: FILE: no column `sentence`; without a header, columns are given by number from 1".to_owned()),
         ("no header, a column too far", b"w7\t0\nw8\t1\n", &["--no-header", "--text-column", "1", "--label-column", "3"], "1 error: FILE, line 1: 2 columns, expected a column 3".to_owned()),
         ("a label too large", b"sentence\tlabel\nw7\t0\nw8\t5\n", &[], format!("1 error: FILE, line 3: label `5`, {labels}")),
-        ("a negative label", b"sentence\tlabel\nw7\t-1\n", &[], format!("1 error: FILE, line 2: label `-1`, {labels}")),
+        ("a negative label", b"sentence\tlabel\nw7\t-2\n", &[], format!("1 error: FILE, line 2: label `-2`, {labels}")),
+        ("no labels", b"sentence\tlabel\nw7\t-1\n", &[], "1 error: FILE, line 2: no row has a label: they are all `-1`".to_owned()),
         ("no label", b"sentence\tlabel\nw7\t\n", &[], format!("1 error: FILE, line 2: label ``, {labels}")),
         ("a label's name in control characters", b"sentence\tlabel\nw7\t\x1b[2J\n", &[], format!("1 error: FILE, line 2: label `\u{fffd}[2J`, {labels}")),
         ("a short row", b"sentence\tlabel\nw7\t0\nw8\n", &[], "1 error: FILE, line 3: 1 columns, expected 2 as in the header".to_owned()),

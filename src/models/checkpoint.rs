@@ -1,5 +1,7 @@
 //! The parts of a network, and the tables of their tensors' names.
 
+use std::collections::HashSet;
+
 pub use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -49,6 +51,35 @@ pub enum Part {
     DistillationClassifier,
 }
 
+impl Part {
+    /// The end of its matrix's name: of a table, or of the weight of a linear layer (a pooler may be a norm). `None` for the others.
+    fn matrix_ending(self) -> Option<&'static str> {
+        match self {
+            Self::Words | Self::Positions | Self::TokenTypes => Some(""),
+            Self::EmbeddingProjection
+            | Self::Projection
+            | Self::Query
+            | Self::Key
+            | Self::Value
+            | Self::QueryKeyValue
+            | Self::AttentionOutput
+            | Self::Intermediate
+            | Self::Output
+            | Self::Pooler
+            | Self::Classifier
+            | Self::DistillationClassifier => Some(".weight"),
+            Self::EmbeddingNorm
+            | Self::Anchor(_)
+            | Self::AttentionScale
+            | Self::AttentionNorm
+            | Self::MlpNorm
+            | Self::MlpScale
+            | Self::PLogit
+            | Self::LtpThreshold => None,
+        }
+    }
+}
+
 /// How a file names the parts of a network. Rows are read one way to find a tensor and the other way to write a file.
 pub struct Names {
     /// What the names of the base model begin with, except in files that hold it alone.
@@ -94,6 +125,18 @@ impl<'a> Parts<'a> {
             .ok_or_else(|| Error::MissingTensor { file: self.weights.file.clone(), name: format!("{part:?}") })?;
         let bare = whole.strip_prefix(self.names.prefix).unwrap_or(&whole);
         Ok(endings.iter().flat_map(|ending| [format!("{whole}{ending}"), format!("{bare}{ending}")]).collect())
+    }
+
+    /// The names that the matrices of a network with so many layers may have.
+    pub fn matrices(&self, num_layers: usize) -> Result<HashSet<String>> {
+        let mut names = HashSet::new();
+        for &(part, _) in self.names.base.iter().chain(self.names.head) {
+            let Some(ending) = part.matrix_ending() else { continue };
+            for layer in 0..num_layers {
+                names.extend(self.names(part, layer, &[ending])?);
+            }
+        }
+        Ok(names)
     }
 
     fn find(&self, part: Part, layer: usize, endings: &[&str], shape: &[usize]) -> Result<Tensor<'a>> {

@@ -182,6 +182,8 @@ pub struct Config {
     pub(crate) pooler: PoolerKind,
     /// Constants of the pruning rules.
     pub prune: PruneConfig,
+    /// Whether weights are int8.
+    pub(crate) is_int8: bool,
 }
 
 impl Config {

@@ -9,8 +9,10 @@ mod fields;
 mod files;
 #[cfg(feature = "files")]
 mod folder;
+mod formats;
 mod info;
 mod input;
+mod int8;
 #[cfg(feature = "files")]
 mod mapped;
 mod network;
@@ -249,9 +251,9 @@ impl Model {
         self.0.approx.as_ref().map(|approx| approx.num_values())
     }
 
-    /// The number format of the weights: `f32`, `f16` or `bf16`.
+    /// The number format of the weights: `f32`, `f16`, `bf16` or `int8`.
     pub fn weights_dtype(&self) -> &'static str {
-        self.0.main.embeddings().map_or("unknown", |embeddings| embeddings.all()[0].dtype.name())
+        self.0.main.embeddings().map_or("unknown", |embeddings| embeddings.matrix().dtype.name())
     }
 
     /// Both networks, if no other handle shares them.

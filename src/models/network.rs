@@ -26,7 +26,9 @@ impl Network {
         let (family, sizes) = read_config(&format!("{folder}config.json"), config.as_ref(), asked)?;
         // The tokenizer asks it too.
         files.insert("config.json", config);
-        Self::checked(family, sizes, Weights::from_files(folder, files)?)
+        let weights = Weights::from_files(folder, files)?;
+        let weights = if sizes.is_int8 { weights.expect_int8()? } else { weights };
+        Self::checked(family, sizes, weights)
     }
 
     fn checked(family: &'static Family, config: Config, weights: Weights) -> Result<Self> {
@@ -46,7 +48,8 @@ impl Network {
         Ok(network)
     }
 
-    fn parts(&self) -> Result<Parts<'_>> {
+    /// The file, and how it names the parts.
+    pub fn parts(&self) -> Result<Parts<'_>> {
         Ok(Parts { weights: &self.weights, names: self.family.names_in(&self.weights)? })
     }
 
@@ -259,6 +262,14 @@ pub enum EmbeddingTensors<'a> {
 }
 
 impl<'a> EmbeddingTensors<'a> {
+    /// The largest one.
+    pub fn matrix(&self) -> &Tensor<'a> {
+        match self {
+            Self::Text { words, .. } => words,
+            Self::Image { projection, .. } => &projection.0,
+        }
+    }
+
     pub fn all(&self) -> Vec<&Tensor<'a>> {
         match self {
             Self::Text { words, positions, token_types, norm, projection } => {

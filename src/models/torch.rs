@@ -8,7 +8,7 @@ use pytorch_reader::{DType, PytorchReader, Tensor};
 use safetensors::Dtype;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::weights::{header, place};
+use super::formats::{header, place};
 use crate::error::{Error, Result};
 
 /// How an archive begins: PyTorch's format since version 1.6.

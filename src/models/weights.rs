@@ -1,23 +1,18 @@
 //! The tensors of a network's weights, as views into the bytes of their files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
-use std::sync::OnceLock;
 
-use safetensors::{Dtype, SafeTensors};
-use serde_json::{Value, json};
+use safetensors::Dtype;
+use serde_json::Value;
 
-use super::download::not_weights;
 use super::fields::{json_object, shortened};
 use super::files::{Bytes, ModelFiles, is_inside};
+use super::formats::{Entry, Values, entries, header, num_scales, place, readable};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// What programs put before every name when they wrap a model: Lightning, PyTorch's data parallelism, its compiler, and checkpoints of a training.
 const WRAPPERS: [&str; 5] = ["model.", "module.", "_orig_mod.", "state_dict.", "model_state_dict."];
-
-/// How a zip archive and a pickle begin.
-const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", b"\x80\x02"];
 
 struct File {
     name: String,
@@ -26,21 +21,14 @@ struct File {
     start: usize,
 }
 
-struct Entry {
-    /// Its place in [`Weights::files`].
-    file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
-    /// Known once the tensor is used.
-    values: OnceLock<Values>,
-}
-
-/// What was found out about a tensor's values.
-struct Values {
-    /// The same in f32, if no kernel reads the format that they are stored in.
-    converted: Option<Vec<u8>>,
-    first_not_finite: Option<usize>,
+/// A tensor as it stands in a file.
+pub(super) struct Stored<'a> {
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    pub bytes: &'a [u8],
+    /// Whether it was asked for.
+    pub is_used: bool,
 }
 
 /// The weights of a network: one safetensors file, or shards with an index. The headers have been checked against the files' lengths.
@@ -52,6 +40,8 @@ pub struct Weights {
     /// Sorted by name.
     files: Vec<File>,
     tensors: HashMap<String, Entry>,
+    /// See [`Weights::expect_int8`].
+    is_int8: bool,
 }
 
 impl Weights {
@@ -122,7 +112,7 @@ impl Weights {
 
     /// The tensors of some files.
     fn of(file: String, files: Vec<(String, Bytes)>) -> Result<Self> {
-        let mut weights = Self { file, files: Vec::new(), tensors: HashMap::new() };
+        let mut weights = Self { file, files: Vec::new(), tensors: HashMap::new(), is_int8: false };
         let mut start = 0;
         for (name, bytes) in files {
             let num_bytes = bytes.as_ref().len();
@@ -161,6 +151,48 @@ impl Weights {
         Some((name.as_str(), entry))
     }
 
+    /// Reads I8 tensors with their scales, because `config.json` says that this is what they are.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is no such tensor.
+    pub(super) fn expect_int8(mut self) -> Result<Self> {
+        if !self.tensors.values().any(|entry| entry.dtype == Dtype::I8) {
+            let reason = "no tensor is I8, and `quantization_config` in config.json says that weights are".to_owned();
+            return Err(Error::File { file: self.file, reason });
+        }
+        self.is_int8 = true;
+        Ok(self)
+    }
+
+    /// The scales of an int8 tensor, one f32 for each row; of other tensors nothing.
+    fn scales(&self, name: &str, entry: &Entry) -> Result<&[u8]> {
+        let scale = format!("{name}_scale");
+        let found = self.tensors.get(&scale).filter(|_| self.is_int8);
+        let Some(found) = found else {
+            return match entry.dtype {
+                Dtype::I8 if self.is_int8 => Err(Error::MissingTensor { file: self.file.clone(), name: scale }),
+                _ => Ok(&[]),
+            };
+        };
+        let File { name: file, bytes, .. } = &self.files[found.file];
+        let error = |reason: String| Error::File { file: file.clone(), reason };
+        let expected = [num_scales(&entry.shape)];
+        match (entry.dtype, found.dtype) {
+            (Dtype::I8, Dtype::F32) if found.shape == expected => bytes
+                .as_ref()
+                .get(found.bytes.clone())
+                .ok_or_else(|| error(format!("tensor `{scale}` was freed: read the file again"))),
+            (Dtype::I8, Dtype::F32) => Err(Error::TensorShape {
+                file: file.clone(),
+                name: scale,
+                found: found.shape.clone(),
+                expected: expected.to_vec(),
+            }),
+            (Dtype::I8, other) => Err(error(format!("tensor `{scale}` is {other}, expected F32"))),
+            (other, _) => Err(error(format!("tensor `{name}` is {other}, expected I8, as there is `{scale}`"))),
+        }
+    }
+
     /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
@@ -170,7 +202,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::NotFinite`] the first NaN or
-    /// infinity, [`Error::File`] a number format or a tensor that was freed.
+    /// infinity, [`Error::File`] a number format, a scale that is not positive, or a tensor that was freed.
     pub(crate) fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
         let Some((name, entry)) = names.iter().find_map(|name| self.get(name)) else {
             let name = names.first().copied().unwrap_or_default().to_owned();
@@ -189,17 +221,34 @@ impl Weights {
         let stored = bytes.as_ref().get(entry.bytes.clone());
         let stored =
             stored.ok_or_else(|| error("in an engine by now and was freed here: read the file again".to_owned()))?;
-        let Some((dtype, convert)) = readable(entry.dtype) else {
-            return Err(error(format!("{}, expected F32, F16, BF16, F64 or integers of 16 to 64 bits", entry.dtype)));
+        let scales = self.scales(name, entry)?;
+        let (dtype, convert) = match (readable(entry.dtype), entry.dtype) {
+            (Some(format), _) => format,
+            (None, Dtype::I8) if self.is_int8 => (DType::I8, None),
+            (None, other) => {
+                let hint = if other == Dtype::I8 {
+                    "; I8 needs `quantization_config` with `quant_method` sttabt-int8 in config.json"
+                } else {
+                    ""
+                };
+                return Err(error(format!("{other}, expected F32, F16, BF16, F64 or integers of 16 to 64 bits{hint}")));
+            }
         };
         let values = entry.values.get_or_init(|| {
             let converted = convert.map(|convert| convert(stored));
-            let tensor = Tensor { dtype, shape: Vec::new(), bytes: converted.as_deref().unwrap_or(stored) };
+            let tensor = Tensor { dtype, shape: Vec::new(), bytes: converted.as_deref().unwrap_or(stored), scales };
             let first_not_finite = tensor.first_not_finite();
             bytes.release(entry.bytes.clone());
-            Values { converted, first_not_finite }
+            Values { converted, first_not_finite, first_bad_scale: first_bad(scales) }
         });
-        let tensor = Tensor { dtype, shape: entry.shape.clone(), bytes: values.converted.as_deref().unwrap_or(stored) };
+        if let Some(row) = values.first_bad_scale {
+            let scale = scales[4 * row..].first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
+            let reason =
+                format!("tensor `{name}_scale` holds {scale} at index {row}, expected positive finite numbers");
+            return Err(Error::File { file: file.clone(), reason });
+        }
+        let bytes = values.converted.as_deref().unwrap_or(stored);
+        let tensor = Tensor { dtype, shape: entry.shape.clone(), bytes, scales };
         match values.first_not_finite {
             None => Ok(tensor),
             Some(index) => {
@@ -211,7 +260,11 @@ impl Weights {
 
     /// Where a tensor of these files ends if they were one. For values that are in none of them, 0.
     pub(crate) fn end_of(&self, tensor: &Tensor<'_>) -> usize {
-        let range = tensor.bytes.as_ptr_range();
+        self.end_of_bytes(tensor.bytes).max(if tensor.scales.is_empty() { 0 } else { self.end_of_bytes(tensor.scales) })
+    }
+
+    fn end_of_bytes(&self, bytes: &[u8]) -> usize {
+        let range = bytes.as_ptr_range();
         let end_in = |bytes: &[u8]| {
             let whole = bytes.as_ptr_range();
             (whole.start <= range.start && range.end <= whole.end).then(|| range.end as usize - whole.start as usize)
@@ -253,15 +306,30 @@ impl Weights {
         used.map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// All tensors, in no order.
+    pub(super) fn stored(&self) -> impl Iterator<Item = Stored<'_>> {
+        self.tensors.iter().map(|(name, Entry { file, dtype, shape, bytes, values })| Stored {
+            name,
+            dtype: *dtype,
+            shape,
+            bytes: self.files[*file].bytes.as_ref().get(bytes.clone()).unwrap_or_default(),
+            is_used: values.get().is_some(),
+        })
+    }
+
     /// All tensors as one safetensors file: its header, and what follows, piece by piece.
     pub fn to_safetensors(&self) -> (Vec<u8>, Vec<&[u8]>) {
-        let bytes = |entry: &Entry| self.files[entry.file].bytes.as_ref().get(entry.bytes.clone()).unwrap_or_default();
-        let tensors = self.tensors.iter().map(|(name, entry)| (&**name, entry.dtype, &*entry.shape, bytes(entry)));
-        let mut tensors: Vec<_> = tensors.collect();
-        tensors.sort_by_key(|&(name, dtype, ..)| place(name, dtype));
-        let header = header(tensors.iter().map(|&(name, dtype, shape, bytes)| (name, dtype, shape, bytes.len())));
-        (header, tensors.into_iter().map(|(.., bytes)| bytes).collect())
+        let mut tensors: Vec<Stored<'_>> = self.stored().collect();
+        tensors.sort_by_key(|tensor| place(tensor.name, tensor.dtype));
+        let header = header(tensors.iter().map(|tensor| (tensor.name, tensor.dtype, tensor.shape, tensor.bytes.len())));
+        (header, tensors.into_iter().map(|tensor| tensor.bytes).collect())
     }
+}
+
+/// The place of the first f32 that is no positive finite number.
+fn first_bad(scales: &[u8]) -> Option<usize> {
+    let (scales, _) = scales.as_chunks();
+    scales.iter().position(|&scale| !(f32::from_le_bytes(scale) > 0.0 && f32::from_le_bytes(scale).is_finite()))
 }
 
 /// A name without [`WRAPPERS`].
@@ -270,77 +338,4 @@ fn bare(mut name: &str) -> &str {
         name = rest;
     }
     name
-}
-
-/// The tensors that a file's header names. `file` is its place among all.
-fn entries(name: &str, file: usize, bytes: &[u8]) -> Result<Vec<(String, Entry)>> {
-    let parsed = SafeTensors::deserialize(bytes).map_err(|error| {
-        let reason = if let Some(found) = not_weights(bytes) {
-            found
-        } else if PICKLES.iter().any(|start| bytes.starts_with(start)) {
-            "a pickle of PyTorch's, which is not read here: `sttabt convert DIR` makes model.safetensors of it, and so does \
-             `save_pretrained` in Python"
-                .to_owned()
-        } else {
-            format!("not a valid safetensors file of {} bytes: {error}", bytes.len())
-        };
-        Error::File { file: name.to_owned(), reason }
-    })?;
-    let start = bytes.as_ptr() as usize;
-    let entry = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
-        let at = view.data().as_ptr() as usize - start;
-        let bytes = at..at + view.data().len();
-        let entry = Entry { file, dtype: view.dtype(), shape: view.shape().to_vec(), bytes, values: OnceLock::new() };
-        (name.to_owned(), entry)
-    };
-    Ok(parsed.iter().map(entry).collect())
-}
-
-/// Makes the bytes of one format out of those of another.
-type Convert = fn(&[u8]) -> Vec<u8>;
-
-/// The format in which kernels read tensors that are stored in another, and what makes it of the bytes. Numbers of 8 bits and less are
-/// those of quantized weights, which mean nothing without their scales.
-fn readable(stored: Dtype) -> Option<(DType, Option<Convert>)> {
-    let convert: Convert = match stored {
-        Dtype::F32 => return Some((DType::F32, None)),
-        Dtype::F16 => return Some((DType::F16, None)),
-        Dtype::BF16 => return Some((DType::Bf16, None)),
-        Dtype::F64 => |bytes| converted(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
-        Dtype::I64 => |bytes| converted(bytes, |bytes| i64::from_le_bytes(bytes) as f32),
-        Dtype::I32 => |bytes| converted(bytes, |bytes| i32::from_le_bytes(bytes) as f32),
-        Dtype::I16 => |bytes| converted(bytes, |bytes| f32::from(i16::from_le_bytes(bytes))),
-        Dtype::U64 => |bytes| converted(bytes, |bytes| u64::from_le_bytes(bytes) as f32),
-        Dtype::U32 => |bytes| converted(bytes, |bytes| u32::from_le_bytes(bytes) as f32),
-        Dtype::U16 => |bytes| converted(bytes, |bytes| f32::from(u16::from_le_bytes(bytes))),
-        _ => return None,
-    };
-    Some((DType::F32, Some(convert)))
-}
-
-fn converted<const SIZE: usize>(bytes: &[u8], value: impl Fn([u8; SIZE]) -> f32) -> Vec<u8> {
-    let (stored, _) = bytes.as_chunks::<SIZE>();
-    let mut converted = Vec::with_capacity(4 * stored.len());
-    stored.iter().for_each(|&stored| converted.extend_from_slice(&value(stored).to_le_bytes()));
-    converted
-}
-
-/// The order of tensors in a file: larger numbers come first, so that all stand at a multiple of their size.
-pub(super) fn place(name: &str, dtype: Dtype) -> (std::cmp::Reverse<usize>, String) {
-    (std::cmp::Reverse(dtype.bitsize()), name.to_owned())
-}
-
-/// The header of a safetensors file with these tensors, of so many bytes each, in this order.
-pub(super) fn header<'a>(tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize], usize)>) -> Vec<u8> {
-    // Some readers ask who wrote it.
-    let mut header = serde_json::Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
-    let mut start = 0;
-    for (name, dtype, shape, num_bytes) in tensors {
-        let tensor = json!({"dtype": dtype.to_string(), "shape": shape, "data_offsets": [start, start + num_bytes]});
-        header.insert(name.to_owned(), tensor);
-        start += num_bytes;
-    }
-    let mut json = Value::Object(header).to_string().into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    [&(json.len() as u64).to_le_bytes()[..], &json].concat()
 }

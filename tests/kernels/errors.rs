@@ -41,7 +41,7 @@ impl<'a, B: Backend> Fixture<'a, B> {
     /// A normalisation of 12 columns.
     fn layer_norm(mut self, input: (usize, usize), output: (usize, usize)) -> Result<()> {
         let ones = vec![0u8; 4 * 12];
-        let tensor = Tensor { dtype: DType::F32, shape: vec![12], bytes: &ones };
+        let tensor = Tensor { dtype: DType::F32, shape: vec![12], bytes: &ones, scales: &[] };
         let layer_norm = self.backend.create_layer_norm("norm", &PackedLayerNorm::new(&tensor, &tensor, 1e-12))?;
         let (input, mut output) = (self.matrix(input.0, input.1)?, self.matrix(output.0, output.1)?);
         self.backend.layer_norm(&input, &layer_norm, &self.index, self.rows, &mut output)
@@ -57,8 +57,8 @@ impl<'a, B: Backend> Fixture<'a, B> {
         output: (usize, usize),
     ) -> Result<()> {
         let zeros = vec![0u8; 4 * 12 * 20];
-        let weight = Tensor { dtype: DType::F32, shape: vec![20, 12], bytes: &zeros };
-        let bias = Tensor { dtype: DType::F32, shape: vec![20], bytes: &zeros[..80] };
+        let weight = Tensor { dtype: DType::F32, shape: vec![20, 12], bytes: &zeros, scales: &[] };
+        let bias = Tensor { dtype: DType::F32, shape: vec![20], bytes: &zeros[..80], scales: &[] };
         let linear = self.backend.create_linear("linear", &PackedLinear::stack(&[(weight, bias)], HeadSide::None)?)?;
         let (input, mut output) = (self.matrix(input.0, input.1)?, self.matrix(output.0, output.1)?);
         let residual = residual.map(|(num_rows, width)| self.matrix(num_rows, width)).transpose()?;

@@ -109,7 +109,7 @@ pub async fn read_both<B: Backend>(
 }
 
 /// The SIMD levels that cases run at, and the names of those that this CPU does not have. One that it has must be found.
-fn levels() -> (Vec<Level>, Vec<&'static str>) {
+pub fn levels() -> (Vec<Level>, Vec<&'static str>) {
     let best = Level::new();
     #[cfg(target_arch = "x86_64")]
     let all = {
@@ -136,7 +136,7 @@ fn levels() -> (Vec<Level>, Vec<&'static str>) {
 }
 
 /// Says something that a test which passes is to be read with: `println!` would be captured.
-fn note(text: &str) {
+pub fn note(text: &str) {
     #[cfg(not(target_arch = "wasm32"))]
     std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes()).expect("standard error");
     #[cfg(target_arch = "wasm32")]

@@ -119,8 +119,8 @@ impl LinearCase {
         let tensors: Vec<(Tensor<'_>, Tensor<'_>)> = bytes
             .iter()
             .map(|(weight, bias)| {
-                let weight = Tensor { dtype, shape: weight_shape.to_vec(), bytes: weight };
-                (weight, Tensor { dtype: DType::F32, shape: weight_shape[..1].to_vec(), bytes: bias })
+                let weight = Tensor { dtype, shape: weight_shape.to_vec(), bytes: weight, scales: &[] };
+                (weight, Tensor { dtype: DType::F32, shape: weight_shape[..1].to_vec(), bytes: bias, scales: &[] })
             })
             .collect();
         PackedLinear::stack(&tensors, HeadSide::None)

@@ -53,6 +53,7 @@ mod data;
 mod errors;
 mod functions;
 mod harness;
+mod int8;
 mod kept;
 mod linear;
 mod maps;

@@ -169,8 +169,8 @@ impl Case for LayerNorm {
         let index = index(backend, &chunk, &chunk.words())?;
         let (weight, bias) = self.parameters();
         let packed = PackedLayerNorm::new(
-            &Tensor { dtype: DType::F32, shape: vec![self.width], bytes: bytemuck::cast_slice(&weight) },
-            &Tensor { dtype: DType::F32, shape: vec![self.width], bytes: bytemuck::cast_slice(&bias) },
+            &Tensor { dtype: DType::F32, shape: vec![self.width], bytes: bytemuck::cast_slice(&weight), scales: &[] },
+            &Tensor { dtype: DType::F32, shape: vec![self.width], bytes: bytemuck::cast_slice(&bias), scales: &[] },
             self.eps,
         );
         let layer_norm = backend.create_layer_norm("layer_norm", &packed)?;

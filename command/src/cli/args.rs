@@ -31,6 +31,9 @@ pub enum Command {
     /// Make model.safetensors of a model's other weights: pytorch_model.bin, shards, wrapped names
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Make a model folder with int8 weights: half the size of f16, and faster on a CPU
+    #[command(after_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
     /// Serve the page of demo/ on this machine, and open a browser
     Demo(DemoArgs),
 }
@@ -56,6 +59,11 @@ const EVAL_EXAMPLES: &str = "Examples:
 const CONVERT_EXAMPLES: &str = "Examples:
   sttabt convert my-model
   sttabt convert my-model --out my-model-safetensors";
+
+const QUANTIZE_EXAMPLES: &str = "Examples:
+  sttabt quantize --model models/sst2-minilm --out sst2-minilm-int8 --check SST-2/dev.tsv
+  sttabt quantize --model models/deit-tiny --out deit-tiny-int8 --images imagenette/val --limit 300
+  sttabt quantize --model my-model --out my-model-int8 --keep-f16 word_embeddings";
 
 /// The rules with what they do, in lines of at most 100 characters.
 fn rules() -> String {
@@ -177,6 +185,28 @@ pub struct ConvertArgs {
     /// Model folder, as it is downloaded from Hugging Face
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The new model folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Keep matrices as f16 whose tensor names contain PATTERN, as in word_embeddings or layer.0.
+    #[arg(long, value_name = "PATTERN")]
+    pub keep_f16: Option<String>,
+    /// Compare both models on labelled texts, in the formats of `eval`
+    #[arg(long, value_name = "DATA", conflicts_with = "images")]
+    pub check: Option<PathBuf>,
+    /// Compare both models on images: a folder with one folder per class
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["text_column", "pair_column", "label_column", "no_header"])]
+    pub images: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(clap::Args)]

@@ -84,7 +84,8 @@ fn run_for(args: &RunArgs, pair: bool, wanted: &Wanted<'_>) -> Result<()> {
     };
     let folder = find(&args.model, kind)?;
     let model = load(&folder)?;
-    if wanted.embeds && matches!(kind, Kind::Text) && !folder.join("modules.json").exists() {
+    if wanted.embeds && model.pooling().is_some() && matches!(kind, Kind::Text) && !folder.join("modules.json").exists()
+    {
         note("no modules.json says how vectors are made: they are those of [CLS], of length 1");
     }
     if let Some(path) = wanted.save {

@@ -24,16 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         Some(list) => Prune::parse_list(list)?,
         None => vec![default_rule(&model)?],
     };
-    match model.config().task {
-        Task::Embedding => {
-            return Err(Failure::Error("this model is an embedder: there are no labels to measure it by".to_owned()));
-        }
-        Task::MultiLabel => {
-            let message = "this model gives any number of labels, and `eval` measures models that give one";
-            return Err(Failure::Error(message.to_owned()));
-        }
-        Task::Classification | Task::Regression => {}
-    }
+    check_task(model.config())?;
     let samples = Samples::read(args, model.config())?;
     let mut engine = open_engine(&model, &args.device)?;
     // Images are compared with the dense model's answers, asked for or not.
@@ -41,14 +32,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if kind == Kind::Images && !rules.iter().any(Prune::is_dense) {
         runs.push(Prune::Dense);
     }
-    let progress = ProgressBar::new((samples.len() * runs.len()) as u64);
-    if let Ok(style) = ProgressStyle::with_template("{msg:14} {wide_bar} {pos}/{len} {eta}") {
-        progress.set_style(style);
-    }
+    let progress = progress_bar(samples.len() * runs.len());
     let mut measured = Vec::new();
     for prune in &runs {
         progress.set_message(prune.to_string());
-        measured.push(measure(&mut engine, args, &samples, prune, &progress)?);
+        measured.push(measure(&mut engine, args, &samples, prune, &progress, |_| {})?);
     }
     progress.finish_and_clear();
     let dense = runs.iter().position(Prune::is_dense).map(|dense| &measured[dense]);
@@ -73,15 +61,34 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     Ok(())
 }
 
+/// An error for models that no metric is for.
+pub fn check_task(config: &Config) -> Result<()> {
+    let message = match config.task {
+        Task::Embedding => "this model is an embedder: there are no labels to measure it by",
+        Task::MultiLabel => "this model gives any number of labels, and `eval` measures models that give one",
+        Task::Classification | Task::Regression => return Ok(()),
+    };
+    Err(Failure::Error(message.to_owned()))
+}
+
+/// A bar for so many inputs.
+pub fn progress_bar(num_inputs: usize) -> ProgressBar {
+    let progress = ProgressBar::new(num_inputs as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg:14} {wide_bar} {pos}/{len} {eta}") {
+        progress.set_style(style);
+    }
+    progress
+}
+
 /// What is measured on.
-enum Samples {
+pub enum Samples {
     Texts(Vec<Row>),
     /// Files with their labels.
     Images(Vec<(PathBuf, usize)>),
 }
 
 impl Samples {
-    fn read(args: &EvalArgs, config: &Config) -> Result<Self> {
+    pub fn read(args: &EvalArgs, config: &Config) -> Result<Self> {
         match (&args.images, &args.data) {
             (Some(folder), _) => images::labelled(&args.columns, folder, config).map(Self::Images),
             (None, Some(path)) => read(&args.columns, path, config).map(Self::Texts),
@@ -89,7 +96,7 @@ impl Samples {
         }
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Self::Texts(rows) => rows.len(),
             Self::Images(images) => images.len(),
@@ -98,7 +105,7 @@ impl Samples {
 }
 
 /// One rule's run over all samples.
-struct Run {
+pub struct Run {
     predictions: Vec<Prediction>,
     retention: f64,
     flops: Flops,
@@ -112,6 +119,24 @@ struct Prediction {
     top5: Vec<usize>,
 }
 
+impl Run {
+    /// The label of each sample.
+    pub fn labels(&self) -> Vec<usize> {
+        self.predictions.iter().map(|prediction| prediction.label).collect()
+    }
+
+    /// What `eval` would show, by name.
+    pub fn metrics(&self, samples: &Samples, config: &Config) -> BTreeMap<&'static str, f64> {
+        match samples {
+            Samples::Texts(rows) => text_metrics(self, rows, config),
+            Samples::Images(images) => {
+                let expected: Vec<usize> = images.iter().map(|(_, label)| *label).collect();
+                image_metrics(self, &expected)
+            }
+        }
+    }
+}
+
 impl Prediction {
     fn new(result: &Classification) -> Self {
         let mut labels: Vec<usize> = (0..result.logits.len()).collect();
@@ -121,13 +146,14 @@ impl Prediction {
     }
 }
 
-/// Classifies all samples, a batch at a time; the clock runs while the engine does.
-fn measure(
+/// Classifies all samples, a batch at a time, and shows each result; the clock runs while the engine does.
+pub fn measure(
     engine: &mut Engine,
     args: &EvalArgs,
     samples: &Samples,
     prune: &Prune,
     progress: &ProgressBar,
+    mut show: impl FnMut(&Classification),
 ) -> Result<Run> {
     let batch = args.batch as usize;
     let mut run = Run { predictions: Vec::new(), retention: 0.0, flops: Flops::default(), ms: 0.0 };
@@ -139,6 +165,7 @@ fn measure(
             run.predictions.push(Prediction::new(result));
             run.retention += result.retention;
             run.flops += result.flops;
+            show(result);
         }
         progress.inc(inputs.len() as u64);
         Ok(())
@@ -192,14 +219,11 @@ impl Report {
     fn new(prune: &Prune, run: &Run, samples: &Samples, config: &Config, dense: Option<&Run>) -> Self {
         let per_sample = |flops: u64| flops as f64 / 1e9 / samples.len() as f64;
         let dense = dense.filter(|_| config.task == Task::Classification);
-        let mut agreement = dense.map(|dense| accuracy(&labels(run), &labels(dense)));
-        let metrics = match samples {
-            Samples::Texts(rows) => text_metrics(run, rows, config),
-            Samples::Images(images) => {
-                let expected: Vec<usize> = images.iter().map(|(_, label)| *label).collect();
-                image_metrics(run, &expected, agreement.take())
-            }
-        };
+        let mut agreement = dense.map(|dense| accuracy(&run.labels(), &dense.labels()));
+        let mut metrics = run.metrics(samples, config);
+        if let Samples::Images(_) = samples {
+            metrics.extend(agreement.take().map(|agreement| ("agreement", agreement)));
+        }
         Self {
             prune: prune.to_string(),
             metrics,
@@ -213,17 +237,11 @@ impl Report {
     }
 }
 
-fn labels(run: &Run) -> Vec<usize> {
-    run.predictions.iter().map(|prediction| prediction.label).collect()
-}
-
-/// Shares of images whose label is the first answer, among the first five, and the dense model's.
-fn image_metrics(run: &Run, expected: &[usize], agreement: Option<f64>) -> BTreeMap<&'static str, f64> {
+/// Shares of images whose label is the first answer, and among the first five.
+fn image_metrics(run: &Run, expected: &[usize]) -> BTreeMap<&'static str, f64> {
     let in_top5 = run.predictions.iter().zip(expected).filter(|(prediction, label)| prediction.top5.contains(label));
     let top5 = in_top5.count() as f64 / expected.len().max(1) as f64;
-    let mut metrics = BTreeMap::from([("top1", accuracy(&labels(run), expected)), ("top5", top5)]);
-    metrics.extend(agreement.map(|agreement| ("agreement", agreement)));
-    metrics
+    BTreeMap::from([("top1", accuracy(&run.labels(), expected)), ("top5", top5)])
 }
 
 /// Accuracy, for two labels F1 and Matthews too; for regression Pearson and Spearman.
@@ -241,7 +259,7 @@ fn text_metrics(run: &Run, rows: &[Row], config: &Config) -> BTreeMap<&'static s
             BTreeMap::from([("pearson", pearson(&values, &numbers)), ("spearman", spearman(&values, &numbers))])
         }
         Task::Classification | Task::MultiLabel | Task::Embedding => {
-            let predicted = labels(run);
+            let predicted = run.labels();
             let expected: Vec<usize> = rows.iter().filter_map(|row| row.expected.label()).collect();
             let mut metrics = BTreeMap::from([("accuracy", accuracy(&predicted, &expected))]);
             if config.labels.len() == 2 {

@@ -10,7 +10,9 @@ mod eval;
 mod figure;
 mod info;
 mod metrics;
+mod quantize;
 mod server;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     finish(outcome)

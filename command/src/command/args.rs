@@ -16,7 +16,7 @@ pub struct ModelArgs {
 }
 
 /// Where to compute.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct DeviceArgs {
     /// auto: a hardware GPU if there is one, else the CPU; gpu: any GPU adapter, software ones included
     #[arg(long, value_enum, default_value_t = BackendArg::Auto, value_name = "BACKEND")]
@@ -45,7 +45,7 @@ impl DeviceArgs {
 }
 
 /// Which rows of a labelled file, and what its columns are.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct ColumnArgs {
     /// Measure on N inputs only: the first rows of a file, or images spread evenly over the classes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -42,6 +42,16 @@ impl Cores {
         compute: impl Fn(usize, &mut [f32]) + Sync + Send,
     ) {
         let stride = output.stride();
-        self.threads.for_each_block(&mut output.values[..num_rows * stride], stride, MAX_TILE_ROWS, compute);
+        self.for_each_block_of(&mut output.values[..num_rows * stride], stride, compute);
+    }
+
+    /// The same for rows of `stride` values that are in no matrix.
+    pub fn for_each_block_of<T: Send>(
+        &self,
+        values: &mut [T],
+        stride: usize,
+        compute: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        self.threads.for_each_block(values, stride, MAX_TILE_ROWS, compute);
     }
 }

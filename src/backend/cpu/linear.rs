@@ -1,4 +1,6 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
+//!
+//! Where the weight is int8, the input is rounded to int8 too, once for all features.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -6,6 +8,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
 use super::cores::Cores;
+use super::int8::{self, Int8Panels, Int8Rows};
 use super::math::{gelu_tanh, normal_cdf, quick_gelu, relu};
 use super::panels::Panels;
 use super::product::{MAX_LANES, MAX_PANEL_WIDTH, MAX_TILE_ROWS, MIN_TILE_ROWS, product};
@@ -63,7 +66,19 @@ enum TaskOutput<'a> {
     Parts(Vec<&'a mut [f32]>),
 }
 
-pub fn linear(cores: &Cores, call: &Linear<'_, CpuBackend>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
+/// Rows of the input, as the product wants them.
+enum Inputs<'a> {
+    F32(Vec<&'a [f32]>),
+    Int8(Vec<&'a [i32]>, &'a Int8Panels),
+}
+
+pub fn linear(
+    cores: &Cores,
+    call: &Linear<'_, CpuBackend>,
+    index: &CpuIndex,
+    int8_rows: &mut Int8Rows,
+    output: &mut CpuMatrix,
+) -> Result<()> {
     let (in_stride, out_stride) = (call.linear.weight.depth(), call.linear.out_stride);
     let features = call.features.clone();
     check(call.input.stride() == in_stride, "linear", "input", call.input.stride(), in_stride)?;
@@ -77,13 +92,17 @@ pub fn linear(cores: &Cores, call: &Linear<'_, CpuBackend>, index: &CpuIndex, ou
         check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
         check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
     }
+    if call.linear.weight.int8().is_some() {
+        int8_rows.quantize(cores, call.input, num_rows);
+    }
+    let int8_rows = &*int8_rows;
     let stride = output.stride();
     cores.for_each(tasks(cores, call, num_rows, output), |task| {
         let rows = match task.output {
             TaskOutput::Rows(values) => values.chunks_mut(stride).map(|row| &mut row[columns.clone()]).collect(),
             TaskOutput::Parts(rows) => rows,
         };
-        dispatch!(cores.level, simd => compute(simd, call, task.first_row, task.features, rows));
+        dispatch!(cores.level, simd => compute(simd, call, int8_rows, task.first_row, task.features, rows));
     });
     Ok(())
 }
@@ -147,6 +166,7 @@ fn tasks<'a>(
 fn compute<S: Simd>(
     simd: S,
     call: &Linear<'_, CpuBackend>,
+    int8_rows: &Int8Rows,
     first_row: usize,
     features: Range<usize>,
     mut outputs: Vec<&mut [f32]>,
@@ -155,7 +175,10 @@ fn compute<S: Simd>(
     let width = weight.width();
     let (mut widened, mut sums) = (Vec::new(), [0.0; BLOCK_ROWS * GROUP_PANELS * MAX_PANEL_WIDTH]);
     let rows = first_row..first_row + outputs.len();
-    let inputs: Vec<&[f32]> = rows.clone().map(|row| call.input.row(row)).collect();
+    let inputs = match weight.int8() {
+        None => Inputs::F32(rows.clone().map(|row| call.input.row(row)).collect()),
+        Some(panels) => Inputs::Int8(rows.clone().map(|row| int8_rows.row(row)).collect(), panels),
+    };
     let first_residual = features.start - call.features.start;
     let residuals: Option<Vec<&[f32]>> =
         call.residual.map(|residual| rows.map(|row| &residual.row(row)[first_residual..]).collect());
@@ -163,13 +186,19 @@ fn compute<S: Simd>(
     for first_panel in (features.start / width..end_panel).step_by(GROUP_PANELS) {
         let panels = first_panel..end_panel.min(first_panel + GROUP_PANELS);
         let (start, stride) = (first_panel * width, panels.len() * width);
-        let weight = weight.panels(simd, panels, &mut widened);
+        let weight = weight.panels(simd, panels.clone(), &mut widened);
         // The features of these panels that are asked for, and where they are in a row of the sums and of the output.
         let asked = features.start.max(start)..features.end.min(start + stride);
         let in_sums = asked.start - start..asked.end - start;
         let in_rows = asked.start - features.start..asked.end - features.start;
-        for (block, (inputs, outputs)) in inputs.chunks(BLOCK_ROWS).zip(outputs.chunks_mut(BLOCK_ROWS)).enumerate() {
-            product(simd, inputs, weight, width, &mut sums, stride);
+        for (block, outputs) in outputs.chunks_mut(BLOCK_ROWS).enumerate() {
+            let rows = block * BLOCK_ROWS..block * BLOCK_ROWS + outputs.len();
+            match &inputs {
+                Inputs::F32(inputs) => product(simd, &inputs[rows], weight, width, &mut sums, stride),
+                Inputs::Int8(inputs, weight) => {
+                    int8::product(simd, &inputs[rows], weight, panels.clone(), &mut sums, stride);
+                }
+            }
             for (row, (sums, output)) in sums.chunks_exact(stride).zip(outputs).enumerate() {
                 let residual =
                     residuals.as_ref().map(|residuals| &residuals[block * BLOCK_ROWS + row][in_rows.clone()]);

@@ -8,6 +8,7 @@ mod attention_maps;
 mod back_tracking;
 mod cores;
 mod gather_rows;
+mod int8;
 mod layer_norm;
 mod linear;
 pub mod math;
@@ -28,9 +29,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::parallel::Caller;
-use crate::tensor::{PackedLayerNorm, PackedLinear, row_stride};
+use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues, row_stride};
 
 use cores::Cores;
+use int8::{Int8Rows, MAX_DEPTH};
 pub use linear::CpuLinear;
 
 /// Largest matrix, in bytes.
@@ -118,6 +120,8 @@ pub struct CpuBackend {
     cores: Cores,
     /// Keys and values as the products want them.
     scratch: Vec<f32>,
+    /// Inputs of a linear layer whose weight is int8.
+    int8_rows: Int8Rows,
     stage_hook: Arc<Mutex<Option<StageHook>>>,
     compact_weights: bool,
 }
@@ -130,7 +134,13 @@ impl CpuBackend {
 
     /// A backend for lesser instructions.
     pub fn with_level(level: Level) -> Self {
-        Self { cores: Cores::new(level), scratch: Vec::new(), stage_hook: Arc::default(), compact_weights: false }
+        Self {
+            cores: Cores::new(level),
+            scratch: Vec::new(),
+            int8_rows: Int8Rows::default(),
+            stage_hook: Arc::default(),
+            compact_weights: false,
+        }
     }
 
     /// Whether f16 weights that are created from now on stay f16 in memory, at half the size. Every use widens them then, which
@@ -147,7 +157,13 @@ impl CpuBackend {
 
     /// Another backend that computes at the same time: it takes the same matrices, hook and threads.
     pub(crate) fn fork(&self) -> Self {
-        Self { scratch: Vec::new(), cores: self.cores.clone(), stage_hook: Arc::clone(&self.stage_hook), ..*self }
+        Self {
+            cores: self.cores.clone(),
+            scratch: Vec::new(),
+            int8_rows: Int8Rows::default(),
+            stage_hook: Arc::clone(&self.stage_hook),
+            compact_weights: self.compact_weights,
+        }
     }
 
     /// Threads that its kernels take now.
@@ -206,6 +222,15 @@ impl Backend for CpuBackend {
     }
 
     fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {
+        if matches!(linear.weight, PackedValues::I8 { .. }) {
+            check(
+                linear.in_stride <= MAX_DEPTH,
+                "linear",
+                "weight",
+                linear.in_stride,
+                format_args!("at most {MAX_DEPTH} int8 inputs"),
+            )?;
+        }
         Ok(CpuLinear::new(self.cores.level, linear, self.compact_weights))
     }
 
@@ -265,7 +290,7 @@ impl Backend for CpuBackend {
     }
 
     fn linear(&mut self, call: Linear<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {
-        linear::linear(&self.cores, &call, index, output)
+        linear::linear(&self.cores, &call, index, &mut self.int8_rows, output)
     }
 
     fn attention(&mut self, call: Attention<'_, Self>, index: &CpuIndex, output: &mut CpuMatrix) -> Result<()> {

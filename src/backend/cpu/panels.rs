@@ -1,4 +1,4 @@
-//! A weight as panels for the matrix product: f32, or f16 that is widened as it is needed.
+//! A weight as panels for the matrix product: int8, f32, or f16 that is widened as it is needed.
 //!
 //! Staying f16 halves the memory. Widening takes seven instructions for two vectors: little beside the product with a block of
 //! rows, but a tenth of that or more with the few rows of a short text.
@@ -10,6 +10,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd};
 use half::f16;
 
+use super::int8::Int8Panels;
 use super::product::{pack_columns, panel_width};
 use crate::tensor::{PackedLinear, PackedValues};
 
@@ -32,6 +33,8 @@ enum Values {
     F32(Vec<f32>),
     /// The two vectors of a row of a panel as pairs: bits of the first one's value below those of the second one's.
     F16(Vec<i32>),
+    /// For a product of its own.
+    I8(Int8Panels),
 }
 
 impl Panels {
@@ -43,6 +46,7 @@ impl Panels {
             PackedValues::F16(bits) if is_compact && bits.iter().copied().all(is_small) => {
                 Values::F16(f16_panels(bits, depth, width, num_columns))
             }
+            PackedValues::I8 { values, scales } => Values::I8(Int8Panels::new(level, linear, values, scales)),
             PackedValues::F16(_) | PackedValues::F32(_) => {
                 let mut panels = vec![0.0; num_columns * depth];
                 let columns: Cow<'_, [f32]> = linear.weight_f32();
@@ -58,6 +62,14 @@ impl Panels {
         matches!(self.values, Values::F16(_))
     }
 
+    /// The weight, if it is int8.
+    pub fn int8(&self) -> Option<&Int8Panels> {
+        match &self.values {
+            Values::I8(panels) => Some(panels),
+            Values::F32(_) | Values::F16(_) => None,
+        }
+    }
+
     /// Columns of a panel.
     pub fn width(&self) -> usize {
         self.width
@@ -68,13 +80,14 @@ impl Panels {
         self.depth
     }
 
-    /// Some panels, `[panels, depth, width]`; in `scratch` if they have to be widened.
+    /// Some panels, `[panels, depth, width]`; in `scratch` if they have to be widened. Of int8 there are none: see [`Panels::int8`].
     #[inline(always)]
     pub fn panels<'a, S: Simd>(&'a self, simd: S, panels: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         let len = self.depth * self.width;
         let (start, end) = (panels.start * len, panels.end * len);
         match &self.values {
             Values::F32(values) => &values[start..end],
+            Values::I8(_) => &[],
             Values::F16(pairs) => {
                 scratch.resize(end - start, 0.0);
                 simd.vectorize(

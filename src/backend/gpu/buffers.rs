@@ -39,7 +39,7 @@ impl GpuMatrix {
     }
 }
 
-/// Weight, f16 or f32, and bias of a linear layer.
+/// Weight, f16 or f32, and bias of a linear layer. Int8 is widened to f32: no kernel multiplies it.
 #[derive(Debug)]
 pub struct GpuLinear {
     pub(super) weight: GpuBuffer,

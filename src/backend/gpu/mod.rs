@@ -196,14 +196,14 @@ impl Backend for GpuBackend {
     }
 
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {
-        let (bytes, is_f16): (&[u8], bool) = match &linear.weight {
-            PackedValues::F16(bits) => (bytemuck::cast_slice(bits), true),
-            PackedValues::F32(values) => (bytemuck::cast_slice(values), false),
+        let weight = match &linear.weight {
+            PackedValues::F16(bits) => self.recorder.upload(label, bytemuck::cast_slice(bits))?,
+            _ => self.recorder.upload(label, bytemuck::cast_slice(&linear.weight_f32()))?,
         };
         Ok(GpuLinear {
-            weight: self.recorder.upload(label, bytes)?,
+            weight,
             bias: self.recorder.upload(label, bytemuck::cast_slice(&linear.bias))?,
-            is_f16,
+            is_f16: matches!(linear.weight, PackedValues::F16(_)),
             in_features: linear.in_features,
             in_stride: linear.in_stride,
             out_features: linear.out_features,

@@ -172,6 +172,7 @@ impl Family {
             activation,
             pooler,
             prune: prune_config(fields)?,
+            is_int8: false,
         })
     }
 

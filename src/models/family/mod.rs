@@ -44,6 +44,9 @@ pub const FAMILIES: &[Family] = &[
     dinov2::DINOV2_EMBEDDER,
 ];
 
+/// `quant_method` of weights that are int8 with a scale for each row: `sttabt quantize` writes them.
+pub const INT8_METHOD: &str = "sttabt-int8";
+
 /// Every class, for a message.
 static SUPPORTED: LazyLock<String> = LazyLock::new(|| {
     let all: Vec<_> = FAMILIES.iter().map(|family| family.architecture).collect();
@@ -66,13 +69,33 @@ pub struct Asked<'a> {
 /// compute.
 pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'static Family, Config)> {
     let object = json_object(file, json)?;
+    let is_int8 = is_int8(&Fields { file, path: "", object: &object })?;
     let object = timm::translated(file, &object)?.unwrap_or(object);
     let fields = Fields { file, path: "", object: &object };
     let family = named(&fields, asked.embedding)?;
     if fields.flag("is_decoder")? == Some(true) {
         return Err(fields.error("is_decoder", true, "false"));
     }
-    Ok((family, family.config(&fields, asked.preprocessor)?))
+    Ok((family, Config { is_int8, ..family.config(&fields, asked.preprocessor)? }))
+}
+
+/// Whether weights are int8, as `quantization_config` says. Other quantized weights are not computed here.
+fn is_int8(fields: &Fields<'_>) -> Result<bool> {
+    let object = match fields.object.get("quantization_config") {
+        None | Some(Value::Null) => return Ok(false),
+        Some(Value::Object(object)) => object,
+        Some(other) => return Err(fields.error("quantization_config", other, "an object")),
+    };
+    let fields = Fields { path: "quantization_config.", object, ..*fields };
+    let method = fields.text("quant_method")?.unwrap_or("(none)");
+    if method != INT8_METHOD {
+        let what = "`quant_method` of `quantization_config`";
+        return Err(Error::Unsupported { what, found: shortened(method), supported: INT8_METHOD });
+    }
+    match object.iter().find(|(key, _)| *key != "quant_method") {
+        Some((key, value)) => Err(fields.error(key, value, "no other key than `quant_method`")),
+        None => Ok(true),
+    }
 }
 
 /// The family. `model_type` names it where both are there, as in transformers' Auto classes; the class in `architectures` its head.

@@ -48,7 +48,7 @@ impl Work {
             }
             Self::LayerNorm { width, .. } => {
                 let values: Vec<u8> = values(width).iter().flat_map(|value| value.to_le_bytes()).collect();
-                let tensor = Tensor { dtype: DType::F32, shape: vec![width], bytes: &values };
+                let tensor = Tensor { dtype: DType::F32, shape: vec![width], bytes: &values, scales: &[] };
                 let norm = backend.create_layer_norm("norm", &PackedLayerNorm::new(&tensor, &tensor, 1e-12))?;
                 let input = matrix(backend, num_rows, width)?;
                 let output = backend.create_matrix("output", num_rows, width)?;
@@ -195,7 +195,7 @@ fn packed_linear(in_features: usize, out_features: usize, f16: bool) -> sttabt::
     };
     let bias: Vec<u8> = values(out_features).iter().flat_map(|value| value.to_le_bytes()).collect();
     let dtype = if f16 { DType::F16 } else { DType::F32 };
-    let weight = Tensor { dtype, shape: vec![out_features, in_features], bytes: &weight };
-    let bias = Tensor { dtype: DType::F32, shape: vec![out_features], bytes: &bias };
+    let weight = Tensor { dtype, shape: vec![out_features, in_features], bytes: &weight, scales: &[] };
+    let bias = Tensor { dtype: DType::F32, shape: vec![out_features], bytes: &bias, scales: &[] };
     PackedLinear::stack(&[(weight, bias)], HeadSide::None)
 }
