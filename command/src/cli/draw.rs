@@ -206,7 +206,7 @@ mod tests {
              L0   2/5  [CLS] ·· good··· ·····\n\
              head 1/5  [CLS] ·· ······· ·····\n\
              a 100.0 %   retention 30.0 %   1.0 MFLOPs of 2.0 MFLOPs dense (50 %, 5 % to find the tokens)\n\
-             the text is longer than the model's 5 tokens; its end was cut off\n"
+             the text is longer than the 5 tokens that are read; the rest was cut off\n"
         );
     }
 }
