@@ -32,7 +32,7 @@ const BLOCKS_PER_THREAD: usize = 6;
 const BLOCK_ROWS: usize = 24;
 const _: () = assert!(BLOCK_ROWS.is_multiple_of(MIN_TILE_ROWS) && BLOCK_ROWS.is_multiple_of(MAX_TILE_ROWS));
 /// Panels that are computed together: a row's outputs are written in runs then.
-const GROUP_PANELS: usize = 4;
+const GROUP_PANELS: usize = 8;
 
 /// Weight and bias of a linear layer, as the product wants them.
 #[derive(Debug, Clone)]

@@ -13,10 +13,9 @@ pub const MAX_TILE_ROWS: usize = 6;
 pub const MIN_TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel.
 const PANEL_VECTORS: usize = 2;
-/// Values of k that are summed before they are added to the others: rounding errors grow with the square root of it.
-const BLOCK_DEPTH: usize = 64;
-/// Values of k whose part of a panel, and of a block of rows, stay in the first cache while the tiles pass by.
-const PART_DEPTH: usize = 2 * BLOCK_DEPTH;
+/// Values of k that are summed before they are added to the others. With more, rounding errors grow, and the part of a panel
+/// that the tiles of a block share leaves the first cache; with fewer, loading and storing the sums costs a tenth of the time.
+const PART_DEPTH: usize = 256;
 /// Steps over k in one turn of the loop.
 const UNROLL: usize = 4;
 /// Columns of a panel on the widest CPU.
@@ -152,30 +151,28 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) {
     let lanes = S::f32s::LEN;
     let width = VECTORS * lanes;
-    for (block, panel) in panel.chunks(BLOCK_DEPTH * width).enumerate() {
-        let depth = panel.len() / width;
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][start + block * BLOCK_DEPTH..][..depth]);
-        let mut tile = [[S::f32s::splat(simd, 0.0); VECTORS]; ROWS];
-        // Lengths that the compiler sees to be equal need no checks in the loop.
-        let steps = panel.chunks_exact(UNROLL * width);
-        let last = depth - depth % UNROLL;
-        let unrolled: [&[[f32; UNROLL]]; ROWS] = std::array::from_fn(|row| &rows[row].as_chunks().0[..depth / UNROLL]);
-        for (step, panel) in (0..depth / UNROLL).zip(steps.clone()) {
-            for (k, columns) in (0..UNROLL).zip(panel.chunks_exact(width)) {
-                multiply_add(simd, std::array::from_fn(|row| unrolled[row][step][k]), columns, &mut tile);
-            }
+    let depth = panel.len() / width;
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row][start..][..depth]);
+    let mut tile = [[S::f32s::splat(simd, 0.0); VECTORS]; ROWS];
+    // Lengths that the compiler sees to be equal need no checks in the loop.
+    let steps = panel.chunks_exact(UNROLL * width);
+    let last = depth - depth % UNROLL;
+    let unrolled: [&[[f32; UNROLL]]; ROWS] = std::array::from_fn(|row| &rows[row].as_chunks().0[..depth / UNROLL]);
+    for (step, panel) in (0..depth / UNROLL).zip(steps.clone()) {
+        for (k, columns) in (0..UNROLL).zip(panel.chunks_exact(width)) {
+            multiply_add(simd, std::array::from_fn(|row| unrolled[row][step][k]), columns, &mut tile);
         }
-        for (k, columns) in (last..depth).zip(steps.remainder().chunks_exact(width)) {
-            multiply_add(simd, std::array::from_fn(|row| rows[row][k]), columns, &mut tile);
-        }
-        for (row, tile) in tile.iter().enumerate() {
-            let sums = &mut sums[row * stride..][..width];
-            for (sum, sums) in tile.iter().zip(sums.chunks_exact_mut(lanes)) {
-                if start + block == 0 {
-                    sum.store_slice(sums);
-                } else {
-                    (*sum + S::f32s::from_slice(simd, sums)).store_slice(sums);
-                }
+    }
+    for (k, columns) in (last..depth).zip(steps.remainder().chunks_exact(width)) {
+        multiply_add(simd, std::array::from_fn(|row| rows[row][k]), columns, &mut tile);
+    }
+    for (row, tile) in tile.iter().enumerate() {
+        let sums = &mut sums[row * stride..][..width];
+        for (sum, sums) in tile.iter().zip(sums.chunks_exact_mut(lanes)) {
+            if start == 0 {
+                sum.store_slice(sums);
+            } else {
+                (*sum + S::f32s::from_slice(simd, sums)).store_slice(sums);
             }
         }
     }
