@@ -380,3 +380,33 @@ fn what_pythons_pickler_writes() {
         assert_eq!(found.collect::<Vec<_>>(), expected, "{name}");
     }
 }
+
+/// A mapped file takes memory only while it is read: once the weights are packed, all but a few of its pages are given back.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_pages_of_a_loaded_file_are_given_back() {
+    let folder = scratch("mapped");
+    save(&model_files(&root().join("models/sst2-minilm")), &folder);
+    let path = folder.join("model.safetensors");
+    let num_bytes = std::fs::metadata(&path).expect("a file").len();
+    let check = |when: &str| {
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("this process's maps");
+        let (mut is_ours, mut is_mapped, mut resident) = (false, false, 0);
+        for line in maps.lines() {
+            if line.contains(" /") {
+                is_ours = line.ends_with(path.to_str().expect("UTF-8"));
+                is_mapped |= is_ours;
+            } else if is_ours && let Some(size) = line.strip_prefix("Rss:") {
+                resident += 1024 * size.trim().trim_end_matches(" kB").parse::<u64>().expect("a size");
+            }
+        }
+        assert!(is_mapped, "{when}: {} is not mapped", path.display());
+        assert!(resident < num_bytes / 10, "{when}: {resident} of {num_bytes} bytes are resident");
+    };
+    let model = ModelFiles::from_dir(&folder).and_then(Model::from_bytes).expect("a model");
+    check("once it is checked");
+    let engine = engine(&model, BackendKind::Cpu);
+    check("once it is packed");
+    drop(engine);
+    drop(model);
+}

@@ -307,3 +307,17 @@ fn a_roberta_with_token_types() {
     assert!(distance(&one[0].logits, &other[0].logits, 0.0) > 1e-3, "the second text has the second row");
     assert_eq!(one[1].logits, other[1].logits);
 }
+
+/// DistilBERT's norms have the epsilon of its code, whatever the configuration says; BERT's have the configuration's.
+#[test]
+fn an_epsilon_that_the_family_fixes() {
+    for (name, is_read) in [("families/distilbert", false), ("tiny-bert", true)] {
+        let files = model_files(&fixture(name));
+        let other = variant_of(files, name, config("layer_norm_eps", json!(0.05)));
+        let logits = |model: &Model| classify(&mut engine(model, BackendKind::Cpu), &INPUTS[..1], &Prune::Dense);
+        let (of_file, of_other) = (logits(&load(&fixture(name))), logits(&other));
+        let deviation = distance(&of_file[0].logits, &of_other[0].logits, 0.0);
+        assert_eq!(deviation > 1e-3, is_read, "{name}: {deviation}");
+        assert!(is_read || deviation == 0.0, "{name}: {deviation}");
+    }
+}

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,13 +18,15 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Threads of one engine still look for work for some milliseconds after a call; the next engine's turn begins after that.
 PAUSE_S = 0.02
-# The logits of all engines agree within this, or they do not compute the same model.
-TOLERANCE = 1e-2
+# The dense logits of all engines agree with ours within this, or they do not compute the same model.
+TOLERANCE = {"f32": 1e-2, "int8": 0.5}
 
 
 class Sttabt:
@@ -68,6 +71,14 @@ def export(network, values, path):
     torch.onnx.export(network, (values,), path, opset_version=17, dynamic_axes=axes, dynamo=False, **names)
 
 
+def to_int8(onnx, folder):
+    """What ONNX Runtime's documentation advises for transformers: weights per channel, inputs on the fly."""
+    prepared, quantized = os.path.join(folder, "prepared.onnx"), os.path.join(folder, "int8.onnx")
+    quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(prepared, quantized, per_channel=True, weight_type=QuantType.QInt8)
+    return quantized
+
+
 def session(path, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -88,7 +99,7 @@ def texts(vocabulary, batch, tokens):
 
 def without_resizing(model, folder):
     """The model in a folder of its own, which takes pictures as they are: theirs begins with pixels, so ours is to resize none."""
-    folder = pathlib.Path(folder) / pathlib.Path(model).resolve().name
+    folder = pathlib.Path(folder)
     folder.mkdir()
     for file in pathlib.Path(model).resolve().iterdir():
         if file.name != "preprocessor_config.json":
@@ -113,20 +124,22 @@ def timed(call):
 
 
 def setting(name, ours, network, onnx, rules, inputs, values, rounds):
-    """All engines on one batch, round by round; the runs as `sttabt-bench run` writes them."""
+    """All engines on one batch, round by round; the runs as `sttabt-bench run` writes them. `ours` and `onnx` are by precision."""
     as_torch = torch.from_numpy(values)
-    batch, dense = len(values), ours("dense", **inputs)
+    batch, dense = len(values), ours["f32"]("dense", **inputs)
     tokens = values.shape[1] if network.is_text else network.fused.vit.embeddings.position_embeddings.shape[1]
-    engines = {
-        ("onnxruntime", "dense"): lambda: timed(lambda: onnx.run(None, {"values": values})[0]),
-        ("pytorch", "dense"): lambda: timed(lambda: network(as_torch, network.fused).numpy()),
-    }
-    for rule in rules:
-        engines["cpu", rule] = lambda rule=rule: (lambda answer: (answer["ms"], answer["logits"]))(ours(rule, **inputs))
-    for (engine, rule), call in engines.items():
+    engines = {}
+    for precision, theirs in onnx.items():
+        engines["onnxruntime", precision, "dense"] = lambda theirs=theirs: timed(lambda: theirs.run(None, {"values": values})[0])
+    engines["pytorch", "f32", "dense"] = lambda: timed(lambda: network(as_torch, network.fused).numpy())
+    for precision, engine in ours.items():
+        for rule in rules:
+            answer = lambda rule=rule, engine=engine: engine(rule, **inputs)
+            engines["cpu", precision, rule] = lambda answer=answer: (lambda it: (it["ms"], it["logits"]))(answer())
+    for (engine, precision, rule), call in engines.items():
         difference = np.abs(np.array(call()[1]) - np.array(dense["logits"])).max()
-        if rule == "dense" and not difference < TOLERANCE:
-            sys.exit(f"{name}: {engine} does not compute the same logits: they differ by {difference:.3g}")
+        if rule == "dense" and not difference < TOLERANCE[precision]:
+            sys.exit(f"{name}: {engine} {precision} does not compute the same logits: they differ by {difference:.3g}")
     all_ms = {key: [] for key in engines}
     keys = list(engines)
     for turn in range(rounds):
@@ -136,14 +149,14 @@ def setting(name, ours, network, onnx, rules, inputs, values, rounds):
             engines[key]()
             all_ms[key].append(engines[key]()[0])
     runs = []
-    for (engine, rule), ms in all_ms.items():
-        answer = ours(rule, **inputs)
+    for (engine, precision, rule), ms in all_ms.items():
+        answer = ours[precision](rule, **inputs)
         ms.sort()
         median = statistics.median(ms)
         times = {"min": ms[0], "median": median, "p90": ms[-(-9 * len(ms) // 10) - 1]}
         flops = answer["flops"]
         runs.append({
-            "model": name, "backend": engine, "prune": rule, "batch": batch, "tokens": tokens, "rounds": rounds,
+            "model": name, "backend": engine if precision == "f32" else f"{engine} {precision}", "prune": rule, "batch": batch, "tokens": tokens, "rounds": rounds,
             "ms": times, "stages_ms": {}, "flops": flops, "retention": answer["retention"],
             "gflops_per_s": flops["total"] / median / 1e6,
         })
@@ -151,13 +164,15 @@ def setting(name, ours, network, onnx, rules, inputs, values, rounds):
 
 
 def show(runs):
-    theirs = runs[0]["ms"]
+    theirs = [run for run in runs if run["backend"].startswith("onnxruntime")]
+    columns = "".join(f"{'speed of ' + run['backend'] + ', by min and median':>52}" for run in theirs)
     print(f"{runs[0]['model']}, {runs[0]['batch']} x {runs[0]['tokens']} tokens, {runs[0]['rounds']} rounds")
-    print(f"{'engine':24}{'min ms':>10}{'median':>10}{'p90':>10}{'GFLOP/s':>10}{'speed of ONNX Runtime, by min and median':>44}")
+    print(f"{'engine':24}{'min ms':>10}{'median':>10}{'p90':>10}{'GFLOP/s':>10}{columns}")
     for run in runs:
         ms, name = run["ms"], f"{run['backend']} {run['prune']}"
-        ratios = f"{theirs['min'] / ms['min']:.2f} x {theirs['median'] / ms['median']:8.2f} x"
-        print(f"{name:24}{ms['min']:10.2f}{ms['median']:10.2f}{ms['p90']:10.2f}{run['gflops_per_s']:10.1f}{ratios:>44}")
+        ratio = lambda their: f"{their['ms']['min'] / ms['min']:.2f} x {their['ms']['median'] / ms['median']:8.2f} x"
+        ratios = "".join(f"{ratio(their):>52}" for their in theirs)
+        print(f"{name:24}{ms['min']:10.2f}{ms['median']:10.2f}{ms['p90']:10.2f}{run['gflops_per_s']:10.1f}{ratios}")
     print(flush=True)
 
 
@@ -170,7 +185,8 @@ def main():
     parser.add_argument("--tokens", type=numbers, default=[32, 128], help="of texts")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--onnx", help="write the model as ONNX, for web.mjs, and time nothing")
+    parser.add_argument("--int8", action="store_true", help="time both engines with int8 weights too")
+    parser.add_argument("--onnx", help="write the model as ONNX, for web.mjs, and time nothing; with --int8 quantized")
     parser.add_argument("--json", help="write the numbers, in the shape of sttabt-bench run --json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -187,8 +203,11 @@ def main():
     if args.onnx:
         size = config.get("image_size", 0)
         values = torch.zeros(1, 8, dtype=torch.int64) if is_text else torch.zeros(1, 3, size, size)
-        with torch.inference_mode():
-            return export(network, values, args.onnx)
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+            export(network, values, args.onnx)
+            if args.int8:
+                shutil.copy(to_int8(args.onnx, folder), args.onnx)
+        return
     report = {
         "environment": {
             "adapter": ["CPU"], "driver": [""], "cpu": platform.processor(), "cores": os.cpu_count(), "threads": args.threads,
@@ -198,13 +217,18 @@ def main():
         "runs": [],
     }
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        folders = {"f32": args.model}
+        if args.int8:
+            folders["int8"] = os.path.join(folder, "quantized")
+            binary = os.environ.get("STTABT", ROOT / "target/release/sttabt")
+            subprocess.run([binary, "quantize", "--model", args.model, "--out", folders["int8"]], check=True)
         batches = []
         if is_text:
-            ours = Sttabt(args.model, args.threads)
+            ours = {precision: Sttabt(path, args.threads) for precision, path in folders.items()}
             for tokens in args.tokens:
                 for batch in args.batch:
                     inputs = {"texts": texts(words(args.model), batch, tokens)}
-                    ids = ours("dense", **inputs)["input_ids"]
+                    ids = ours["f32"]("dense", **inputs)["input_ids"]
                     if {len(row) for row in ids} != {tokens}:
                         sys.exit(f"the words are not one token each: {sorted({len(row) for row in ids})}")
                     batches.append((inputs, np.array(ids, dtype=np.int64)))
@@ -213,13 +237,17 @@ def main():
             size = config["image_size"]
             image = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
             Image.fromarray(image).save(file)
-            model, preprocessor = without_resizing(args.model, folder)
-            ours = Sttabt(model, args.threads)
+            ours = {}
+            for precision, path in folders.items():
+                model, preprocessor = without_resizing(path, os.path.join(folder, precision))
+                ours[precision] = Sttabt(model, args.threads)
             values = pixels(preprocessor, image)
             batches = [({"images": [file] * batch}, np.stack([values] * batch)) for batch in args.batch]
-        onnx = os.path.join(folder, "model.onnx")
-        export(network, torch.from_numpy(batches[-1][1]), onnx)
-        onnx = session(onnx, args.threads)
+        path = os.path.join(folder, "model.onnx")
+        export(network, torch.from_numpy(batches[-1][1]), path)
+        onnx = {"f32": session(path, args.threads)}
+        if args.int8:
+            onnx["int8"] = session(to_int8(path, folder), args.threads)
         for inputs, values in batches:
             runs = setting(name, ours, network, onnx, args.prune.split(";"), inputs, values, args.rounds)
             show(runs)

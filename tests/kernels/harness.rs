@@ -143,17 +143,32 @@ pub fn note(text: &str) {
     say!("{text}");
 }
 
-/// Where a case runs on the GPU: the variant has a name if the kernel has more than one.
+// In a browser, where a pipeline takes seconds to compile, one table after the other uses the same devices.
+#[cfg(target_arch = "wasm32")]
+thread_local!(static SPARE: std::cell::RefCell<Vec<GpuBackend>> = const { std::cell::RefCell::new(Vec::new()) });
+
+/// Where a table's cases run on the GPU: the variant has a name if the kernel has more than one.
 async fn gpus(kernel: &str) -> Vec<(&'static str, GpuBackend)> {
-    if !["linear", "attention", "attention_maps"].contains(&kernel) {
-        return vec![("GPU", gpu().await)];
-    }
+    let names = if ["linear", "attention", "attention_maps"].contains(&kernel) {
+        &["GPU, wide", "GPU, tiled"][..]
+    } else {
+        &["GPU"]
+    };
+    #[cfg(target_arch = "wasm32")]
+    let mut spare = SPARE.take().into_iter();
+    #[cfg(not(target_arch = "wasm32"))]
+    let mut spare = std::iter::empty();
     let mut gpus = Vec::new();
-    for (name, variant) in ["GPU, wide", "GPU, tiled"].into_iter().zip(Variant::ALL) {
-        let mut gpu = gpu().await;
+    for (&name, variant) in names.iter().zip(Variant::ALL) {
+        let mut gpu = match spare.next() {
+            Some(gpu) => gpu,
+            None => gpu().await,
+        };
         gpu.set_variants(Variants::all(variant));
         gpus.push((name, gpu));
     }
+    #[cfg(target_arch = "wasm32")]
+    SPARE.with_borrow_mut(|kept| kept.extend(spare));
     gpus
 }
 
@@ -257,6 +272,8 @@ pub async fn check(cases: &[impl Case], tokens: Tokens) {
         worst[2]
     );
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    #[cfg(target_arch = "wasm32")]
+    SPARE.with_borrow_mut(|spare| spare.splice(0..0, gpus.into_iter().map(|(_, gpu)| gpu)).for_each(drop));
 }
 
 /// What is wrong if the middle one of at least three samples has another result alone.

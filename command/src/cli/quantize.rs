@@ -171,5 +171,7 @@ mod tests {
         assert_eq!(equal_tokens(one, one), 1.0);
         // {0, 1, 2} and {0} of {0, 1, 2, 3} and {0, 2}.
         assert!((equal_tokens(one, &[vec![vec![0, 1, 2], vec![0]]]) - 4.0 / 6.0).abs() < 1e-12);
+        // {0} and {0} of {0, …, 6} and {0, 2, 3}.
+        assert!((equal_tokens(one, &[vec![vec![0, 4, 5, 6], vec![0, 3]]]) - 2.0 / 10.0).abs() < 1e-12);
     }
 }
