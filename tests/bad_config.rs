@@ -176,7 +176,8 @@ fn what_is_not_computed() {
         (
             "another activation",
             config("hidden_act", json!("silu")),
-            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu",
+            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
+             gelu_fast, gelu_accurate, relu, quick_gelu",
         ),
         (
             "relative positions",
@@ -319,7 +320,8 @@ fn approx_net() {
         (
             "activation",
             approx_config("hidden_act", json!("silu")),
-            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu",
+            "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
+             gelu_fast, gelu_accurate, relu, quick_gelu",
         ),
     ]);
 }

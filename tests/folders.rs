@@ -271,6 +271,7 @@ fn every_file_that_can_be_of_use_is_read() {
         "model.safetensors",
         "modules.json",
         "preprocessor_config.json",
+        "processor_config.json",
         "sentence_bert_config.json",
         "special_tokens_map.json",
         "tokenizer.json",

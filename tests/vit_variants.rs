@@ -22,6 +22,18 @@ fn variant(what: &str, edit: impl Fn(&mut ModelFiles)) -> Model {
     variant_of(tiny_vit_files(), what, edit)
 }
 
+/// Its settings in a `processor_config.json`, beside a `preprocessor_config.json` that says something else.
+fn processor(edit: fn(&mut serde_json::Value)) -> Edit {
+    Box::new(move |files| {
+        let own = bytes(files, "preprocessor_config.json");
+        let mut own = serde_json::from_slice(&own).expect("JSON");
+        edit(&mut own);
+        let whole = json!({"processor_class": "X", "image_processor": own});
+        files.insert("processor_config.json", whole.to_string().into_bytes());
+        files.insert("preprocessor_config.json", br#"{"do_rescale": false}"#.to_vec());
+    })
+}
+
 #[test]
 fn variants_that_change_nothing() {
     let rows: Vec<(&str, Edit)> = vec![
@@ -38,6 +50,11 @@ fn variants_that_change_nothing() {
         ("image_size as a list", both_configs("image_size", json!([48, 48]))),
         ("the preprocessor's defaults", Box::new(|files| files.insert("preprocessor_config.json", b"{}".to_vec()))),
         ("no preprocessor", without("preprocessor_config.json")),
+        ("a processor's settings, before the others", processor(|_| {})),
+        (
+            "a processor for texts",
+            Box::new(|files| files.insert("processor_config.json", br#"{"processor_class": "X"}"#.to_vec())),
+        ),
     ];
     let models: Vec<(&str, Model)> = rows.into_iter().map(|(what, edit)| (what, variant(what, edit))).collect();
     for kind in BACKENDS {
@@ -48,6 +65,13 @@ fn variants_that_change_nothing() {
             assert!(results(model, kind) == original, "{what} on {kind:?}");
         }
     }
+}
+
+#[test]
+fn a_processor_s_settings_are_named_as_such() {
+    let outcome = outcome_of(tiny_vit_files(), processor(|json| json["do_resize"] = json!("yes")));
+    let expected = "processor_config.json: `image_processor.do_resize` is \"yes\", expected true or false";
+    assert_eq!(outcome, expected);
 }
 
 /// Every result has its own picture, as the preprocessor resizes it, whatever the rule, and however the batch is split.

@@ -373,7 +373,7 @@ fn labels_of_files() {
         config
     };
     let two = config("no|yes");
-    let rows: [(&Config, &[u8], &[&str], &str); 15] = [
+    let rows: [(&Config, &[u8], &[&str], &str); 16] = [
         (&two, b"text\tlabel\na\t1.0\nb\t0.0\n", &[], "2 a=1; 3 b=0"),
         (
             &two,
@@ -385,9 +385,15 @@ fn labels_of_files() {
         (&two, b"text\tlabel\na\t-1\n", &[], "a.tsv, line 2: no row has a label: they are all `-1`"),
         (
             &two,
-            b"text\tlabel\n a b \t 1 \nc\t-1\n",
+            b"text\tlabel\n a b \t 1 \nc\t-1\nd\t0\n",
             &[],
-            "2  a b =1; note: 1 row is left out, whose label is `-1` (line 3): the annotators did not agree",
+            "2  a b =1; 4 d=0; note: 1 row is left out, whose label is `-1` (line 3): the annotators did not agree",
+        ),
+        (
+            &two,
+            b"text\tlabel\na\t1\nb\t-1\n",
+            &[],
+            "a.tsv, line 3: the labels are `-1` and `1`, and -1 marks rows without a label here: write 0 and 1, or names",
         ),
         (&two, b"text\tlabel\na\t0.7\n", &[], "a.tsv, line 2: label `0.7`, expected 0 to 1 or one of: no, yes"),
         (&two, b"text\tlabel\na\t1\nb\t\nc\t0\n", &[], "a.tsv, line 3: label ``, expected 0 to 1 or one of: no, yes"),

@@ -110,10 +110,13 @@ pub(crate) enum Activation {
 }
 
 /// What transformers calls them in `hidden_act`.
-const ACTIVATIONS: [(&str, Activation); 6] = [
+const ACTIVATIONS: [(&str, Activation); 9] = [
     ("gelu", Activation::Gelu),
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python_tanh", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_accurate", Activation::GeluTanh),
     ("gelu_python", Activation::Gelu),
     ("relu", Activation::Relu),
     ("quick_gelu", Activation::QuickGelu),
@@ -123,7 +126,8 @@ const ACTIVATIONS: [(&str, Activation); 6] = [
 pub(super) fn activation(fields: &Fields<'_>, key: &'static str) -> Result<Activation> {
     let name = fields.text(key)?.unwrap_or("gelu");
     let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
-    let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_python, relu, quick_gelu";
+    let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
+             gelu_fast, gelu_accurate, relu, quick_gelu";
     let unknown = || Error::Unsupported { what: "activation", found: shortened(name), supported };
     known.map(|&(_, activation)| activation).ok_or_else(unknown)
 }

@@ -106,6 +106,7 @@ impl ModelFiles {
             "special_tokens_map.json",
             "added_tokens.json",
             "preprocessor_config.json",
+            "processor_config.json",
             // sentence-transformers' settings of a tokenizer; the first one counts, beside its list of modules.
             "sentence_bert_config.json",
             "sentence_roberta_config.json",

@@ -13,6 +13,7 @@ use super::files::ModelFiles;
 use super::formats::{header, num_scales, place};
 use super::network::Network;
 use super::pooling::Pooling;
+use super::preprocessor;
 use crate::error::{Error, Result};
 
 const WEIGHTS: &str = ModelFiles::KNOWN.weights[0];
@@ -41,7 +42,8 @@ impl ModelFiles {
         self.check()?;
         let is_embedder = Pooling::from_files(&self)?.is_some();
         let mut approx = self.remove_folder("approx");
-        let preprocessor = self.remove("preprocessor_config.json");
+        let preprocessor_file = preprocessor::file_of(&self);
+        let preprocessor = self.remove(preprocessor_file);
         let asked = Asked { embedding: is_embedder, preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let mut num_kept = quantize("", &mut self, asked, keep_f16)?;
         if !approx.is_empty() {
@@ -57,7 +59,7 @@ impl ModelFiles {
             bytes.into_iter().for_each(|bytes| self.insert(format!("approx/{name}"), bytes));
         }
         if let Some(bytes) = preprocessor {
-            self.insert("preprocessor_config.json", bytes);
+            self.insert(preprocessor_file, bytes);
         }
         Ok(self)
     }

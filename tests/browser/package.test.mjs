@@ -97,23 +97,22 @@ for (const backend of ["gpu", "cpu"]) {
 test("a lost GPU is replaced, and the pending call answered", () =>
     withPage(async (page) => {
         const found = await page.evaluate(async () => {
-            const model = await window.load({ url: "/models/sst2-minilm", backend: "gpu" });
-            const before = await model.classify("a gripping film");
-            model.loseDevice();
-            const after = await model.classify("a gripping film");
+            const model = await window.load({ url: "/families/bert-relu", backend: "gpu" });
+            // Each device compiles its pipelines anew: a small model under `dense` has few.
+            const classify = () => model.classify("w5 w6", { prune: { rule: "dense" } });
+            const before = await classify();
             model.loseDevice(2);
-            const again = await model.classify("a gripping film");
+            const after = await classify();
             model.loseDevice(3);
-            const failed = await window.outcome(model.classify("a gripping film"));
-            const recovered = await model.classify("a gripping film");
+            const failed = await window.outcome(classify());
+            const recovered = await classify();
             const { backend } = model;
             model.dispose();
-            const later = [again.logits, recovered.logits];
-            return { before: before.logits, after: after.logits, later, failed, backend, notes: window.notes };
+            const later = [after.logits, recovered.logits];
+            return { before: before.logits, later, failed, backend, notes: window.notes };
         });
         assert.deepEqual(found.later, [found.before, found.before]);
         assert.match(found.failed, /^device: .*device lost.*; 2 new devices were lost as well$/);
-        assert.deepEqual(found.after, found.before);
         assert.equal(found.backend.backend, "gpu");
         assert.match(found.notes.join("\n"), /device lost.*computing again on a new device/);
     }));

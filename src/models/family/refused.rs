@@ -29,6 +29,18 @@ const FAMILIES: &[(&[&str], &str)] = &[
         &["XLNet", "xlnet", "GPT", "gpt", "Llama", "llama", "Qwen", "qwen", "Mistral", "mistral"],
         "its tokens attend to those before them alone, and its last token counts, not [CLS]",
     ),
+    (&["MobileBert", "mobilebert"], "its layers narrow and widen around their attention"),
+    (&["NomicBert", "nomic_bert"], "its positions rotate queries and keys"),
+    (
+        &["Longformer", "longformer", "BigBird", "big_bird"],
+        "its tokens attend to their neighbours and a few others alone",
+    ),
+    (
+        &["XLMRobertaXL", "xlm-roberta-xl", "RobertaPreLayerNorm", "roberta-prelayernorm"],
+        "its norms stand before attention and MLP",
+    ),
+    (&["ViTMAE", "vit_mae"], "it leaves patches out by chance"),
+    (&["TF", "Flax"], "the class is not PyTorch's: save the model with PyTorch's `save_pretrained`"),
     (&["T5", "t5", "MT5", "mt5", "Bart", "bart", "MBart", "mbart"], "it has a decoder"),
 ];
 

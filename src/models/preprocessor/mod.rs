@@ -5,11 +5,15 @@ mod keys;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, json_object, shortened};
+use super::files::ModelFiles;
 use super::picture::{Filter, Middle, Picture};
 use crate::error::{Error, Result};
 use keys::{check_steps, filter, side_or_sides, three};
 
+/// The files that hold one. transformers takes a processor's for images before the other.
 const FILE: &str = "preprocessor_config.json";
+const PROCESSOR_FILE: &str = "processor_config.json";
+const PROCESSOR_KEY: &str = "image_processor";
 
 /// timm's defaults.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -54,8 +58,25 @@ struct Defaults {
     std: [f32; 3],
 }
 
+/// The settings in a `preprocessor_config.json`, or those for images in a `processor_config.json`.
+fn fields_of(object: &Map<String, Value>) -> Fields<'_> {
+    match object.get(PROCESSOR_KEY) {
+        Some(Value::Object(object)) => Fields { file: PROCESSOR_FILE, path: "image_processor.", object },
+        _ => Fields { file: FILE, path: "", object },
+    }
+}
+
+/// The name of the file that says how pictures are made, if there is one.
+pub(super) fn file_of(files: &ModelFiles) -> &'static str {
+    let is_object = |json: &[u8]| {
+        json_object(PROCESSOR_FILE, json).is_ok_and(|object| object.get(PROCESSOR_KEY).is_some_and(Value::is_object))
+    };
+    if files.get(PROCESSOR_FILE).is_some_and(is_object) { PROCESSOR_FILE } else { FILE }
+}
+
 impl Preprocessor {
-    /// Reads `preprocessor_config.json` for a model that takes pictures of `image_size`, height and width.
+    /// Reads `preprocessor_config.json` for a model that takes pictures of `image_size`, height and width; or the `image_processor` in a
+    /// `processor_config.json`, which has the same keys.
     ///
     /// Keys that are absent have the defaults of the class that the file names, `ViTImageProcessor` if it names none; its
     /// `size` is then `image_size`. `None`, no file, is all of these defaults: a bilinear resize to `image_size`, without
@@ -66,7 +87,7 @@ impl Preprocessor {
     /// another size than `image_size`; [`Error::Unsupported`] names a class, step or filter that is not computed here.
     pub fn from_json(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<Self> {
         let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
-        let fields = Fields { file: FILE, path: "", object: &object };
+        let fields = fields_of(&object);
         let preprocessor = Self { is_default: json.is_none(), ..Self::read(&fields, image_size)? };
         preprocessor.check_size(&fields)?;
         Ok(preprocessor)
@@ -79,7 +100,7 @@ impl Preprocessor {
     /// Those of [`Self::from_json`], but for the size.
     pub fn output_size(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<[usize; 2]> {
         let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
-        let preprocessor = Self::read(&Fields { file: FILE, path: "", object: &object }, image_size)?;
+        let preprocessor = Self::read(&fields_of(&object), image_size)?;
         Ok(match (preprocessor.center_crop, preprocessor.resize) {
             (Some((size, _)), _) | (None, Some((Resize::To(size), _))) => size,
             _ => image_size,

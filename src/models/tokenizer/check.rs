@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::utils::SysRegex;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper};
 
 use super::charsmap;
@@ -45,6 +46,9 @@ fn component(key: &str, part: Option<&Value>) -> Result<(), String> {
             }
             None => return bad("Precompiled without `precompiled_charsmap`"),
         },
+        Some("Replace") if inserts(object) => {
+            return bad("Replace puts text between any two characters: its pattern matches an empty text");
+        }
         Some("FixedLength") if object.get("length") == Some(&Value::from(0)) => return bad("FixedLength of 0"),
         Some(_) => {}
     }
@@ -53,6 +57,16 @@ fn component(key: &str, part: Option<&Value>) -> Result<(), String> {
         parts.into_iter().flatten().try_for_each(|part| component(key, Some(part)))?;
     }
     Ok(())
+}
+
+/// Whether a replacement puts something between any two characters, of which the crate loses count then.
+fn inserts(replace: &Map<String, Value>) -> bool {
+    let is_something = replace.get("content").and_then(Value::as_str).is_some_and(|content| !content.is_empty());
+    let pattern = |kind: &str| replace.get("pattern")?.get(kind)?.as_str();
+    // An expression that is none is an error of the crate.
+    let is_match =
+        |pattern: &str| SysRegex::new(pattern).is_ok_and(|regex| regex.find_iter("aa").any(|at| at == (1, 1)));
+    is_something && (pattern("String") == Some("") || pattern("Regex").is_some_and(is_match))
 }
 
 /// How many times as long a text can become by replacements and prefixes, one after another.

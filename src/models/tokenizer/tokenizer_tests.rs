@@ -329,6 +329,14 @@ fn parts_that_the_crate_panics_on_are_refused() {
             "normalizer: it makes a text up to 10000000 times as long, expected at most 64",
         ),
         (|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0}), "pre_tokenizer: FixedLength of 0"),
+        (
+            |json| json["normalizer"] = json!({"type": "Replace", "pattern": {"String": ""}, "content": "bb"}),
+            "normalizer: Replace puts text between any two characters: its pattern matches an empty text",
+        ),
+        (
+            |json| json["normalizer"] = json!({"type": "Replace", "pattern": {"Regex": "b*"}, "content": "x"}),
+            "normalizer: Replace puts text between any two characters: its pattern matches an empty text",
+        ),
         (|json| json["pre_tokenizer"] = json!({"length": 0}), "pre_tokenizer: a part without a `type`"),
         (
             |json| json["model"]["max_input_chars_per_word"] = json!(1_000_000),

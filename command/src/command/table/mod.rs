@@ -123,6 +123,11 @@ fn leave_out_unlabelled(rows: &mut Vec<Written>, path: &Path, names: &[String]) 
     if rows.is_empty() {
         return Err(bad(path, first, &format!("no row has a label: they are all `{label}`")));
     }
+    // Where 1 is the only other label, both are labels.
+    if label == "-1" && rows.iter().all(|row| row.label == "1") {
+        let message = "the labels are `-1` and `1`, and -1 marks rows without a label here: write 0 and 1, or names";
+        return Err(bad(path, first, message));
+    }
     let left_out = num_rows - rows.len();
     let what = if left_out == 1 { "row is" } else { "rows are" };
     Ok(Some(format!(
