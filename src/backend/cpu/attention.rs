@@ -4,8 +4,7 @@ use fearless_simd::{Simd, dispatch};
 
 use super::cores::Cores;
 use super::math::exponentials;
-use super::product::MAX_TILE_ROWS;
-use super::scores::{PackedHeads, tile_columns, tiles};
+use super::scores::{MAX_GROUP_ROWS, PackedHeads, groups, head_columns};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{Attention, MatrixShape, check};
 use crate::error::Result;
@@ -48,18 +47,18 @@ fn block<S: Simd>(
     let (mut scores, mut scratch) = (Vec::new(), Vec::new());
     let rows = first_row..first_row + output.len() / stride;
     call.heads.clear_padding(output);
-    for (sample, tile) in tiles::<S>(index, call.query_rows.level, rows) {
+    for (sample, group) in groups(index, call.query_rows.level, rows) {
         let scores_stride = keys.scores_stride(sample);
-        scores.resize(MAX_TILE_ROWS * scores_stride, 0.0);
-        let output = &mut output[(tile.start - first_row) * stride..][..tile.len() * stride];
+        scores.resize(group.len() * scores_stride, 0.0);
+        let output = &mut output[(group.start - first_row) * stride..][..group.len() * stride];
         for head in 0..call.heads.num_heads {
-            let queries = tile_columns(call.query, tile.clone(), head * size..(head + 1) * size);
-            keys.scores(simd, sample, head, &queries[..tile.len()], &mut scores);
-            let mut sums = [0.0; MAX_TILE_ROWS];
-            for (scores, sum) in scores.chunks_exact_mut(scores_stride).zip(&mut sums[..tile.len()]) {
+            let queries: [_; MAX_GROUP_ROWS] = head_columns(call.query, group.clone(), head * size..(head + 1) * size);
+            keys.scores(simd, sample, head, &queries[..group.len()], &mut scores);
+            let mut sums = [0.0; MAX_GROUP_ROWS];
+            for (scores, sum) in scores.chunks_exact_mut(scores_stride).zip(&mut sums) {
                 *sum = exponentials(simd, scores);
             }
-            keys.context(simd, (sample, head), &scores, &sums[..tile.len()], output, &mut scratch);
+            keys.context(simd, (sample, head), &scores, &sums[..group.len()], output, &mut scratch);
         }
     }
 }

@@ -9,7 +9,7 @@ use fearless_simd::{Simd, dispatch};
 use super::cores::Cores;
 use super::math::{exponentials, normal_cdf, sum, sum_of_squares};
 use super::product::{MAX_TILE_ROWS, tile_rows_on};
-use super::scores::{PackedHeads, tile_columns};
+use super::scores::{PackedHeads, head_columns};
 use super::{CpuBackend, CpuIndex, CpuMatrix};
 use crate::backend::{ALL, AttentionMap, MapKind};
 use crate::error::Result;
@@ -79,7 +79,7 @@ fn tile<S: Simd>(simd: S, call: &AttentionMap<'_, CpuBackend>, keys: &PackedHead
         call.heads.clear_padding(context);
     }
     for head in 0..num_heads {
-        let queries = tile_columns(call.qkv, task.rows.clone(), head * size..(head + 1) * size);
+        let queries: [_; MAX_TILE_ROWS] = head_columns(call.qkv, task.rows.clone(), head * size..(head + 1) * size);
         keys.scores(simd, task.sample, head, &queries[..num_rows], scores);
         if call.kind == MapKind::MeanPhi {
             for (scores, sums) in scores.chunks_exact(stride).zip(sums.chunks_exact_mut(stride)) {

@@ -1,14 +1,17 @@
 //! Attention scores S_h[i, j] = Q_h[i] · K_h[j] / √head_size, for the kernels that need them: keys (and values) are packed once
-//! per sample and head, then tiles of queries are multiplied with them.
+//! per sample and head, then groups of queries are multiplied with them.
 
 use std::ops::Range;
 
 use fearless_simd::Simd;
 
 use super::cores::Cores;
-use super::product::{MAX_TILE_ROWS, pack_columns, pack_rows, panel_width, product, tile_rows};
+use super::product::{MAX_TILE_ROWS, pack_columns, pack_rows, panel_width, product};
 use super::{CpuIndex, CpuMatrix};
 use crate::tensor::Heads;
+
+/// Rows whose scores are computed together: a head's keys and values are read once for all of them.
+pub const MAX_GROUP_ROWS: usize = 4 * MAX_TILE_ROWS;
 
 /// Keys and values of every sample and head as panels.
 pub struct PackedHeads<'a> {
@@ -123,8 +126,8 @@ impl<'a> PackedHeads<'a> {
     ) {
         let (stride, num_keys, size) = (self.values_stride(), self.num_keys(sample), self.heads.head_stride());
         let values = &self.samples[sample].values[head * stride * num_keys..][..stride * num_keys];
-        scratch.resize(MAX_TILE_ROWS * stride, 0.0);
-        let mut rows = [[].as_slice(); MAX_TILE_ROWS];
+        scratch.resize(weight_sums.len() * stride, 0.0);
+        let mut rows = [[].as_slice(); MAX_GROUP_ROWS];
         for (row, weights) in rows.iter_mut().zip(weights.chunks_exact(self.scores_stride(sample))) {
             *row = &weights[..num_keys];
         }
@@ -144,29 +147,29 @@ impl<'a> PackedHeads<'a> {
     }
 }
 
-/// Tiles of rows, each within one sample: `(sample, rows)`.
-pub fn tiles<S: Simd>(
-    index: &CpuIndex,
-    level: usize,
-    rows: Range<usize>,
-) -> impl Iterator<Item = (usize, Range<usize>)> {
+/// Groups of rows, each within one sample: `(sample, rows)`.
+pub fn groups(index: &CpuIndex, level: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut row = rows.start;
     std::iter::from_fn(move || {
         (row < rows.end).then(|| {
             let sample = index.sample_of_row(level, row);
-            let tile = row..rows.end.min(row + tile_rows::<S>()).min(index.sample_rows(level, sample).end).max(row + 1);
-            row = tile.end;
-            (sample, tile)
+            let group = row..rows.end.min(row + MAX_GROUP_ROWS).min(index.sample_rows(level, sample).end).max(row + 1);
+            row = group.end;
+            (sample, group)
         })
     })
 }
 
-/// One head's columns, from `first_column`, of the rows of a tile.
+/// One head's columns of at most `ROWS` rows.
 #[inline(always)]
-pub fn tile_columns(matrix: &CpuMatrix, tile: Range<usize>, columns: Range<usize>) -> [&[f32]; MAX_TILE_ROWS] {
-    let mut rows = [[].as_slice(); MAX_TILE_ROWS];
-    for (slice, row) in rows.iter_mut().zip(tile) {
+pub fn head_columns<const ROWS: usize>(
+    matrix: &CpuMatrix,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> [&[f32]; ROWS] {
+    let mut slices = [[].as_slice(); ROWS];
+    for (slice, row) in slices.iter_mut().zip(rows) {
         *slice = &matrix.row(row)[columns.clone()];
     }
-    rows
+    slices
 }
