@@ -394,7 +394,8 @@ fn the_pages_of_a_loaded_file_are_given_back() {
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("this process's maps");
         let (mut is_ours, mut is_mapped, mut resident) = (false, false, 0);
         for line in maps.lines() {
-            if line.contains(" /") {
+            // A map's addresses, then what is known of it.
+            if !line.starts_with(|first: char| first.is_ascii_uppercase()) {
                 is_ours = line.ends_with(path.to_str().expect("UTF-8"));
                 is_mapped |= is_ours;
             } else if is_ours && let Some(size) = line.strip_prefix("Rss:") {
