@@ -1,13 +1,11 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
-// uses: common, erf, exp, linear_parts
+// uses: common, erf, exp, linear_parts, linear_floats, linear_wide
 //
-// The wide variant. One invocation owns a tile of TILE_ROWS rows × TILE_FEATURES features; neighbours own the next features of the same
-// rows. No workgroup memory: independent work suits software adapters, and caches serve the rest.
+// The wide variant (see linear_wide.wgsl). One invocation owns 8 rows × 8 features.
 
-const WORKGROUP_SIZE: u32 = 32; // few, so that a short text's workgroups can be shared out evenly
-const TILE_ROWS: u32 = 8;
-const TILE_FEATURES: u32 = 8;
 const BLOCK8: u32 = 8; // 64 inputs
+
+@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>; // [rows, in_stride]
 
 // Eight columns of four rows: a mat4x4's column is a row's.
 struct Rows4 {
@@ -73,24 +71,14 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let num_rows = index[params.num_rows_at];
-    let num_columns8 = (4u * params.num_features4 + TILE_FEATURES - 1u) / TILE_FEATURES;
-    let num_tiles = (num_rows + TILE_ROWS - 1u) / TILE_ROWS * num_columns8;
-    let num_busy = (num_tiles + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-    let id = busy_workgroup(workgroup_id, num_workgroups, num_busy) * WORKGROUP_SIZE + local;
-    let column8 = id % num_columns8;
-    let first_row = id / num_columns8 * TILE_ROWS;
-    if first_row >= num_rows {
+    let tile = own_tile(workgroup_id, num_workgroups, local);
+    if tile.first_row >= tile.num_rows {
         return;
     }
-    if column8 == 0u {
-        count_rows(min(TILE_ROWS, num_rows - first_row), params.multiply_adds_per_row);
-    }
-    // Rows past the end repeat the last one; neither they nor features past the end, read wherever bounds checks lead, are stored.
-    let rows0 = min(first_row + vec4(0u, 1u, 2u, 3u), vec4(num_rows - 1u)) * params.in_stride8;
-    let rows1 = min(first_row + vec4(4u, 5u, 6u, 7u), vec4(num_rows - 1u)) * params.in_stride8;
-    let features0 = (params.first_feature + TILE_FEATURES * column8 + vec4(0u, 1u, 2u, 3u)) * params.in_stride8;
-    let features1 = features0 + 4u * params.in_stride8;
+    let rows0 = tile.rows0 * params.in_stride8;
+    let rows1 = tile.rows1 * params.in_stride8;
+    let features0 = tile.features0 * params.in_stride8;
+    let features1 = tile.features1 * params.in_stride8;
     var sums00 = mat4x4<f32>();
     var sums01 = mat4x4<f32>();
     var sums10 = mat4x4<f32>();
@@ -116,10 +104,10 @@ fn main(
         sums10 += parts10;
         sums11 += parts11;
     }
-    store4(first_row, 2u * column8, sums00);
-    store4(first_row, 2u * column8 + 1u, sums01);
-    store4(first_row + 4u, 2u * column8, sums10);
-    store4(first_row + 4u, 2u * column8 + 1u, sums11);
+    store4(tile.first_row, 2u * tile.column8, sums00);
+    store4(tile.first_row, 2u * tile.column8 + 1u, sums01);
+    store4(tile.first_row + 4u, 2u * tile.column8, sums10);
+    store4(tile.first_row + 4u, 2u * tile.column8 + 1u, sums11);
 }
 
 fn store4(first_row: u32, column4: u32, sums: mat4x4<f32>) {

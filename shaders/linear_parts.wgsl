@@ -2,7 +2,6 @@
 
 override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh, 3: gelu by tanh, 4: quick gelu, 5: relu
 override HAS_RESIDUAL: bool = false;
-override WEIGHT_F16: bool = false; // eight f16 to a vec4<u32>, or four f32
 
 const GELU_TANH: array<f32, 2> = array(1.5957691, 7.1354816e-2); // 2 · √(2/π), and that times 0.044715
 const QUICK_GELU: f32 = 1.702;
@@ -17,19 +16,15 @@ struct Params {
     output_column4: u32,
     residual_stride4: u32,
     multiply_adds_per_row: u32,
+    scales_at4: u32, // of int8: where the outputs' scales follow their biases
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>; // [rows, in_stride]
-@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [out_stride, in_stride], f16 or f32
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // [out_stride]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>; // [out_stride, in_stride] f16 or f32, or rows padded to 16 int8
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // [out_stride], of int8 [2, out_stride]
 @group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // [rows, residual_stride]
 @group(0) @binding(5) var<storage, read> index: array<u32>; // see ChunkLayout
 @group(0) @binding(6) var<storage, read_write> output: array<vec4<f32>>; // [rows, output_stride]
-
-fn widen(bits: vec2<u32>) -> vec4<f32> {
-    return vec4(unpack2x16float(bits.x), unpack2x16float(bits.y));
-}
 
 // 1 / (1 + e^−x). Where e^x has no normal number it is 0: nothing must be left when it is multiplied by a very negative x.
 fn sigmoid(x: f32) -> f32 {

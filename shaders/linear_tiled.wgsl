@@ -1,5 +1,5 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
-// uses: common, erf, exp, linear_parts
+// uses: common, erf, exp, linear_parts, linear_floats, linear_tiles
 //
 // The tiled variant, for hardware. One workgroup owns a tile of 64 rows × 64 features; each of its 8 × 16 invocations owns 8 rows ×
 // 4 features of it, in registers. Inputs and weights of the tile are in workgroup memory, 16 inputs at a time.
@@ -7,8 +7,9 @@
 // Inner places in that memory are written as constants, which need no bounds check. Invocations that store together own different banks
 // of it, and read whole sectors of the weights.
 
-const TILE: u32 = 64;
 const DEPTH4: u32 = 4; // 16 inputs
+
+@group(0) @binding(1) var<storage, read> input: array<vec4<f32>>; // [rows, in_stride]
 
 var<workgroup> weights_tile: array<array<vec4<f32>, 17>, 16>; // [columns, DEPTH4 · 4 features of a column, and one between banks]
 var<workgroup> rows_tile: array<array<vec4<f32>, 32>, 8>; // [eighths of the rows, DEPTH4 · 8 rows]
@@ -114,13 +115,6 @@ fn main(
     store8(tile.first_row + 8u * eighth, tile.first_feature / 4u + column, sums);
 }
 
-struct Tile {
-    num_rows: u32,
-    num_features: u32,
-    first_row: u32, // num_rows or more if the workgroup has nothing to do
-    first_feature: u32,
-}
-
 // Of eight rows: four inputs, or sums for the four features of a column.
 struct Rows8 {
     row0: vec4<f32>,
@@ -131,15 +125,6 @@ struct Rows8 {
     row5: vec4<f32>,
     row6: vec4<f32>,
     row7: vec4<f32>,
-}
-
-fn own_tile(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> Tile {
-    let num_rows = index[params.num_rows_at];
-    let num_features = 4u * params.num_features4;
-    let num_columns = (num_features + TILE - 1u) / TILE;
-    let num_tiles = (num_rows + TILE - 1u) / TILE * num_columns;
-    let tile = busy_workgroup(workgroup_id, num_workgroups, num_tiles);
-    return Tile(num_rows, num_features, tile / num_columns * TILE, tile % num_columns * TILE);
 }
 
 // Four inputs of one of the tile's rows. Of rows past the end the last one is read again, and not stored. No branch waits for memory.

@@ -47,7 +47,7 @@ pub mod tensor;
 
 #[cfg(feature = "gpu")]
 pub use backend::gpu::{AdapterDescription, adapters};
-pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, self_test};
+pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use models::MappedFile;

@@ -300,10 +300,10 @@ fn answers_are_near_those_of_f32() {
                 assert!(mean < 0.15, "{rule}: {mean}");
             }
         }
-        // A GPU rounds no inputs.
+        // An input that lies between two whole numbers may become either: what came before was rounded in another order.
         let [cpu, gpu] = BACKENDS.map(|kind| classify(&mut engine(int8, kind), inputs, &Prune::Dense));
         let (mean, _) = near(&cpu, &gpu);
-        assert!(mean > 0.0 && mean < 0.15, "{mean}");
+        assert!(mean < 0.03, "{mean}");
     }
 }
 
@@ -313,14 +313,18 @@ fn batches_give_what_single_inputs_give() {
     let mut random = Random(5);
     let texts: Vec<String> = (0..9).map(|place| random.text(1 + 7 * place)).collect();
     let inputs: Vec<Input<'_>> = texts.iter().map(|text| Input::Text(text)).collect();
-    let mut engine = engine(&model, BackendKind::Cpu);
-    for rule in EACH_RULE {
-        let prune: Prune = rule.parse().expect("a rule");
-        let batch = classify(&mut engine, &inputs, &prune);
-        for (input, expected) in inputs.iter().zip(batch) {
-            let single = classify(&mut engine, &[*input], &prune).remove(0);
-            let bits = |result: &Classification| result.logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
-            assert_eq!((bits(&single), &single.kept), (bits(&expected), &expected.kept), "{rule}");
+    for backend in BACKENDS {
+        let mut engine = engine(&model, backend);
+        for rule in EACH_RULE {
+            let prune: Prune = rule.parse().expect("a rule");
+            let batch = classify(&mut engine, &inputs, &prune);
+            for (input, expected) in inputs.iter().zip(batch) {
+                let single = classify(&mut engine, &[*input], &prune).remove(0);
+                let bits =
+                    |result: &Classification| result.logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+                let found = (bits(&single), &single.kept);
+                assert_eq!(found, (bits(&expected), &expected.kept), "{backend:?}, {rule}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Expression, Handle, Literal, Module, StorageAccess, Type, TypeInner};
 use sttabt::backend::FIXED_POINT;
 use sttabt::backend::cpu::math;
-use sttabt::backend::gpu::{Access, COUNT_ROWS, GUARANTEED_TOKENS, SHADERS, Shader, pruned_tokens};
+use sttabt::backend::gpu::{Access, COUNT_ROWS, DOT4, GUARANTEED_TOKENS, SHADERS, Shader, pruned_tokens};
 
 const COUNT_OFF: &str = include_str!("../shaders/count_off.wgsl");
 const COUNT_ON: &str = include_str!("../shaders/count_on.wgsl");
@@ -20,9 +20,9 @@ const MAX_WORKGROUP_BYTES: u32 = 16384;
 /// What naga calls a capability although WGSL always has it: `unpack2x16float`.
 const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
-/// All that is wrong with a shader that is completed by `count_rows`.
-fn problems(shader: &Shader, count_rows: &str) -> Vec<String> {
-    let source = format!("{}{count_rows}", shader.source);
+/// All that is wrong with a shader that is completed by these.
+fn problems(shader: &Shader, completion: &str) -> Vec<String> {
+    let source = format!("{}{completion}", shader.source);
     let module = match naga::front::wgsl::parse_str(&source) {
         Ok(module) => module,
         Err(error) => return vec![format!("does not parse: {}", error.emit_to_string(&source))],
@@ -196,8 +196,15 @@ fn assert_none(failures: &[String]) {
 fn shaders_are_valid_and_match_rust() {
     let mut failures = Vec::new();
     for shader in SHADERS {
-        for (what, count_rows) in [("", COUNT_ROWS), ("count_off", COUNT_OFF), ("count_on", COUNT_ON)] {
-            let found = problems(shader, count_rows);
+        let [native, unpacked] = DOT4;
+        let completions = [
+            ("", [COUNT_ROWS, native]),
+            ("count_off", [COUNT_OFF, native]),
+            ("count_on", [COUNT_ON, native]),
+            ("unpacked", [COUNT_ROWS, unpacked]),
+        ];
+        for (what, completion) in completions {
+            let found = problems(shader, &completion.concat());
             failures.extend(found.into_iter().map(|problem| format!("{}.wgsl {what}: {problem}", shader.name)));
         }
     }
@@ -312,11 +319,12 @@ fn every_file_is_used() {
     let files = files();
     let mut failures = Vec::new();
     for (name, text) in &files {
-        let counts = name == "count_on.wgsl" || name == "count_off.wgsl";
-        if !counts && !SHADERS.iter().any(|shader| shader.source.contains(text.as_str())) {
+        let completions = [COUNT_ON, COUNT_OFF, DOT4[0], DOT4[1]];
+        let completes = ["count_", "dot4_"].iter().any(|start| name.starts_with(start));
+        if !completes && !SHADERS.iter().any(|shader| shader.source.contains(text.as_str())) {
             failures.push(format!("{name} is in no shader"));
         }
-        if counts && text != COUNT_ON && text != COUNT_OFF {
+        if completes && !completions.contains(&text.as_str()) {
             failures.push(format!("{name} is not what completes the shaders"));
         }
     }

@@ -12,13 +12,15 @@ import { serve } from "../../tests/browser/server.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
-/** The logits of all engines agree within this, or they do not compute the same model. */
-const TOLERANCE = 1e-2;
+/** The dense logits of all engines are within this of ours in f16 or f32, or they do not compute the same model. */
+const TOLERANCE = { float: 1e-2, int8: 1.5 };
 
 const { values: args } = parseArgs({
     options: {
         model: { type: "string", default: resolve(root, "models/sst2-minilm") },
         onnx: { type: "string" },
+        "int8-model": { type: "string" },
+        "int8-onnx": { type: "string" },
         backend: { type: "string", default: "cpu" },
         prune: { type: "string", default: "dense;topk:0.5;topk:0.3" },
         tokens: { type: "string", default: "32,128" },
@@ -28,9 +30,10 @@ const { values: args } = parseArgs({
     },
 });
 const numRounds = Number(args.rounds);
-if (!args.onnx || !["cpu", "gpu"].includes(args.backend) || !Number.isInteger(numRounds) || numRounds < 1) {
-    console.error("usage: web.mjs --onnx MODEL.onnx [--model DIR] [--backend cpu|gpu] [--prune RULE;RULE] [--tokens N,N] [--rounds N]");
-    console.error("              [--browser chromium|firefox] [--json OUT]");
+const isInt8 = Boolean(args["int8-model"]);
+if (!args.onnx || isInt8 !== Boolean(args["int8-onnx"]) || !["cpu", "gpu"].includes(args.backend) || !Number.isInteger(numRounds) || numRounds < 1) {
+    console.error("usage: web.mjs --onnx MODEL.onnx [--model DIR] [--int8-onnx MODEL.onnx --int8-model DIR] [--backend cpu|gpu]");
+    console.error("              [--prune RULE;RULE] [--tokens N,N] [--rounds N] [--browser chromium|firefox] [--json OUT]");
     process.exit(2);
 }
 
@@ -41,19 +44,23 @@ function text(tokens) {
     return Array.from({ length: tokens - 2 }, (_, place) => words[place % words.length]).join(" ");
 }
 
-/** In the page: both engines, and what they answer. */
-async function load(url, onnx, backend) {
-    window.model = await window.Sttabt.load({ url, backend });
+/** In the page: both engines with each kind of weights; our adapter. */
+async function load(weights, backend) {
     const executionProviders = [backend === "gpu" ? "webgpu" : "wasm"];
-    window.session = await window.ort.InferenceSession.create(onnx, { executionProviders, graphOptimizationLevel: "all" });
-    return window.model.backend.adapter;
+    window.models = {};
+    window.sessions = {};
+    for (const [kind, { model, onnx }] of Object.entries(weights)) {
+        window.models[kind] = await window.Sttabt.load({ url: model, backend });
+        window.sessions[kind] = await window.ort.InferenceSession.create(onnx, { executionProviders, graphOptimizationLevel: "all" });
+    }
+    return window.models.float.backend.adapter;
 }
 
 /** In the page: what every engine is given, and that they agree on it. */
 async function prepare(text, rules, { image_mean: mean, image_std: std }) {
     const noise = new Uint8ClampedArray(224 * 224 * 4).map((_, at) => (at % 4 === 3 ? 255 : (at * 2654435761) >>> 24));
     const input = text ?? new ImageData(noise, 224, 224);
-    const first = await window.model.classify(input, { prune: { rule: "dense" } });
+    const first = await window.models.float.classify(input, { prune: { rule: "dense" } });
     let values;
     if (text) {
         values = new window.ort.Tensor("int64", BigInt64Array.from(first.inputIds, BigInt), [1, first.inputIds.length]);
@@ -66,17 +73,24 @@ async function prepare(text, rules, { image_mean: mean, image_std: std }) {
         });
         values = new window.ort.Tensor("float32", pixels, [1, 3, height, width]);
     }
-    const engines = { onnxruntime: async () => [...(await window.session.run({ values })).logits.data] };
+    const engines = {};
     const last = {};
-    for (const name of rules) {
-        const prune = window.parseRule(name);
-        engines[name] = async () => (last[name] = await window.model.classify(input, { prune })).logits;
+    const differences = [];
+    const farthest = (logits) => Math.max(...logits.map((logit, index) => Math.abs(logit - first.logits[index])));
+    for (const kind of Object.keys(window.models)) {
+        const theirs = async () => [...(await window.sessions[kind].run({ values })).logits.data];
+        engines[`${kind} onnxruntime`] = theirs;
+        for (const name of rules) {
+            const prune = window.parseRule(name);
+            const key = `${kind} ${name}`;
+            engines[key] = async () => (last[key] = await window.models[kind].classify(input, { prune })).logits;
+        }
+        const ours = await window.models[kind].classify(input, { prune: { rule: "dense" } });
+        differences.push([kind, farthest(await theirs())], [kind, farthest(ours.logits)]);
     }
-    const theirs = await engines.onnxruntime();
-    const difference = Math.max(...theirs.map((logit, index) => Math.abs(logit - first.logits[index])));
     window.engines = engines;
     window.last = last;
-    return { difference, tokens: first.numTokens, flops: first.flops };
+    return { differences, tokens: first.numTokens, flops: first.flops };
 }
 
 /** In the page: one call of each engine, each after one that warms the caches. A call of its own, since the driver gives each three minutes. */
@@ -101,7 +115,10 @@ function summary(model, tokens, { name, ms, flops, retention }) {
     const sorted = ms.toSorted((one, other) => one - other);
     const at = (share) => sorted[Math.ceil(share * sorted.length) - 1];
     const times = { min: sorted[0], median: at(0.5), p90: at(0.9) };
-    const [backend, prune] = name === "onnxruntime" ? [`onnxruntime-web ${args.backend === "gpu" ? "webgpu" : "wasm"}`, "dense"] : [args.backend, name];
+    const [kind, rule] = name.split(" ");
+    const weights = kind === "int8" ? " int8" : "";
+    const provider = args.backend === "gpu" ? "webgpu" : "wasm";
+    const [backend, prune] = rule === "onnxruntime" ? [`onnxruntime-web ${provider}${weights}`, "dense"] : [`${args.backend}${weights}`, rule];
     const total = flops.approx + flops.pruned;
     return {
         model,
@@ -118,6 +135,10 @@ function summary(model, tokens, { name, ms, flops, retention }) {
     };
 }
 
+/** onnxruntime first, then our rules as they were given; f32 before int8. */
+const order = (name) => (name.startsWith("int8") ? 1 : 0) + (name.endsWith("onnxruntime") ? 0 : 2);
+const byKind = (one, other) => order(one) - order(other);
+
 const dist = resolve(here, "node_modules/onnxruntime-web");
 const server = await serve({
     "/": `${here}/`,
@@ -125,7 +146,11 @@ const server = await serve({
     "/model/": `${resolve(args.model)}/`,
     "/ort/": `${dist}/dist/`,
     "/onnx/": `${dirname(resolve(args.onnx))}/`,
+    "/int8-model/": `${resolve(args["int8-model"] ?? args.model)}/`,
+    "/int8-onnx/": `${dirname(resolve(args["int8-onnx"] ?? args.onnx))}/`,
 });
+const weights = { float: { model: "/model", onnx: `/onnx/${basename(args.onnx)}` } };
+if (isInt8) weights.int8 = { model: "/int8-model", onnx: `/int8-onnx/${basename(args["int8-onnx"])}` };
 const browser = await launch(args.browser);
 const runs = [];
 let adapter;
@@ -133,7 +158,7 @@ try {
     const page = await browser.newPage();
     await page.goto(`${server.url}web.html${args.backend === "gpu" ? "?gpu" : ""}`);
     await page.waitForFunction("window.isReady", { timeout: 60_000 });
-    adapter = await page.evaluate(load, "/model", `/onnx/${basename(args.onnx)}`, args.backend);
+    adapter = await page.evaluate(load, weights, args.backend);
     const model = basename(resolve(args.model));
     const preprocessor = resolve(args.model, "preprocessor_config.json");
     const config = existsSync(preprocessor) ? JSON.parse(readFileSync(preprocessor, "utf8")) : {};
@@ -141,20 +166,24 @@ try {
     for (const tokens of isText ? args.tokens.split(",").map(Number) : [null]) {
         const rules = args.prune.split(";");
         const found = await page.evaluate(prepare, tokens && text(tokens), rules, config);
-        if (!(found.difference < TOLERANCE)) throw new Error(`the engines do not compute the same logits: they differ by ${found.difference}`);
+        for (const [kind, difference] of found.differences) {
+            if (!(difference < TOLERANCE[kind])) throw new Error(`the engines do not compute the same logits: they differ by ${difference} (${kind})`);
+        }
         const rounds = [];
         for (let turn = 0; turn < numRounds; turn++) rounds.push(await page.evaluate(time, turn));
         const last = await page.evaluate(costs);
-        const these = ["onnxruntime", ...Object.keys(last)].map((name) => {
+        const these = Object.keys(rounds[0]).sort(byKind).map((name) => {
             const { flops, retention } = last[name] ?? { flops: found.flops, retention: 1 };
             return summary(model, found.tokens, { name, ms: rounds.map((ms) => ms[name]), flops, retention });
         });
         runs.push(...these);
         console.log(`${model}, 1 x ${found.tokens} tokens, ${numRounds} rounds, ${await browser.version()}, ${adapter}`);
-        console.log(`${"engine".padEnd(28)}    min ms    median  speed of onnxruntime-web, by min and median`);
+        const theirs = these.filter(({ backend }) => backend.startsWith("onnxruntime"));
+        const titles = theirs.map(({ backend }) => `   speed of ${backend}, by min and median`).join("");
+        console.log(`${"engine".padEnd(32)}    min ms    median${titles}`);
         for (const { backend, prune, ms } of these) {
-            const ratios = ["min", "median"].map((what) => `${(these[0].ms[what] / ms[what]).toFixed(2)} x`.padStart(10));
-            console.log(`${`${backend} ${prune}`.padEnd(28)}${ms.min.toFixed(1).padStart(10)}${ms.median.toFixed(1).padStart(10)}${ratios.join("")}`);
+            const ratios = theirs.flatMap((their) => ["min", "median"].map((what) => `${(their.ms[what] / ms[what]).toFixed(2)} x`.padStart(10)));
+            console.log(`${`${backend} ${prune}`.padEnd(32)}${ms.min.toFixed(1).padStart(10)}${ms.median.toFixed(1).padStart(10)}${ratios.join("")}`);
         }
         console.log("");
     }

@@ -290,3 +290,13 @@ pub(crate) fn check(
         Err(Error::Shape { kernel, argument, found: found.to_string(), expected: expected.to_string() })
     }
 }
+
+/// Inputs of a linear layer with an int8 weight at most: 255 · 128 times as much is less than 2³¹.
+pub(crate) const MAX_INT8_INPUTS: usize = 1 << 16;
+const _: () = assert!(255 * 128 * MAX_INT8_INPUTS < 1 << 31);
+
+/// [`Error::Shape`] unless the sums of its whole numbers fit i32.
+fn check_int8_inputs(linear: &PackedLinear) -> Result<()> {
+    let expected = format_args!("at most {MAX_INT8_INPUTS} int8 inputs");
+    check(linear.in_stride <= MAX_INT8_INPUTS, "linear", "weight", linear.in_stride, expected)
+}

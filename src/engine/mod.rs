@@ -5,6 +5,7 @@ mod policy;
 mod report;
 mod request;
 mod scratch;
+#[cfg(any(feature = "gpu", test))]
 mod self_test;
 mod session;
 mod why;
@@ -20,7 +21,6 @@ use crate::platform::Pause;
 use crate::pruning::Prune;
 
 pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
-pub use self_test::self_test;
 use session::Session;
 use worker::Job;
 
@@ -81,6 +81,7 @@ impl Engine {
             Ok(backend) => {
                 let description = backend.adapter();
                 let (adapter, software) = (description.name.clone(), description.software);
+                let backend = if options.self_test { self_test::tested(backend, &adapter).await? } else { backend };
                 let session = Session::new(backend, model, options.max_buffer_bytes).await?;
                 Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, software, note: None }))
             }

@@ -102,6 +102,9 @@ pub struct BackendOptions {
     pub adapter: Option<String>,
     /// Use no buffer larger than this many bytes; larger batches run in chunks. Default: the device's limit.
     pub max_buffer_bytes: Option<u64>,
+    /// Have a GPU compute a small model with known answers first, because drivers exist that compute something else in silence. One that
+    /// fails is [`Error::Gpu`](crate::Error::Gpu), for `Auto` too.
+    pub self_test: bool,
 }
 
 impl From<BackendKind> for BackendOptions {

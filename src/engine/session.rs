@@ -71,6 +71,15 @@ impl<B: Backend> Session<B> {
         Ok(Self { networks, worker: Worker::new(backend), others: Vec::new() })
     }
 
+    /// The backend, with what it has compiled; the networks are freed.
+    #[cfg(any(feature = "gpu", test))]
+    pub fn into_backend(self) -> B {
+        let mut backend = self.worker.backend;
+        // Whatever still holds the networks' buffers.
+        backend.release();
+        backend
+    }
+
     /// The backend, for what it counts and measures.
     #[cfg(feature = "internals")]
     pub fn backend(&mut self) -> &mut B {

@@ -9,7 +9,6 @@ use send_wrapper::SendWrapper;
 use serde::Serialize;
 use sttabt::{
     BackendKind, BackendOptions, Classification, Decision, Engine, Error, Input, Model, Outputs, Policy, PruneMode,
-    self_test,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -238,7 +237,9 @@ async fn open_engine(
     next_task: &Function,
     on_note: &Function,
 ) -> Result<Engine, JsValue> {
-    let mut engine = match tested_engine(model, &kind.into()).await {
+    let options = BackendOptions { kind, self_test: true, ..Default::default() };
+    // A tab has little memory.
+    let mut engine = match Engine::new_compact(model, &options).await {
         Err(error) if kind == BackendKind::Auto => {
             note(on_note, &format!("running on the CPU in WebAssembly: {error}"));
             Engine::new_compact(model, &BackendKind::Cpu.into()).await
@@ -260,15 +261,6 @@ async fn open_engine(
             }
         }))
     }));
-    Ok(engine)
-}
-
-async fn tested_engine(model: &mut Model, options: &BackendOptions) -> sttabt::Result<Engine> {
-    // A tab has little memory.
-    let mut engine = Engine::new_compact(model, options).await?;
-    if engine.gpu().is_some() {
-        self_test(options).await?;
-    }
     Ok(engine)
 }
 

@@ -25,14 +25,14 @@ use fearless_simd::Level;
 
 use super::{
     Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MatrixShape, Region, Rows, SelectTokens,
-    Stage, StageHook, check,
+    Stage, StageHook, check, check_int8_inputs,
 };
 use crate::error::{Error, Result};
 use crate::parallel::Caller;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues, row_stride};
 
 use cores::Cores;
-use int8::{Int8Rows, MAX_DEPTH};
+use int8::Int8Rows;
 pub use linear::CpuLinear;
 
 /// Largest matrix, in bytes.
@@ -223,13 +223,7 @@ impl Backend for CpuBackend {
 
     fn create_linear(&mut self, _label: &str, linear: &PackedLinear) -> Result<CpuLinear> {
         if matches!(linear.weight, PackedValues::I8 { .. }) {
-            check(
-                linear.in_stride <= MAX_DEPTH,
-                "linear",
-                "weight",
-                linear.in_stride,
-                format_args!("at most {MAX_DEPTH} int8 inputs"),
-            )?;
+            check_int8_inputs(linear)?;
         }
         Ok(CpuLinear::new(self.cores.level, linear, self.compact_weights))
     }

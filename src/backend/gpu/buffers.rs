@@ -39,16 +39,37 @@ impl GpuMatrix {
     }
 }
 
-/// Weight, f16 or f32, and bias of a linear layer. Int8 is widened to f32: no kernel multiplies it.
+/// What a weight's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightType {
+    F32,
+    F16,
+    Int8,
+}
+
+/// Weight and bias of a linear layer.
 #[derive(Debug)]
 pub struct GpuLinear {
+    /// `[out_stride, in_stride]`; of int8 the rows are padded to 16 values.
     pub(super) weight: GpuBuffer,
+    /// `[out_stride]`, of int8 followed by the scales of the outputs.
     pub(super) bias: GpuBuffer,
-    pub(super) is_f16: bool,
+    pub(super) weight_type: WeightType,
     pub(super) in_features: usize,
     pub(super) in_stride: usize,
     pub(super) out_features: usize,
     pub(super) out_stride: usize,
+}
+
+/// Rows of a linear layer's input as int8, with a scale for each: scratch of the backend.
+#[derive(Debug)]
+pub struct Int8Rows {
+    pub(super) numbers: GpuBuffer,
+    pub(super) scales: GpuBuffer,
+    /// Scales that fit.
+    pub(super) num_rows: usize,
+    /// Words of four numbers that fit.
+    pub(super) num_words: usize,
 }
 
 /// Weight and bias of a layer normalisation, in one buffer.

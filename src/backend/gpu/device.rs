@@ -76,8 +76,8 @@ fn instance() -> wgpu::Instance {
     })
 }
 
-async fn found_adapters() -> Vec<(wgpu::Adapter, AdapterDescription)> {
-    let found = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+async fn found_adapters(instance: &wgpu::Instance) -> Vec<(wgpu::Adapter, AdapterDescription)> {
+    let found = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
     let mut found: Vec<_> = found
         .into_iter()
         .map(|adapter| {
@@ -94,7 +94,7 @@ async fn found_adapters() -> Vec<(wgpu::Adapter, AdapterDescription)> {
 
 /// All adapters of this machine, the preferred one first.
 pub async fn adapters() -> Vec<AdapterDescription> {
-    found_adapters().await.into_iter().map(|(_, description)| description).collect()
+    found_adapters(&instance()).await.into_iter().map(|(_, description)| description).collect()
 }
 
 /// A device, its queue, and the errors that it reported.
@@ -102,6 +102,8 @@ pub struct OpenDevice {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub adapter: AdapterDescription,
+    /// Whether WGSL has `packed_4x8_integer_dot_product`: Firefox's has not (2026).
+    pub has_dot4: bool,
     pub errors: Arc<ErrorSlot>,
 }
 
@@ -109,7 +111,10 @@ impl OpenDevice {
     /// # Errors
     /// [`Error::NoAdapter`] with all adapters found, [`Error::Gpu`] when none of them gives a device.
     pub async fn new(options: &GpuOptions) -> Result<Self> {
-        let found = found_adapters().await;
+        let instance = instance();
+        let has_dot4 =
+            instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+        let found = found_adapters(&instance).await;
         let matches = |description: &AdapterDescription| match &options.adapter {
             Some(name) => description.name.to_lowercase().contains(&name.to_lowercase()),
             None => options.allow_software || !description.software,
@@ -145,7 +150,7 @@ impl OpenDevice {
         device.set_device_lost_callback(move |reason, message| {
             lost.set_lost(format!("{reason:?} {message}").trim().to_owned());
         });
-        Ok(Self { device, queue, adapter: description, errors })
+        Ok(Self { device, queue, adapter: description, has_dot4, errors })
     }
 }
 

@@ -88,6 +88,10 @@ fn count_rows(counter: Option<&wgpu::BindGroupLayout>) -> &'static str {
     COUNT_ROWS
 }
 
+/// What completes every kernel that multiplies int8: a function for four products, by the language feature or without.
+pub const DOT4: [&str; 2] =
+    [include_str!("../../../shaders/dot4_native.wgsl"), include_str!("../../../shaders/dot4_unpacked.wgsl")];
+
 /// Values of `override` declarations.
 pub type Constants = [(&'static str, f64)];
 
@@ -106,10 +110,24 @@ struct Kernel {
 }
 
 /// Pipelines and bind groups, made at first use. Finding one again allocates nothing.
-#[derive(Default)]
-pub struct Kernels(HashMap<&'static str, Kernel>);
+pub struct Kernels {
+    known: HashMap<&'static str, Kernel>,
+    dot4: &'static str,
+}
 
 impl Kernels {
+    /// `has_dot4`: whether WGSL has `packed_4x8_integer_dot_product` here.
+    pub fn new(has_dot4: bool) -> Self {
+        let [native, unpacked] = DOT4;
+        Self { known: HashMap::new(), dot4: if has_dot4 { native } else { unpacked } }
+    }
+
+    /// Forgets all pipelines.
+    #[cfg(feature = "count-rows")]
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+
     /// The pipeline of a shader with these constants, and whether it is new.
     pub fn pipeline(
         &mut self,
@@ -174,7 +192,7 @@ impl Kernels {
 
     /// Forgets all bind groups, which keep their buffers alive.
     pub fn forget_bind_groups(&mut self) {
-        self.0.values_mut().for_each(|kernel| kernel.bind_groups.clear());
+        self.known.values_mut().for_each(|kernel| kernel.bind_groups.clear());
     }
 
     fn kernel(
@@ -183,8 +201,9 @@ impl Kernels {
         counter: Option<&wgpu::BindGroupLayout>,
         shader: &'static Shader,
     ) -> &mut Kernel {
-        self.0.entry(shader.name).or_insert_with(|| {
-            let source = format!("{}{}", shader.source, count_rows(counter));
+        let dot4 = self.dot4;
+        self.known.entry(shader.name).or_insert_with(|| {
+            let source = format!("{}{}{dot4}", shader.source, count_rows(counter));
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(shader.name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -1,8 +1,9 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
 use super::GpuBackend;
-use super::buffers::{GpuIndex, GpuMatrix};
+use super::buffers::{GpuIndex, GpuMatrix, Int8Rows, WeightType};
 use super::kernel::{params, shader};
+use super::quantize_rows;
 use super::queue::{Dispatch, Recorder};
 use super::variant::Variant;
 use crate::backend::{Activation, Linear, MatrixShape, check};
@@ -27,21 +28,40 @@ params! {
         output_column4: u32,
         residual_stride4: u32,
         multiply_adds_per_row: u32,
+        scales_at4: u32,
     }
 }
 
 shader!(
     "linear",
-    ["erf", "exp", "linear_parts"],
+    ["erf", "exp", "linear_parts", "linear_floats", "linear_wide"],
     [Read, Read, Read, Read, Read, ReadWrite],
     [TILE_ROWS, TILE_FEATURES, WORKGROUP_SIZE]
 );
-shader!(TILED = "linear_tiled", ["erf", "exp", "linear_parts"], [Read, Read, Read, Read, Read, ReadWrite], [TILE]);
+shader!(
+    TILED = "linear_tiled",
+    ["erf", "exp", "linear_parts", "linear_floats", "linear_tiles"],
+    [Read, Read, Read, Read, Read, ReadWrite],
+    [TILE]
+);
+shader!(
+    INT8 = "linear_int8",
+    ["erf", "exp", "linear_parts", "linear_int8_parts", "linear_wide"],
+    [Read, Read, Read, Read, Read, ReadWrite, Read],
+    [TILE_ROWS, TILE_FEATURES, WORKGROUP_SIZE]
+);
+shader!(
+    INT8_TILED = "linear_int8_tiled",
+    ["erf", "exp", "linear_parts", "linear_int8_parts", "linear_tiles"],
+    [Read, Read, Read, Read, Read, ReadWrite, Read],
+    [TILE]
+);
 
 pub fn dispatch(
     recorder: &mut Recorder,
     call: &Linear<'_, GpuBackend>,
     index: &GpuIndex,
+    int8_rows: &mut Option<Int8Rows>,
     output: &GpuMatrix,
 ) -> Result<()> {
     let linear = call.linear;
@@ -73,6 +93,7 @@ pub fn dispatch(
         output_column4: (call.output_column / 4) as u32,
         residual_stride4: call.residual.map_or(0, GpuMatrix::stride4),
         multiply_adds_per_row: multiply_adds_per_row as u32,
+        scales_at4: (linear.out_stride / 4) as u32,
     };
     let activation = match call.activation {
         Activation::Identity => 0.0,
@@ -82,30 +103,38 @@ pub fn dispatch(
         Activation::QuickGelu => 4.0,
         Activation::Relu => 5.0,
     };
-    let (shader, num_workgroups) = match recorder.variants.linear {
-        Variant::Wide => {
-            let num_tiles = call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(TILE_FEATURES);
-            (&SHADER, num_tiles.div_ceil(WORKGROUP_SIZE))
-        }
-        Variant::Tiled => (&TILED, call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)),
+    let is_wide = recorder.variants.linear == Variant::Wide;
+    let num_workgroups = if is_wide {
+        (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(TILE_FEATURES)).div_ceil(WORKGROUP_SIZE)
+    } else {
+        call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)
     };
+    let common = [("ACTIVATION", activation), ("HAS_RESIDUAL", f64::from(call.residual.is_some()))];
+    let [activation, residual] = common;
+    let floats = [activation, residual, ("WEIGHT_F16", f64::from(linear.weight_type == WeightType::F16))];
+    let is_int8 = linear.weight_type == WeightType::Int8;
+    if is_int8 {
+        quantize_rows::dispatch(recorder, call.input, index, call.rows, int8_rows)?;
+    }
+    let (input, scales, constants): (_, _, &[_]) = match int8_rows {
+        Some(rows) if is_int8 => (&rows.numbers, &rows.scales, &common),
+        _ => (&call.input.buffer, &call.input.buffer, &floats),
+    };
+    let shader = match (is_int8, is_wide) {
+        (false, true) => &SHADER,
+        (false, false) => &TILED,
+        (true, true) => &INT8,
+        (true, false) => &INT8_TILED,
+    };
+    // Without a residual its binding holds the input, unread.
+    let residual = call.residual.map_or(input, |residual| &residual.buffer);
+    let num_buffers = shader.bindings.len();
+    let buffers = [input, &linear.weight, &linear.bias, residual, &index.buffer, &output.buffer, scales];
     recorder.dispatch(Dispatch {
         shader,
-        constants: &[
-            ("ACTIVATION", activation),
-            ("HAS_RESIDUAL", f64::from(call.residual.is_some())),
-            ("WEIGHT_F16", f64::from(linear.is_f16)),
-        ],
+        constants,
         params: bytemuck::bytes_of(&params),
-        // Without a residual its binding holds the input, unread.
-        buffers: &[
-            &call.input.buffer,
-            &linear.weight,
-            &linear.bias,
-            &call.residual.unwrap_or(call.input).buffer,
-            &index.buffer,
-            &output.buffer,
-        ],
+        buffers: &buffers[..num_buffers],
         num_workgroups,
         multiply_adds: call.rows.bound as u64 * multiply_adds_per_row as u64,
     });

@@ -16,6 +16,7 @@ mod kernel;
 mod layer_norm;
 mod linear;
 mod pack_rows;
+mod quantize_rows;
 mod queue;
 mod readback;
 mod row_counter;
@@ -24,27 +25,29 @@ mod timing;
 mod token_memory;
 mod variant;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{
     Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows,
-    SelectTokens, Stage, check,
+    SelectTokens, Stage, check, check_int8_inputs,
 };
 use crate::error::Result;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
 
 pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
+use buffers::{Int8Rows, WeightType};
 pub use calibrate::VariantTimes;
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
-pub use kernel::{Access, COUNT_ROWS, Shader};
+pub use kernel::{Access, COUNT_ROWS, DOT4, Shader};
 use queue::Recorder;
 use readback::Readback;
 pub use token_memory::{GUARANTEED_TOKENS, pruned_tokens};
 pub use variant::{Variant, Variants};
 
 /// All shaders, for the tests that hold them to WebGPU's limits.
-pub const SHADERS: [&Shader; 13] = [
+pub const SHADERS: [&Shader; 16] = [
     &attention::SHADER,
     &attention::TILED,
     &attention_maps::SHADER,
@@ -56,7 +59,10 @@ pub const SHADERS: [&Shader; 13] = [
     &layer_norm::SHADER,
     &linear::SHADER,
     &linear::TILED,
+    &linear::INT8,
+    &linear::INT8_TILED,
     &pack_rows::SHADER,
+    &quantize_rows::SHADER,
     &select_tokens::SHADER,
 ];
 
@@ -89,6 +95,8 @@ pub struct GpuPending {
 /// A device of WebGPU, Vulkan, Metal or Direct3D.
 pub struct GpuBackend {
     recorder: Recorder,
+    /// Inputs of a linear layer whose weight is int8.
+    int8_rows: Option<Int8Rows>,
 }
 
 impl GpuBackend {
@@ -102,7 +110,7 @@ impl GpuBackend {
         // About 0.3 s: software adapters compute 1 to 5 G multiply-adds a second here; the slowest hardware some 50.
         let max_submit_multiply_adds = if open.adapter.software { 500_000_000 } else { 15_000_000_000 };
         let is_software = open.adapter.software;
-        let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds) };
+        let mut backend = Self { recorder: Recorder::new(open, max_submit_multiply_adds), int8_rows: None };
         // Software keeps the wide variants that a recorder starts with: there the tiled ones lose, and measuring takes long.
         if !is_software {
             let fastest = backend.fastest_variants().await?;
@@ -196,14 +204,25 @@ impl Backend for GpuBackend {
     }
 
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {
-        let weight = match &linear.weight {
-            PackedValues::F16(bits) => self.recorder.upload(label, bytemuck::cast_slice(bits))?,
-            _ => self.recorder.upload(label, bytemuck::cast_slice(&linear.weight_f32()))?,
+        let mut bias = Cow::Borrowed(&linear.bias);
+        let (weight, weight_type) = match &linear.weight {
+            PackedValues::F32(values) => (self.recorder.upload(label, bytemuck::cast_slice(values))?, WeightType::F32),
+            PackedValues::F16(bits) => (self.recorder.upload(label, bytemuck::cast_slice(bits))?, WeightType::F16),
+            PackedValues::I8 { values, scales } => {
+                check_int8_inputs(linear)?;
+                bias.to_mut().extend(scales);
+                let row_bytes = linear.in_stride.next_multiple_of(16);
+                let mut rows = vec![0; linear.out_stride * row_bytes];
+                for (padded, row) in rows.chunks_exact_mut(row_bytes).zip(values.chunks_exact(linear.in_stride)) {
+                    padded[..row.len()].copy_from_slice(bytemuck::cast_slice(row));
+                }
+                (self.recorder.upload(label, &rows)?, WeightType::Int8)
+            }
         };
         Ok(GpuLinear {
             weight,
-            bias: self.recorder.upload(label, bytemuck::cast_slice(&linear.bias))?,
-            is_f16: matches!(linear.weight, PackedValues::F16(_)),
+            bias: self.recorder.upload(label, bytemuck::cast_slice(bias.as_slice()))?,
+            weight_type,
             in_features: linear.in_features,
             in_stride: linear.in_stride,
             out_features: linear.out_features,
@@ -218,6 +237,7 @@ impl Backend for GpuBackend {
     }
 
     fn release(&mut self) {
+        self.int8_rows = None;
         self.recorder.release();
     }
 
@@ -271,7 +291,7 @@ impl Backend for GpuBackend {
     }
 
     fn linear(&mut self, call: Linear<'_, Self>, index: &GpuIndex, output: &mut GpuMatrix) -> Result<()> {
-        linear::dispatch(&mut self.recorder, &call, index, output)
+        linear::dispatch(&mut self.recorder, &call, index, &mut self.int8_rows, output)
     }
 
     fn attention(&mut self, call: Attention<'_, Self>, index: &GpuIndex, output: &mut GpuMatrix) -> Result<()> {

@@ -88,6 +88,7 @@ impl Recorder {
             }),
             id: 0,
         };
+        let kernels = Kernels::new(open.has_dot4);
         Self {
             open,
             counters: Counters::default(),
@@ -95,7 +96,7 @@ impl Recorder {
             unused,
             stage: Stage::Host,
             timing: None,
-            kernels: Kernels::default(),
+            kernels,
             params,
             staged: Vec::new(),
             recorded: Vec::new(),
@@ -272,7 +273,7 @@ impl Recorder {
     #[cfg(feature = "count-rows")]
     pub fn start_counting(&mut self) {
         self.submit_recorded();
-        self.kernels = Kernels::default();
+        self.kernels.clear();
         self.counter = Some(RowCounter::new(&self.open.device));
     }
 }

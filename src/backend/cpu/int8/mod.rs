@@ -21,9 +21,6 @@ mod vnni;
 
 /// The largest number of an input.
 const MAX: f32 = 127.0;
-/// Products of a sum at most: 255 · 128 times as much is less than 2³¹.
-pub const MAX_DEPTH: usize = 1 << 16;
-const _: () = assert!(255 * 128 * MAX_DEPTH < 1 << 31);
 /// Rows of a tile. Two vectors of columns each make 8 vectors of sums; what is multiplied takes up to 7 of 16 registers more.
 const TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel: their numbers fill one vector of int8.
