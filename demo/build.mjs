@@ -1,4 +1,5 @@
-// Builds dist/: the package with its WebAssembly, the page, the default models with their manifests, the example photographs.
+// Builds dist/: the package with its WebAssembly, the page, the default models with f16 and int8 weights and
+// their manifests, the example photographs.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -7,6 +8,7 @@ import { exit } from "node:process";
 import { fileURLToPath } from "node:url";
 
 import { manifest } from "../web/manifest.mjs";
+import { quantize } from "../web/quantize.mjs";
 
 const demo = dirname(fileURLToPath(import.meta.url));
 const root = dirname(demo);
@@ -38,6 +40,7 @@ for (const model of MODELS) {
         cpSync(join(from, name), join(to, name));
     }
     writeFileSync(join(to, "manifest.json"), `${JSON.stringify(listed, null, 2)}\n`);
+    await quantize(from, `${to}-int8`);
 }
 mkdirSync(join(demo, "dist", "photos"));
 for (const photo of PHOTOS) cpSync(join(demo, "photos", photo), join(demo, "dist", "photos", photo));

@@ -2,7 +2,8 @@
 //     cargo build --release && node demo/precompute.mjs
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -11,8 +12,12 @@ const root = dirname(demo);
 const state = readFileSync(join(demo, "src", "state.ts"), "utf8");
 const text = /DEFAULT_TEXT = "([^"]+)"/.exec(state)[1];
 
-const command = ["classify", "--json", "--backend", "cpu", "--prune", "concrete", text];
-const report = JSON.parse(execFileSync(join(root, "target", "release", "sttabt"), command, { cwd: root, encoding: "utf8" }));
+const sttabt = (...args) => execFileSync(join(root, "target", "release", "sttabt"), args, { cwd: root, encoding: "utf8" });
+const folder = mkdtempSync(join(tmpdir(), "precompute-"));
+const model = join(folder, "int8");
+sttabt("quantize", "--model", "models/sst2-minilm", "--out", model);
+const report = JSON.parse(sttabt("classify", "--json", "--model", model, "--backend", "cpu", "--prune", "concrete", text));
+rmSync(folder, { recursive: true });
 const [found] = report.results;
 const config = JSON.parse(readFileSync(join(root, "models", "sst2-minilm", "config.json"), "utf8"));
 const labels = Object.values(config.id2label);

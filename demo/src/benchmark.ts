@@ -14,6 +14,7 @@ const MAX_MS = 10_000;
 
 /** One rule for batches of one size and length; times and FLOPs are those of a whole batch. */
 interface Row {
+    weights: string;
     batch: number;
     tokens: number;
     prune: string;
@@ -27,6 +28,7 @@ interface Row {
 }
 
 const COLUMNS: [name: string, text: (row: Row) => string][] = [
+    ["weights", (row) => row.weights],
     ["batch", (row) => String(row.batch)],
     ["tokens", (row) => String(row.tokens)],
     ["rule", (row) => row.prune],
@@ -48,6 +50,10 @@ export class BenchmarkPanel {
     readonly #length = h("select", {}, [
         h("option", { value: "" }, ["all, in turn"]),
         ...LENGTHS.map((length) => h("option", { value: length }, [`${length} tokens`])),
+    ]);
+    readonly #weights = h("select", {}, [
+        h("option", { value: "models/sst2-minilm-int8" }, ["int8"]),
+        h("option", { value: "models/sst2-minilm" }, ["f16"]),
     ]);
     readonly #start = h("button", { type: "button" }, [], { click: () => (this.#stop ? this.#stop.abort() : void this.#measure()) });
     readonly #copy = h("button", { type: "button", hidden: true }, ["Copy as JSON"], { click: () => void this.#copyJson() });
@@ -73,6 +79,7 @@ export class BenchmarkPanel {
             h("div", { class: "row" }, [
                 h("label", {}, ["Batch ", this.#batch]),
                 h("label", {}, ["Length ", this.#length]),
+                h("label", {}, ["Weights ", this.#weights]),
                 this.#start,
                 this.#copy,
                 this.#progress,
@@ -91,7 +98,7 @@ export class BenchmarkPanel {
         let says = "";
         try {
             this.#status.textContent = "Loading the text model …";
-            model = await Sttabt.load({ url: "models/sst2-minilm", backend: this.backend, signal });
+            model = await Sttabt.load({ url: this.#weights.value, backend: this.backend, signal });
             this.onModel(model);
             this.#environment = { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...model.backend };
             const batch = Number(this.#batch.value);
@@ -128,7 +135,8 @@ export class BenchmarkPanel {
                 times[index]?.push(one?.ms ?? NaN);
                 ms += one?.ms ?? NaN;
             });
-            this.#show(results.map((results, index) => row(results, times[index] ?? [], times[0] ?? [])));
+            const { weightsDtype } = model.info;
+            this.#show(results.map((results, index) => row(weightsDtype, results, times[index] ?? [], times[0] ?? [])));
             share = Math.max(round / MAX_ROUNDS, ms / MAX_MS);
             onShare(share);
         }
@@ -137,15 +145,18 @@ export class BenchmarkPanel {
     #setRunning(stop: AbortController | null): void {
         this.#stop = stop;
         this.#start.textContent = stop ? "Stop measuring" : "Measure this device";
-        for (const select of [this.#batch, this.#length]) setAttributes(select, { disabled: stop !== null });
+        for (const select of [this.#batch, this.#length, this.#weights]) setAttributes(select, { disabled: stop !== null });
         setAttributes(this.#progress, { hidden: stop === null, value: 0 });
     }
 
-    /** Puts rows in the place of those of the same batch and length. */
+    /** Puts rows in the place of those of the same weights, batch and length. */
     #show(rows: Row[]): void {
-        const isNew = ({ batch, tokens }: Row) => rows.some((row) => row.batch === batch && row.tokens === tokens);
+        const isNew = ({ weights, batch, tokens }: Row) =>
+            rows.some((row) => row.weights === weights && row.batch === batch && row.tokens === tokens);
         this.#runs = [...this.#runs.filter((row) => !isNew(row)), ...rows];
-        this.#runs.sort((one, other) => one.batch - other.batch || one.tokens - other.tokens);
+        this.#runs.sort(
+            (one, other) => one.batch - other.batch || one.tokens - other.tokens || other.weights.localeCompare(one.weights),
+        );
         const head = COLUMNS.map(([name]) => h("th", { scope: "col" }, [name]));
         const body = this.#runs.map((row) => h("tr", {}, COLUMNS.map(([, text]) => h("td", {}, [text(row)]))));
         this.#table.replaceChildren(
@@ -176,8 +187,8 @@ function median(values: number[]): number {
     return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle)] ?? NaN)) / 2;
 }
 
-/** What a batch's results and its times say, beside the times of dense. */
-function row(results: Result[], times: number[], denseTimes: number[]): Row {
+/** What a batch's results and its times say, beside the times of dense with the same weights. */
+function row(weights: string, results: Result[], times: number[], denseTimes: number[]): Row {
     const [first] = results;
     if (!first) throw new Error("a batch without results");
     const sum = (value: (result: Result) => number) => results.reduce((total, result) => total + value(result), 0);
@@ -188,6 +199,7 @@ function row(results: Result[], times: number[], denseTimes: number[]): Row {
         total: sum(({ flops }) => flops.total),
     };
     return {
+        weights,
         batch: results.length,
         tokens: first.numTokens,
         prune: ruleName(first.prune),

@@ -15,7 +15,7 @@ export function legend(): HTMLElement {
     return h("p", { class: "legend" }, [
         h("span", {}, [h("span", { class: "key kept" }), h("span", { class: "strength" }, ["kept; the stronger, the more it was asked for"]), h("span", { class: "edge" }, ["the edge of what is kept"])]),
         h("span", {}, [h("span", { class: "key gone" }), "removed, not computed"]),
-        h("span", { class: "differs" }, [h("span", { class: "key" }), "the two rules differ"]),
+        h("span", { class: "differs" }, [h("span", { class: "key" }), "the two differ"]),
     ]);
 }
 
@@ -38,13 +38,13 @@ export function summary(result: Result): HTMLElement {
     ]);
 }
 
-/** Milliseconds of the same input without pruning and under each rule, best of a few interleaved runs. */
+/** Milliseconds of the same input without pruning and for each result, best of a few interleaved runs. */
 export interface Times {
     dense: number;
     pruned: number[];
 }
 
-export function cost(results: Result[], times: Times | null): HTMLElement {
+export function cost(results: Result[], names: string[], denseName: string, times: Times | null): HTMLElement {
     const largest = Math.max(...results.map(({ flops }) => Math.max(flops.dense, flops.total)));
     const row = (name: string, model: number, net: number, ms: number | null) => {
         const bar = h("span", { class: "stack" }, [h("span", { class: "part model" }), h("span", { class: "part approx" })]);
@@ -59,14 +59,15 @@ export function cost(results: Result[], times: Times | null): HTMLElement {
         ]);
     };
     const dense = results[0]?.flops.dense ?? 0;
-    const rows = [row("dense", dense, 0, times?.dense ?? null)];
+    const rows = [row(denseName, dense, 0, times?.dense ?? null)];
     const verdicts: string[] = [];
     results.forEach((result, index) => {
-        if (result.prune.rule === "dense") return;
+        const name = names[index] ?? "";
+        if (name === denseName) return;
         const ms = times?.pruned[index] ?? null;
-        rows.push(row(ruleName(result.prune), result.flops.pruned, result.flops.approx, ms));
+        rows.push(row(name, result.flops.pruned, result.flops.approx, ms));
         const said = verdict(result, times && ms !== null ? times.dense / ms : null);
-        verdicts.push(results.length > 1 ? `${ruleName(result.prune)}: ${said}` : said);
+        verdicts.push(results.length > 1 ? `${name}: ${said}` : said);
     });
     if (verdicts.length === 0) verdicts.push("Choose another rule to compare.");
     const head = ["rule", "FLOPs", "model", "finding tokens", "time here"].map((text) => h("th", { scope: "col" }, [text]));
@@ -85,7 +86,7 @@ export function cost(results: Result[], times: Times | null): HTMLElement {
     ]);
 }
 
-/** `speed`: against dense; null until it is measured. */
+/** `speed`: against the dense run beside it; null until it is measured. */
 function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
     if (speed === null) return `${share} of the dense FLOPs; the times are measured once the model is here and idle.`;

@@ -57,7 +57,7 @@ const shared = {
 const text = new Panel({
     ...shared,
     id: "text",
-    modelUrl: "models/sst2-minilm",
+    modelUrls: { int8: "models/sst2-minilm-int8", f16: "models/sst2-minilm" },
     modelName: "the text model",
     hint: "Type a sentence, or choose an example.",
     view: (label, onPick) => new TextView(label, onPick),
@@ -65,7 +65,7 @@ const text = new Panel({
 const images: Panel = new Panel({
     ...shared,
     id: "images",
-    modelUrl: "models/deit-tiny",
+    modelUrls: { int8: "models/deit-tiny-int8", f16: "models/deit-tiny" },
     modelName: "the image model",
     hint: "Choose a picture.",
     view: (label, onPick) => {

@@ -1,12 +1,13 @@
 // A tab: an input, rules, the picture of the result, why, and what it cost. Texts and images differ in their input and view alone.
 
-import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Prune, type Result, type Sttabt } from "sttabt";
+import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
 import { byId, download, h, megabytes, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
 import { RuleControl } from "./rule-control";
-import { Runner } from "./runner";
+import { Runner, type Job, type WeightsKind } from "./runner";
 import { hashOf, MAX_LINK_TEXT, ruleText, type Rule, type State } from "./state";
 import { stacked, type Spot, type View } from "./view";
+import { WeightsControl } from "./weights-control";
 import { WhyPanel } from "./why";
 
 /** Times are taken when the visitor has stopped dragging. */
@@ -19,7 +20,7 @@ export type Outcome = "shown" | "superseded" | "failed";
 
 export interface PanelOptions {
     id: string;
-    modelUrl: string;
+    modelUrls: Record<WeightsKind, string>;
     modelName: string;
     /** What to do where there is no input. */
     hint: string;
@@ -32,9 +33,17 @@ export interface PanelOptions {
     onError(message: string | null): void;
 }
 
+/** The rule, and beside it the other rule, the other weights, or both at once. */
+function jobsOf({ rule, other, weights }: State): Job[] {
+    const job = (rule: Rule, weights: WeightsKind) => ({ prune: parseRule(ruleText(rule)), weights });
+    if (weights === "both") return [job(rule, "int8"), job(other ?? rule, "f16")];
+    return [rule, ...(other ? [other] : [])].map((rule) => job(rule, weights));
+}
+
 export class Panel {
     readonly #rule: RuleControl;
     readonly #other: RuleControl;
+    readonly #weights: WeightsControl;
     readonly #views: [View, View];
     readonly #why: WhyPanel;
     readonly #runner: Runner;
@@ -42,6 +51,8 @@ export class Panel {
     readonly #progress: HTMLElement;
     #info: ModelInfo | null = null;
     #input: Input | null = null;
+    /** What gave the results. */
+    #jobs: Job[] = [];
     #results: Result[] = [];
     #isPrecomputed = false;
     #measuring = 0;
@@ -58,17 +69,22 @@ export class Panel {
         };
         this.#rule = new RuleControl("Rule", null, changed((rule) => (state.rule = rule ?? state.rule)));
         this.#other = new RuleControl("Compare with", "nothing", changed((rule) => (state.other = rule)));
+        this.#weights = new WeightsControl((weights) => {
+            state.weights = weights;
+            options.onState();
+            void this.refresh();
+        });
         this.#views = [
             options.view("Kept tokens by layer", (spot) => void this.#pick(0, spot)),
-            options.view("The other rule’s kept tokens by layer", (spot) => void this.#pick(1, spot)),
+            options.view("The other’s kept tokens by layer", (spot) => void this.#pick(1, spot)),
         ];
         this.#why = new WhyPanel(
             (trail, askers) =>
                 this.#views.forEach((view, index) => (index === this.#asked ? view.mark(trail, askers) : view.mark([], []))),
             (spot) => void this.#pick(this.#asked, spot),
         );
-        this.#runner = new Runner(options.modelUrl, options.backend, {
-            onProgress: (progress) => this.#showProgress(progress),
+        this.#runner = new Runner(options.modelUrls, options.backend, {
+            onProgress: (progress, weights) => this.#showProgress(progress, weights),
             onNote: options.onNote,
             onLoaded: (model) => this.#loaded(model),
             onBusy: (isBusy) => setAttributes(this.#root, { "aria-busy": isBusy ? "true" : "false" }),
@@ -83,7 +99,7 @@ export class Panel {
     showPrecomputed(result: Result, info: ModelInfo): void {
         this.#isPrecomputed = true;
         this.#info ??= info;
-        this.#show([result]);
+        this.#show([result], [{ prune: result.prune, weights: "int8" }]);
     }
 
     /** There is no input: what the last one gave goes away. */
@@ -106,13 +122,13 @@ export class Panel {
         this.#sync();
         if (this.#input === null) return "superseded";
         window.clearTimeout(this.#measuring);
-        const rules = [state.rule, ...(state.other ? [state.other] : [])].map((rule) => parseRule(ruleText(rule)));
+        const jobs = jobsOf(state);
         try {
-            const results = await this.#runner.run(this.#input, rules);
+            const results = await this.#runner.run(this.#input, jobs);
             if (!results) return "superseded";
             this.options.onError(null);
             this.#isPrecomputed = false;
-            this.#show(results);
+            this.#show(results, jobs);
             if (measure) this.#measuring = window.setTimeout(() => void this.#measure(), MEASURE_AFTER_MS);
             return "shown";
         } catch (error) {
@@ -131,6 +147,7 @@ export class Panel {
     #sync(): void {
         this.#rule.set(this.options.state.rule);
         this.#other.set(this.options.state.other);
+        this.#weights.set(this.options.state.weights);
     }
 
     #loaded(model: Sttabt): void {
@@ -140,23 +157,24 @@ export class Panel {
         this.options.onModel(model);
     }
 
-    #show(results: Result[]): void {
+    #show(results: Result[], jobs: Job[]): void {
         const [result, other = null] = results;
         if (!result || !this.#info) return;
         this.#root.classList.remove("without-input");
-        this.#results = results;
+        [this.#results, this.#jobs] = [results, jobs];
+        const names = this.#names();
         this.#views[0].show(result, other, this.#info);
         if (other) this.#views[1].show(other, result, this.#info);
         this.#part("result").classList.toggle("comparing", other !== null);
         setAttributes(this.#part("beside"), { hidden: other === null });
         setAttributes(this.#part("names"), { hidden: other === null });
-        this.#part("names").textContent = ruleName(result.prune);
-        this.#part("other-name").textContent = other ? ruleName(other.prune) : "";
+        this.#part("names").textContent = names[0] ?? "";
+        this.#part("other-name").textContent = names[1] ?? "";
         const { labels } = this.#info;
         this.#part("probabilities").replaceChildren(
             ...results.map((one) => h("div", { class: "card" }, [summary(one), probabilities(one, labels)])),
         );
-        this.#part("cost").replaceChildren(cost(results, null));
+        this.#part("cost").replaceChildren(cost(results, names, this.#denseName(), null));
         this.#part("table").replaceChildren(table(result), ...(other ? [table(other)] : []));
         this.#part("json").textContent = resultJson(result);
         this.#why.clear();
@@ -174,19 +192,38 @@ export class Panel {
     async #measure(): Promise<void> {
         const [input, results] = [this.#input, this.#results];
         if (input === null || results.length === 0 || !this.#runner.isIdle) return;
-        const rules: Prune[] = [{ rule: "dense" }, ...results.map(({ prune }) => prune)];
-        const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => rules).flat()).catch(() => null);
+        const [first] = this.#jobs;
+        const jobs: Job[] = [{ prune: { rule: "dense" }, weights: first?.weights ?? "int8" }, ...this.#jobs];
+        const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => jobs).flat()).catch(() => null);
         if (!runs || this.#results !== results) return;
-        const best = (rule: number) => Math.min(...runs.filter((_, index) => index % rules.length === rule).map(({ ms }) => ms));
+        const best = (job: number) => Math.min(...runs.filter((_, index) => index % jobs.length === job).map(({ ms }) => ms));
         const times: Times = { dense: best(0), pruned: results.map((_, index) => best(index + 1)) };
-        this.#part("cost").replaceChildren(cost(results, times));
+        this.#part("cost").replaceChildren(cost(results, this.#names(), this.#denseName(), times));
     }
 
-    #showProgress({ stage, loadedBytes, totalBytes, fromCache }: Progress): void {
+    /** Of the results; their weights are named where they differ. */
+    #names(): string[] {
+        return this.#jobs.map(({ weights }, index) => {
+            const prune = this.#results[index]?.prune;
+            const name = prune ? ruleName(prune) : "";
+            return this.#differInWeights() ? `${name}, ${weights}` : name;
+        });
+    }
+
+    /** Of the dense run that the others are measured against. */
+    #denseName(): string {
+        return this.#differInWeights() ? `dense, ${this.#jobs[0]?.weights}` : "dense";
+    }
+
+    #differInWeights(): boolean {
+        return new Set(this.#jobs.map(({ weights }) => weights)).size > 1;
+    }
+
+    #showProgress({ stage, loadedBytes, totalBytes, fromCache }: Progress, weights: WeightsKind): void {
         const text =
             stage === "start"
                 ? "Preparing the device …"
-                : `${fromCache ? "Reading" : "Downloading"} ${this.options.modelName}: ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}. It runs here, in your browser, which keeps it for the next visit; nothing you type or show leaves this page.`;
+                : `${fromCache ? "Reading" : "Downloading"} ${this.options.modelName} (${weights}): ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}. It runs here, in your browser, which keeps it for the next visit; nothing you type or show leaves this page.`;
         const bar = h("progress", { max: totalBytes, value: loadedBytes, "aria-label": `loading ${this.options.modelName}` });
         this.#progress.replaceChildren(h("p", {}, [text]), bar);
         setAttributes(this.#progress, { hidden: false });
@@ -212,7 +249,7 @@ export class Panel {
             h("button", { type: "button" }, ["Copy link"], { click: (event) => void this.#copyLink(event.currentTarget as HTMLElement) }),
         ]);
         this.#root.append(
-            h("div", { class: "rules" }, [this.#rule.element, this.#other.element]),
+            h("div", { class: "rules" }, [this.#rule.element, this.#other.element, this.#weights.element]),
             this.#progress,
             h("div", { class: "busy", "aria-hidden": "true" }),
             h("p", { class: "hint nothing", role: "status" }, [this.options.hint]),

@@ -1,9 +1,18 @@
-// One model of the page: loaded when it is first needed, asked one thing at a time, the latest question winning.
+// One model of the page, with each kind of weights: loaded when it is first needed, asked one thing at a time, the latest question winning.
 
 import { Sttabt, SttabtError, type BackendChoice, type Input, type Progress, type Prune, type Result } from "sttabt";
 
+/** A model's weights. */
+export type WeightsKind = "int8" | "f16";
+
+/** A rule, and the weights that run under it. */
+export interface Job {
+    prune: Prune;
+    weights: WeightsKind;
+}
+
 export interface RunnerEvents {
-    onProgress(progress: Progress): void;
+    onProgress(progress: Progress, weights: WeightsKind): void;
     onNote(note: string): void;
     onLoaded(model: Sttabt): void;
     /** Whether something is being computed. */
@@ -11,21 +20,23 @@ export interface RunnerEvents {
 }
 
 export class Runner {
-    #model: Promise<Sttabt> | null = null;
+    readonly #models = new Map<WeightsKind, Promise<Sttabt>>();
     #current: AbortController | null = null;
 
     constructor(
-        private readonly url: string,
+        private readonly urls: Record<WeightsKind, string>,
         private readonly backend: BackendChoice,
         private readonly events: RunnerEvents,
     ) {}
 
     /** The model; a load that failed is tried again with the next call. */
-    load(): Promise<Sttabt> {
-        this.#model ??= Sttabt.load({
-            url: this.url,
+    load(weights: WeightsKind): Promise<Sttabt> {
+        const known = this.#models.get(weights);
+        if (known) return known;
+        const model = Sttabt.load({
+            url: this.urls[weights],
             backend: this.backend,
-            onProgress: (progress) => this.events.onProgress(progress),
+            onProgress: (progress) => this.events.onProgress(progress, weights),
             onNote: (note) => this.events.onNote(note),
         }).then(
             (model) => {
@@ -33,30 +44,31 @@ export class Runner {
                 return model;
             },
             (error: unknown) => {
-                this.#model = null;
+                this.#models.delete(weights);
                 throw error;
             },
         );
-        return this.#model;
+        this.#models.set(weights, model);
+        return model;
     }
 
-    /** The results of an input under some rules; null when a later call has taken its place. */
-    async run(input: Input, rules: Prune[]): Promise<Result[] | null> {
+    /** The results of an input, one for each job; null when a later call has taken its place. */
+    async run(input: Input, jobs: Job[]): Promise<Result[] | null> {
         this.#current?.abort();
         const controller = new AbortController();
         this.#current = controller;
         this.events.onBusy(true);
         try {
-            const model = await this.load();
             const results: Result[] = [];
-            for (const prune of rules) {
+            for (const { prune, weights } of jobs) {
+                const model = await this.load(weights);
                 if (controller.signal.aborted) return null;
                 results.push(await model.classify(input, { prune, signal: controller.signal }));
             }
             return results;
         } catch (error) {
             if (error instanceof SttabtError && error.kind === "aborted") return null;
-            // A worker that broke down answers no more: the next call starts another one.
+            // A worker that broke down answers no more: the next call starts others.
             if (error instanceof SttabtError && error.kind === "internal") this.#drop();
             throw error;
         } finally {
@@ -73,8 +85,8 @@ export class Runner {
     }
 
     #drop(): void {
-        void this.#model?.then((model) => model.dispose()).catch(() => undefined);
-        this.#model = null;
+        for (const model of this.#models.values()) void model.then((model) => model.dispose()).catch(() => undefined);
+        this.#models.clear();
     }
 
     /** Whether nothing is being computed. */

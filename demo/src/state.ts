@@ -11,12 +11,17 @@ export interface Rule {
     number: number | null;
 }
 
+/** What computes: int8 weights, the f16 ones that they were made of, or one beside the other. */
+export const WEIGHTS = ["int8", "f16", "both"] as const;
+export type Weights = (typeof WEIGHTS)[number];
+
 export interface State {
     tab: Tab;
     text: string;
     rule: Rule;
     /** The rule beside it, if any. */
     other: Rule | null;
+    weights: Weights;
     /** The layer that is shown of an image: l of K_l. */
     layer: number;
 }
@@ -31,6 +36,7 @@ export const initialState = (): State => ({
     text: DEFAULT_TEXT,
     rule: { name: "concrete", number: null },
     other: null,
+    weights: "int8",
     layer: 0,
 });
 
@@ -64,6 +70,11 @@ export function parseHash(hash: string): { state: State; problems: string[] } {
     if (rule !== null) state.rule = parseRule(rule, "rule", problems) ?? state.rule;
     const other = parameters.get("with");
     if (other !== null) state.other = parseRule(other, "with", problems);
+    const weights = parameters.get("weights");
+    if (weights !== null) {
+        if (WEIGHTS.includes(weights as Weights)) state.weights = weights as Weights;
+        else problems.push(`weights “${weights}”: expected ${WEIGHTS.join(", ")}`);
+    }
     const layer = parameters.get("layer");
     if (layer !== null) {
         const value = Number(layer);
@@ -94,6 +105,7 @@ export function hashOf(state: State): string {
     if (state.tab === "text") parameters.set("text", state.text.slice(0, MAX_LINK_TEXT));
     parameters.set("rule", ruleText(state.rule));
     if (state.other) parameters.set("with", ruleText(state.other));
+    if (state.weights !== "int8") parameters.set("weights", state.weights);
     if (state.tab === "images") parameters.set("layer", String(state.layer));
     return `#${parameters}`;
 }

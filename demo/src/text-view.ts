@@ -39,7 +39,7 @@ export class TextView implements View {
                 const spot = { row, position };
                 const kept = isKept(result, spot);
                 const differs = other !== null && isKept(other, spot) !== kept;
-                const text = describe(result, spot) + (differs ? "; the other rule chose otherwise" : "");
+                const text = describe(result, spot) + (differs ? "; the other chose otherwise" : "");
                 cell.classList.toggle("removed", !kept);
                 cell.classList.toggle("differs", differs);
                 cell.style.setProperty("--heat", kept ? ((scores[position] ?? 0) / largest).toFixed(3) : "0");

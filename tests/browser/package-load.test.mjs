@@ -1,15 +1,15 @@
 // Loading a model with the npm package: the network, the cache, damaged files, memory: `node package-load.test.mjs BROWSER`.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { manifest } from "../../web/manifest.mjs";
-import { root } from "./native.mjs";
+import { native, root } from "./native.mjs";
 import { browser, browserName, INSECURE_HOST, json, open, problems, server, withPage } from "./package-page.mjs";
 
 test("a load is aborted", () =>
@@ -98,6 +98,55 @@ test("the manifest's command runs through npm's link", () => {
         rmSync(folder, { recursive: true });
     }
 });
+
+test("a model is made int8 as the command does it, and both devices compute with it", () =>
+    withPage(async (page) => {
+        const folder = mkdtempSync(join(tmpdir(), "sttabt-"));
+        const run = (...args) => spawnSync(process.execPath, [`${root}web/quantize.mjs`, ...args], { encoding: "utf8" });
+        const [source, out, expected] = [`${root}tests/fixtures/tiny-bert`, join(folder, "new", "int8"), join(folder, "expected")];
+        try {
+            assert.deepEqual(run(source, out).stdout, `${out}\n`);
+            execFileSync(`${root}target/release/sttabt`, ["quantize", "--model", source, "--out", expected]);
+            const files = readdirSync(out, { recursive: true }).filter((name) => statSync(join(out, name)).isFile());
+            const names = files.filter((name) => name !== "manifest.json");
+            assert.ok(names.includes("approx/model.safetensors"), `${files}`);
+            for (const name of names) assert.deepEqual(readFileSync(join(out, name)), readFileSync(join(expected, name)), name);
+            assert.deepEqual(readdirSync(join(folder, "new")), ["int8"], "nothing is left beside it");
+            for (const [args, message] of [
+                [[source, out], `error: ${out} is there already\n`],
+                [[out, join(folder, "again")], `error: ${out}: config.json: \`quantization_config\` is sttabt-int8 already: the weights are int8\n`],
+                [[folder, join(folder, "again")], `error: ${folder}: no config.json\n`],
+                [[source], "usage: sttabt-quantize FOLDER OUT\n"],
+            ]) {
+                assert.equal(run(...args).stderr, message);
+            }
+            for (const name of files) {
+                const bytes = readFileSync(join(out, name));
+                server.answers.set(`/int8/${name}`, (_, response) => response.writeHead(200).end(bytes));
+            }
+            const text = "w51 w41 w11 w19 w70";
+            for (const backend of ["cpu", "gpu"]) {
+                const found = await page.evaluate(
+                    async (text, backend) => {
+                        const model = await window.load({ url: "/int8", backend });
+                        const { logits } = await model.classify(text, { prune: { rule: "dense" } });
+                        const dtype = model.info.weightsDtype;
+                        model.dispose();
+                        return { logits, dtype };
+                    },
+                    text,
+                    backend,
+                );
+                const [{ logits }] = native("--model", out, "--prune", "dense", text);
+                assert.equal(found.dtype, "int8");
+                // Inputs between two whole numbers may become either.
+                found.logits.forEach((logit, index) => assert.ok(Math.abs(logit - logits[index]) < 0.05, `${backend}: ${found.logits}, not ${logits}`));
+            }
+        } finally {
+            for (const path of server.answers.keys()) if (path.startsWith("/int8/")) server.answers.delete(path);
+            rmSync(folder, { recursive: true });
+        }
+    }));
 
 /** Tells the WebAssembly's memory in bytes, as it began and as it is, to whoever asks. */
 const MEMORY_SPY = `

@@ -26,8 +26,8 @@ test("the benchmark measures batches and reports them", () =>
             await benchmarkSays(page, "Measured.");
         }
         const rows = await benchmarkRows(page);
-        assert.deepEqual(rows.map(([batch, tokens]) => [batch, tokens]), [..."11118888"].map((batch) => [batch, "16"]));
-        for (const dense of [rows[0], rows[4]]) assert.deepEqual([dense[2], dense.at(-1)], ["dense", "100 %"]);
+        assert.deepEqual(rows.map(([weights, batch, tokens]) => [weights, batch, tokens]), [..."11118888"].map((batch) => ["int8", batch, "16"]));
+        for (const dense of [rows[0], rows[4]]) assert.deepEqual([dense[3], dense.at(-1)], ["dense", "100 %"]);
         await visible(page, "Times and FLOPs are those of a whole batch.");
         await page.evaluate(() => {
             navigator.clipboard.writeText = async (text) => void (window.copied = text);
@@ -56,7 +56,7 @@ test("a benchmark that is stopped keeps what it measured", () =>
         await page.keyboard.press("Enter");
         await benchmarkSays(page, "Stopped. What was measured stays.");
         const rows = await benchmarkRows(page);
-        assert.deepEqual(new Set(rows.slice(0, 8).map(([, tokens]) => tokens)), new Set(["16", "32"]));
+        assert.deepEqual(new Set(rows.slice(0, 8).map(([, , tokens]) => tokens)), new Set(["16", "32"]));
         assert.ok(rows.length % 4 === 0 && rows.length <= 12, "rules have equally many rounds");
         assert.equal(await page.evaluate(() => document.activeElement.textContent), "Measure this device");
         assert.equal(await page.$("#benchmark select:disabled"), null);

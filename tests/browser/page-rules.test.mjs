@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { launch } from "./launch.mjs";
-import { native, root } from "./native.mjs";
-import { browserName, problems, result, server, setValue, TIMEOUT, withPage } from "./visit.mjs";
+import { root } from "./native.mjs";
+import { answers, browserName, problems, result, server, setValue, TIMEOUT, withPage } from "./visit.mjs";
 
 test("the menu offers the core's rules and says what they do; a threshold is given as a number", () =>
     withPage("#tab=text&rule=topk:0.4", async (page) => {
@@ -23,7 +23,7 @@ test("the menu offers the core's rules and says what they do; a threshold is giv
         await result(page, ({ prune }) => prune.threshold === 0.01);
         await setValue(page, `${menu} .threshold input`, "0.03");
         const found = await result(page, ({ prune }) => prune.threshold === 0.03);
-        const [expected] = native("--prune", "ltp:0.03", await page.$eval("#sentence", ({ value }) => value));
+        const [expected] = answers("--prune", "ltp:0.03", await page.$eval("#sentence", ({ value }) => value));
         assert.deepEqual(found.kept, expected.kept);
         assert.ok(found.kept[2].length < length, "something is removed");
         await page.waitForFunction(() => new URLSearchParams(location.hash.slice(1)).get("rule") === "ltp:0.03", TIMEOUT);
@@ -41,7 +41,7 @@ test("the menu offers the core's rules and says what they do; a threshold is giv
     }));
 
 test("a rule that the model cannot follow is disabled, and the menu says why", async () => {
-    const path = "/models/sst2-minilm/manifest.json";
+    const path = "/models/sst2-minilm-int8/manifest.json";
     const manifest = JSON.parse(readFileSync(`${root}demo/dist${path}`, "utf8"));
     for (const name of Object.keys(manifest.files)) if (name.startsWith("approx/")) delete manifest.files[name];
     server.answers.set(path, (_, response) => response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(manifest)));

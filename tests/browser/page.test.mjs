@@ -6,14 +6,24 @@ import { test } from "node:test";
 
 import { launch } from "./launch.mjs";
 import { native, root } from "./native.mjs";
-import { axe, browserName, errorText, problems, result, server, setValue, TIMEOUT, visible, withPage } from "./visit.mjs";
+import { answers, axe, browserName, errorText, problems, result, server, setValue, TIMEOUT, visible, withPage } from "./visit.mjs";
+
+/** What the open tab exports once there are two results. */
+async function bothResults(page) {
+    await page.waitForFunction(() => !document.querySelector("#text [data-part=beside]").hidden, TIMEOUT);
+    return page.evaluate(async () => {
+        const made = new Promise((resolve) => (URL.createObjectURL = (blob) => (resolve(blob), "data:,")));
+        [...document.querySelectorAll("#text button")].find(({ textContent }) => textContent === "Save result").click();
+        return JSON.parse(await (await made).text());
+    });
+}
 
 test("a text is classified as the command does it", () =>
     withPage("", async (page) => {
         const text = "the jokes are stale, but what a wonderfully unhinged performance";
         await setValue(page, "#sentence", text);
         const found = await result(page, (result) => result.tokens.includes("jokes"));
-        const [expected] = native("--prune", "concrete", text);
+        const [expected] = answers("--prune", "concrete", text);
         assert.deepEqual(found.tokens, expected.tokens);
         assert.deepEqual(found.kept, expected.kept);
         assert.deepEqual(found.flops, expected.flops);
@@ -27,8 +37,8 @@ test("a text is classified as the command does it", () =>
 
 test("the first visit shows an example before any weights arrive, and the bytes as they come", async () => {
     const held = [];
-    server.answers.set("/models/sst2-minilm/model.safetensors", (_, response) => {
-        const bytes = readFileSync(`${root}models/sst2-minilm/model.safetensors`);
+    server.answers.set("/models/sst2-minilm-int8/model.safetensors", (_, response) => {
+        const bytes = readFileSync(`${root}demo/dist/models/sst2-minilm-int8/model.safetensors`);
         response.writeHead(200, { "content-length": bytes.length });
         response.write(bytes.subarray(0, 1 << 20));
         held.push(() => response.end(bytes.subarray(1 << 20)));
@@ -38,12 +48,12 @@ test("the first visit shows an example before any weights arrive, and the bytes 
         await withPage(
             "",
             async (page) => {
-                await visible(page, "Downloading the text model");
-                assert.match(await page.$eval("#text .progress", (element) => element.innerText), /of 53\.\d MB/);
+                await visible(page, "Downloading the text model (int8)");
+                assert.match(await page.$eval("#text .progress", (element) => element.innerText), /\(int8\).* of 27\.\d MB/);
                 const kept = await page.$$eval("#text .sentence .token:not(.removed)", (tokens) => tokens.length);
                 assert.ok(kept > 5, "the example is drawn");
                 const shown = JSON.parse(await page.$eval("#text [data-part=json]", (element) => element.textContent));
-                const [expected] = native("--prune", "concrete", await page.$eval("#sentence", (element) => element.value));
+                const [expected] = answers("--prune", "concrete", await page.$eval("#sentence", (element) => element.value));
                 assert.deepEqual(shown.kept, expected.kept, "node demo/precompute.mjs writes the example anew");
                 assert.match(await page.$eval("#text .probabilities", (element) => element.innerText), new RegExp(expected.label));
                 held.forEach((finish) => finish());
@@ -63,7 +73,7 @@ test("a dragged ratio runs at once, and the latest wins", () =>
         await result(page, (result) => result.prune.ratio === 0.9);
         for (const ratio of [0.8, 0.6, 0.4, 0.2, 0.3]) await setValue(page, "#text .ratio input", String(ratio));
         const found = await result(page, (result) => result.prune.ratio === 0.3);
-        const [expected] = native("--prune", "topk:0.3", found.tokens.slice(1, -1).join(" "));
+        const [expected] = answers("--prune", "topk:0.3", found.tokens.slice(1, -1).join(" "));
         assert.deepEqual(found.kept, expected.kept);
     }));
 
@@ -73,7 +83,7 @@ test("every rule runs, and the two compared differ where they are marked", () =>
             await setValue(page, "#text .rules .rule:first-child select", rule);
             await result(page, (result) => result.prune.rule === rule);
         }
-        await setValue(page, "#text .rules .rule:last-child select", "forward");
+        await setValue(page, "#text .rules .rule:nth-child(2) select", "forward");
         await page.waitForFunction(() => !document.querySelector("#text [data-part=beside]").hidden, TIMEOUT);
         const grids = await page.$$eval("#text .sentence", (grids) =>
             grids.map((grid) => [...grid.querySelectorAll(".token")].map((token) => [token.classList.contains("removed"), token.classList.contains("differs")])),
@@ -85,6 +95,23 @@ test("every rule runs, and the two compared differ where they are marked", () =>
             assert.equal(differs, other[index][1]);
         });
         assert.ok(one.some(([, differs]) => differs), "two rules that agree everywhere compare nothing");
+    }));
+
+test("int8 and f16 stand beside each other, and the link says so", () =>
+    withPage("?backend=cpu#tab=text&rule=topk:0.3", async (page) => {
+        const int8 = await result(page);
+        await setValue(page, "#text .rules .weights select", "both");
+        const [first, second] = await bothResults(page);
+        assert.deepEqual(first.logits, int8.logits);
+        const [expected] = native("--prune", "topk:0.3", await page.$eval("#sentence", ({ value }) => value));
+        second.logits.forEach((logit, index) => assert.ok(Math.abs(logit - expected.logits[index]) < 1e-3, `${second.logits}`));
+        assert.notDeepEqual(second.logits, first.logits, "the same weights twice");
+        assert.match(await page.evaluate(() => location.hash), /weights=both/);
+        const names = await page.$$eval("#text .names:not([hidden])", (names) => names.map(({ textContent }) => textContent));
+        assert.deepEqual(names, ["topk 0.3, int8", "topk 0.3, f16"]);
+        await setValue(page, "#text .rules .weights select", "f16");
+        const f16 = await result(page, ({ logits }) => logits[0] !== int8.logits[0]);
+        assert.deepEqual(f16.logits, second.logits);
     }));
 
 test("why: a removed token names what it lacked, a kept one its trail", () =>
@@ -129,7 +156,7 @@ test("a photograph that comes late takes over neither another nor the tab", () =
     }));
 
 test("an image is classified as the command does it; layers fade, play and explain themselves", () =>
-    withPage("#tab=images&rule=topk:0.3", async (page) => {
+    withPage("#tab=images&rule=topk:0.5", async (page) => {
         await page.waitForSelector("#images .example");
         await page.click("#images .example:last-child");
         // The rocket, although the tab was showing the cat of its own accord.
@@ -137,7 +164,7 @@ test("an image is classified as the command does it; layers fade, play and expla
         assert.equal(rocket.kept.length, 13);
         await page.click("#images .example:first-child");
         const photo = await result(page, (result) => /cat/.test(result.label));
-        const [expected] = native("--prune", "topk:0.3", "--image", "demo/photos/chelsea.png");
+        const [expected] = answers("--prune", "topk:0.5", "--image", "demo/photos/chelsea.png");
         assert.equal(photo.label, expected.labels?.[0]?.label ?? expected.label);
         const overlap = photo.kept.flat().filter((position, index) => expected.kept.flat()[index] === position).length;
         assert.ok(overlap / expected.kept.flat().length > 0.99, `${overlap} of ${expected.kept.flat().length}`);
@@ -295,7 +322,7 @@ test("bad input is named, and the page goes on", () =>
 
 test("damaged or missing weights are named, and a second try works", async () => {
     const fresh = await launch(browserName);
-    const path = "/models/sst2-minilm/model.safetensors";
+    const path = "/models/sst2-minilm-int8/model.safetensors";
     try {
         await withPage(
             "",

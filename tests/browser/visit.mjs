@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { after, before } from "node:test";
 
 import { launch } from "./launch.mjs";
-import { root } from "./native.mjs";
+import { native, root } from "./native.mjs";
 import { serve } from "./server.mjs";
 
 export const browserName = process.argv[2] ?? "chromium";
@@ -26,6 +26,12 @@ after(async () => {
     await browser?.close();
     await server?.close();
 });
+
+/** What the command says of an input, with the page's own int8 models. */
+export const answers = (...args) => {
+    const model = args.includes("--image") ? "deit-tiny-int8" : "sst2-minilm-int8";
+    return native("--model", `demo/dist/models/${model}`, ...args);
+};
 
 /** Opens the page; `expects` are console messages that belong to the case. */
 export async function withPage(address, body, { from = browser, width = 1280, height = 900, expects = null } = {}) {

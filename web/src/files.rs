@@ -89,14 +89,39 @@ impl ModelBytes {
         self.files.insert(name, bytes);
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
+
+    /// The files of the same model with int8 weights, as `sttabt quantize` writes them.
+    ///
+    /// # Errors
+    /// Kind `model`.
+    pub fn into_int8(self, keep_f16: Option<String>) -> Result<ModelBytes, JsValue> {
+        let mut files = self.into_files().into_int8(keep_f16.as_deref()).map_err(|error| from_core(&error))?;
+        let names: Vec<String> = files.names().map(str::to_owned).collect();
+        let take = |name: String| files.remove(&name).map(|bytes| (name, bytes.as_ref().to_vec()));
+        Ok(Self { files: names.into_iter().filter_map(take).collect(), open: None })
+    }
+
+    /// The names of the files.
+    pub fn names(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
+    /// Takes a file out.
+    pub fn take(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.files.remove(name)
+    }
 }
 
 impl ModelBytes {
     /// The model; the files are moved into it.
     pub fn into_model(self) -> Result<Model, JsValue> {
+        Model::from_bytes(self.into_files()).map_err(|error| from_core(&error))
+    }
+
+    fn into_files(self) -> ModelFiles {
         let mut files = ModelFiles::new();
         self.files.into_iter().for_each(|(name, bytes)| files.insert(name, bytes));
-        Model::from_bytes(files).map_err(|error| from_core(&error))
+        files
     }
 }
 
