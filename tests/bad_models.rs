@@ -45,12 +45,12 @@ fn safetensors_files() {
         (
             "offsets past the end",
             header(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4),
-            "model.safetensors: not a valid safetensors file of 66 bytes: incomplete metadata, file not fully covered",
+            "model.safetensors: not a valid safetensors file of 66 bytes: incomplete metadata, file not fully covered: download it again",
         ),
         (
             "data left over",
             header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 8),
-            "model.safetensors: not a valid safetensors file of 70 bytes: incomplete metadata, file not fully covered",
+            "model.safetensors: not a valid safetensors file of 70 bytes: incomplete metadata, file not fully covered: download it again",
         ),
         (
             "overlap",

@@ -247,6 +247,17 @@ fn folders_that_lack_something() {
             ),
         ),
         (
+            "what is refused whatever its weights",
+            all(vec![
+                without("model.safetensors"),
+                config("architectures", json!(["AlbertForSequenceClassification"])),
+                config("model_type", json!("albert")),
+            ]),
+            "architecture `AlbertForSequenceClassification` is not supported: all its layers share one set of weights, \
+             which an ApproxNet of as many layers does not fit"
+                .to_owned(),
+        ),
+        (
             "no shard",
             all(vec![index(), without("part.safetensors")]),
             "part.safetensors: missing, and model.safetensors.index.json names it".to_owned(),
@@ -256,6 +267,12 @@ fn folders_that_lack_something() {
         let outcome = saved("lacking", &edit).map_or_else(|error| error, |_| "no error".to_owned());
         (what.to_owned(), outcome, expected)
     }));
+    let folder = scratch("folder_as_file");
+    save(&tiny_files(), &folder);
+    let weights = folder.join("model.safetensors");
+    std::fs::remove_file(&weights).and_then(|()| std::fs::create_dir(&weights)).expect("a folder");
+    let error = ModelFiles::from_dir(&folder).err().expect("a folder").to_string();
+    assert_eq!(error, format!("cannot read {}: it is a folder, expected a file", weights.display()));
     let error = ModelFiles::from_dir("/nonexistent").err().expect("no folder").to_string();
     assert_eq!(error, "cannot read /nonexistent/config.json: No such file or directory (os error 2)");
 }

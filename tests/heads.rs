@@ -126,7 +126,7 @@ fn modules_json_decides_how_a_vector_is_made() {
             &Prune::top_k(0.5).expect("a ratio"),
             &Outputs::default(),
         ));
-        let expected = "rule `topk:0.5` needs an embedding that is made of [CLS] alone (1_Pooling/config.json), and this model has none";
+        let expected = "rule `topk:0.5` needs an embedding that is made of [CLS] alone (1_Pooling/config.json), and this model has none; `dense` runs";
         assert_eq!(error.expect_err("mean pooling needs all tokens").to_string(), expected);
     }
 }

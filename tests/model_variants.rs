@@ -321,3 +321,18 @@ fn an_epsilon_that_the_family_fixes() {
         assert!(is_read || deviation == 0.0, "{name}: {deviation}");
     }
 }
+
+/// Names of one activation, as transformers computes them: with the error function, or by tanh.
+#[test]
+fn activations_have_several_names() {
+    let logits = |name: &'static str| {
+        let model = variant_of(tiny_files(), name, both_configs("hidden_act", json!(name)));
+        classify(&mut engine(&model, BackendKind::Cpu), &INPUTS[..1], &Prune::Dense).remove(0).logits
+    };
+    let [exact, by_tanh] = ["gelu", "gelu_new"].map(logits);
+    assert_ne!(exact, by_tanh);
+    assert_eq!(logits("gelu_python"), exact);
+    for name in ["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"] {
+        assert_eq!(logits(name), by_tanh, "{name}");
+    }
+}

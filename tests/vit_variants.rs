@@ -72,6 +72,8 @@ fn a_processor_s_settings_are_named_as_such() {
     let outcome = outcome_of(tiny_vit_files(), processor(|json| json["do_resize"] = json!("yes")));
     let expected = "processor_config.json: `image_processor.do_resize` is \"yes\", expected true or false";
     assert_eq!(outcome, expected);
+    let broken = outcome_of(tiny_vit_files(), Box::new(|files| files.insert("processor_config.json", b"{".to_vec())));
+    assert!(broken.starts_with("processor_config.json: not JSON: "), "{broken}");
 }
 
 /// Every result has its own picture, as the preprocessor resizes it, whatever the rule, and however the batch is split.

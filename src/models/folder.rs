@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::files::KnownFiles;
+use super::family::{Asked, read_config};
+use super::files::{KnownFiles, MODULES};
 use super::mapped::MappedFile;
 use super::{Bytes, ModelFiles};
 use crate::error::{Error, Result};
@@ -37,11 +38,12 @@ impl ModelFiles {
             let config = format!("{network}{config}");
             let path = folder.join(&config);
             File::open(&path).map_err(|error| unreadable(&path, &error))?;
-            names.push(config);
             names.extend(weights.iter().map(|name| format!("{network}{name}")));
             if !weights.iter().any(|name| folder.join(network).join(name).exists()) {
-                return Err(no_weights(&folder.join(network.trim_end_matches('/'))));
+                let no_weights = no_weights(&folder.join(network.trim_end_matches('/')));
+                return Err(refusal(&config, &read(&path)?, folder).unwrap_or(no_weights));
             }
+            names.push(config);
         }
         names.retain(|name| folder.join(name).exists());
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -68,6 +70,12 @@ fn open(folder: &Path, name: &str) -> Result<Bytes> {
     if name.ends_with(".bin") || name.ends_with(".safetensors") { map(&path) } else { read(&path).map(Bytes::Owned) }
 }
 
+/// That no weights would help.
+fn refusal(config: &str, json: &[u8], folder: &Path) -> Option<Error> {
+    let asked = Asked { embedding: folder.join(MODULES).exists(), preprocessor: None };
+    read_config(config, json, asked).err().filter(|error| matches!(error, Error::Refused { .. }))
+}
+
 fn no_weights(folder: &Path) -> Error {
     let [first, others @ ..] = ModelFiles::KNOWN.weights else { return unreadable(folder, &"no weights") };
     let mut reason = format!("it is not there, and neither is {}", others.join(", "));
@@ -81,11 +89,18 @@ fn unreadable(path: &Path, error: &dyn ToString) -> Error {
     Error::Read { file: path.display().to_string(), reason: error.to_string() }
 }
 
+/// A folder in a file's place can be opened, and gives nothing.
+fn check_is_file(path: &Path) -> Result<()> {
+    if path.is_dir() { Err(unreadable(path, &"it is a folder, expected a file")) } else { Ok(()) }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
+    check_is_file(path)?;
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
 fn map(path: &Path) -> Result<Bytes> {
+    check_is_file(path)?;
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     MappedFile::new(&file).map(Bytes::Mapped).map_err(|error| unreadable(path, &error))
 }

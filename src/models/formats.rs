@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Value, json};
 
 use super::download::not_weights;
@@ -43,7 +43,10 @@ pub fn entries(name: &str, file: usize, bytes: &[u8]) -> Result<Vec<(String, Ent
              `save_pretrained` in Python"
                 .to_owned()
         } else {
-            format!("not a valid safetensors file of {} bytes: {error}", bytes.len())
+            // As a download that was cut off leaves it.
+            let is_cut = matches!(error, SafeTensorError::MetadataIncompleteBuffer);
+            let way_out = if is_cut { ": download it again" } else { "" };
+            format!("not a valid safetensors file of {} bytes: {error}{way_out}", bytes.len())
         };
         Error::File { file: name.to_owned(), reason }
     })?;

@@ -42,7 +42,7 @@ impl ModelFiles {
         self.check()?;
         let is_embedder = Pooling::from_files(&self)?.is_some();
         let mut approx = self.remove_folder("approx");
-        let preprocessor_file = preprocessor::file_of(&self);
+        let preprocessor_file = preprocessor::file_of(&self)?;
         let preprocessor = self.remove(preprocessor_file);
         let asked = Asked { embedding: is_embedder, preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let mut num_kept = quantize("", &mut self, asked, keep_f16)?;

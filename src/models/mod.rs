@@ -96,7 +96,7 @@ impl Model {
         files.check()?;
         let pooling = Pooling::from_files(&files)?;
         let approx = files.remove_folder("approx");
-        let preprocessor = files.remove(preprocessor::file_of(&files));
+        let preprocessor = files.remove(preprocessor::file_of(&files)?);
         let timm = files.get("config.json").and_then(pretrained_cfg);
         let asked = Asked { embedding: pooling.is_some(), preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let main = Network::new("", &mut files, asked)?;

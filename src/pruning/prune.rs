@@ -222,7 +222,8 @@ impl Plan {
     /// [`Error::RuleNeeds`] when the model lacks what the rule looks at, or has another number of layers than the rule has numbers.
     pub fn of(prune: &Prune, facts: &Facts<'_>, lengths: &[usize]) -> Result<Self> {
         if let Some(need) = facts.lacks(prune) {
-            return Err(prune.needs_error(&format!("{need}, and this model has none")));
+            let way_out = if need == Need::ClsOutput { "; `dense` runs" } else { "" };
+            return Err(prune.needs_error(&format!("{need}, and this model has none{way_out}")));
         }
         let num_layers = facts.main.num_hidden_layers;
         let each = |numbers: &str, found: usize| {

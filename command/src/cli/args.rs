@@ -136,6 +136,8 @@ pub struct ClassifyArgs {
 }
 
 #[derive(clap::Args)]
+// The models that stand there by default are classifiers.
+#[command(mut_arg("model", |model| model.help("Model folder in Hugging Face layout [default: $STTABT_MODEL]")))]
 pub struct EmbedArgs {
     #[command(flatten)]
     pub run: RunArgs,

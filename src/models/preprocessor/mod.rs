@@ -67,11 +67,13 @@ fn fields_of(object: &Map<String, Value>) -> Fields<'_> {
 }
 
 /// The name of the file that says how pictures are made, if there is one.
-pub(super) fn file_of(files: &ModelFiles) -> &'static str {
-    let is_object = |json: &[u8]| {
-        json_object(PROCESSOR_FILE, json).is_ok_and(|object| object.get(PROCESSOR_KEY).is_some_and(Value::is_object))
-    };
-    if files.get(PROCESSOR_FILE).is_some_and(is_object) { PROCESSOR_FILE } else { FILE }
+///
+/// # Errors
+/// [`Error::File`] for a `processor_config.json` that is no JSON object.
+pub(super) fn file_of(files: &ModelFiles) -> Result<&'static str> {
+    let Some(json) = files.get(PROCESSOR_FILE) else { return Ok(FILE) };
+    let object = json_object(PROCESSOR_FILE, json)?;
+    Ok(if object.get(PROCESSOR_KEY).is_some_and(Value::is_object) { PROCESSOR_FILE } else { FILE })
 }
 
 impl Preprocessor {
