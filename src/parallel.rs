@@ -114,11 +114,13 @@ pub async fn all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>
     let mut futures: Vec<Option<Pin<Box<F>>>> = futures.map(|future| Some(Box::pin(future))).collect();
     std::future::poll_fn(move |context| {
         let waker = context.waker();
-        for_each(futures.iter_mut().collect(), |slot: &mut Option<Pin<Box<F>>>| {
-            let poll = |future: &mut Pin<Box<F>>| future.as_mut().poll(&mut Context::from_waker(waker));
-            if slot.as_mut().is_some_and(|future| hold(|| poll(future)).is_ready()) {
-                *slot = None;
-            }
+        on_a_thread(|| {
+            for_each(futures.iter_mut().collect(), |slot: &mut Option<Pin<Box<F>>>| {
+                let poll = |future: &mut Pin<Box<F>>| future.as_mut().poll(&mut Context::from_waker(waker));
+                if slot.as_mut().is_some_and(|future| hold(|| poll(future)).is_ready()) {
+                    *slot = None;
+                }
+            });
         });
         futures.retain(Option::is_some);
         if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
@@ -127,11 +129,16 @@ pub async fn all<F: Future<Output = ()> + Send>(futures: impl Iterator<Item = F>
 }
 
 #[cfg(feature = "threads")]
-use pool::hold;
+use pool::{hold, on_a_thread};
 
 #[cfg(not(feature = "threads"))]
 fn hold<T>(run: impl FnOnce() -> T) -> T {
     run()
+}
+
+#[cfg(not(feature = "threads"))]
+fn on_a_thread(run: impl FnOnce()) {
+    run();
 }
 
 /// Rayon's threads.
@@ -222,6 +229,16 @@ mod pool {
                 looks += 1;
                 std::hint::spin_loop();
             }
+        }
+    }
+
+    /// Runs on one of Rayon's threads. As a caller, that takes back a helper's job which no other thread has begun, and ends; any other
+    /// caller would wait for it, and long where another program holds the helper's core.
+    pub fn on_a_thread(run: impl FnOnce() + Send) {
+        if rayon::current_thread_index().is_some() {
+            run();
+        } else {
+            rayon::scope(|_| run());
         }
     }
 

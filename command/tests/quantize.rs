@@ -46,6 +46,14 @@ fn nothing_is_written_where_something_is_wrong() {
     let pattern =
         run(sttabt(["quantize", "--model", &source, "--out", &path(&out), "--keep-f16", "layer.9"])).failure();
     assert!(pattern.ends_with("no matrix has `layer.9` in its name, to be kept as f16"), "{pattern}");
+    let rule = |rule| {
+        let args = ["--check", "/nonexistent.tsv", "--prune", rule];
+        run(sttabt(["quantize", "--model", &source, "--out", &path(&out)].iter().chain(&args).copied())).failure()
+    };
+    assert!(rule("topk:0.5,concreet").contains("rule `concreet`: expected dense"));
+    assert!(rule("dense,ltp").ends_with("or given ones as in `ltp:0.01`, and this model has none"), "{}", rule("ltp"));
+    let alone = run(sttabt(["quantize", "--model", &source, "--out", &path(&out), "--prune", "dense"]));
+    assert_eq!(alone.failure(), "2 error: --prune compares both models on data: give --check or --images");
     let files = |folder| {
         std::fs::read_dir(folder).expect("a folder").filter(|entry| entry.as_ref().expect("an entry").path().is_file())
     };
@@ -72,4 +80,10 @@ fn both_models_are_compared() {
         assert!(matches!(column(line, 1), Some(Ok(share)) if share > 80.0), "{stdout}");
     }
     assert!(matches!(column(lines[at + 3], 2), Some(Ok(share)) if share > 80.0), "{stdout}");
+
+    let args = ["quantize", "--model", &source, "--check", &data, "--backend", "cpu"];
+    let more = ["--out", &path(&folder.join("other")), "--prune", "topk:0.3,forward:0.5,dense"];
+    let stdout = run(sttabt(args.into_iter().chain(more))).quiet();
+    let rules: Vec<&str> = stdout.lines().rev().take(3).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(rules, ["dense", "forward:0.5", "topk:0.3"]);
 }

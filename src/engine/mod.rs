@@ -16,12 +16,11 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::gpu::{GpuBackend, GpuOptions};
 use crate::error::{Error, Result};
 use crate::models::{Input, Model, Task, Tokens};
-use crate::parallel::for_each;
 use crate::platform::Pause;
 use crate::pruning::Prune;
 
 pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
-use session::Session;
+use session::{Session, prepare};
 use worker::Job;
 
 /// A model on a device.
@@ -255,12 +254,4 @@ impl Engine {
             Device::Gpu(session) => Some(session.backend()),
         }
     }
-}
-
-/// Inputs of a request, from its `first` one on, as tokens, made on all threads.
-fn prepare(model: &Model, inputs: &[Input<'_>], first: usize) -> Result<Vec<Tokens>> {
-    let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
-    let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
-    for_each(tasks, |((index, input), tokens)| *tokens = Some(model.prepare(first + index, input)));
-    tokens.into_iter().flatten().collect()
 }

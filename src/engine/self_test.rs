@@ -4,9 +4,8 @@
 use half::f16;
 use serde_json::{Map, Value, json};
 
-use super::prepare;
 use super::request::{Classification, Outputs};
-use super::session::Session;
+use super::session::{Session, prepare};
 use super::worker::Job;
 use crate::backend::Backend;
 use crate::error::{Error, Result};

@@ -11,9 +11,9 @@ use super::worker::{Job, Worker};
 use crate::backend::cpu::{CpuBackend, MAX_PRUNED_TOKENS};
 use crate::backend::{Backend, MatrixShape};
 use crate::error::Result;
-use crate::models::{Model, Tokens};
+use crate::models::{Input, Model, Tokens};
 use crate::network::Encoder;
-use crate::parallel::{Caller, all, num_threads};
+use crate::parallel::{Caller, all, for_each, num_threads};
 use crate::pruning::{Plan, check_lengths, concrete_thresholds};
 
 /// A model's networks on a device, and those who run chunks there.
@@ -167,6 +167,14 @@ impl Session<CpuBackend> {
         }
         Ok(classifications)
     }
+}
+
+/// Inputs of a request, from its `first` one on, as tokens, made on all threads.
+pub fn prepare(model: &Model, inputs: &[Input<'_>], first: usize) -> Result<Vec<Tokens>> {
+    let mut tokens: Vec<Option<Result<Tokens>>> = inputs.iter().map(|_| None).collect();
+    let tasks = inputs.iter().enumerate().zip(&mut tokens).collect();
+    for_each(tasks, |((index, input), tokens)| *tokens = Some(model.prepare(first + index, input)));
+    tokens.into_iter().flatten().collect()
 }
 
 /// Chunks that wait, and where their results go.

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { launch } from "./launch.mjs";
 import { native } from "./native.mjs";
 import * as packagePage from "./package-page.mjs";
-import { browserName, problems, result, setValue, TIMEOUT, visible, withPage } from "./visit.mjs";
+import { answers, browserName, problems, result, setValue, TIMEOUT, visible, withPage } from "./visit.mjs";
 
 /** As in package.test.mjs, so that no cut falls between equals. */
 const { sentences, photos } = JSON.parse(readFileSync(new URL("inputs.json", import.meta.url), "utf8"));
@@ -87,7 +87,9 @@ test("the page classifies a text and an image, and explains a token", () =>
     withPage("#tab=text&rule=topk:0.5", async (page) => {
         await setValue(page, "#sentence", TEXTS[1]);
         const found = await result(page, ({ tokens }) => tokens.includes("dialogue"));
-        assertSame(found, native("--prune", "topk:0.5", TEXTS[1])[0], TEXTS[1]);
+        // With int8 weights: an input between two whole numbers may become either, and logits differ in the second place.
+        const [{ kept, label }] = answers("--prune", "topk:0.5", TEXTS[1]);
+        assert.deepEqual([found.kept, found.label], [kept, label]);
         await page.click('#text [data-row="1"] .token');
         await page.waitForSelector("#text .why .verdict", TIMEOUT);
         await page.click("#tab-images");

@@ -238,9 +238,11 @@ device_test!(what_is_not_finite_stays_in_its_row, check_not_finite());
 async fn check_gpu() {
     let mut gpu = gpu().await;
     let mut failures = Vec::new();
+    // Browsers run few: the sums are the same everywhere, and a case takes Firefox seconds.
+    let step = if cfg!(target_arch = "wasm32") { 8 } else { 1 };
     for variant in Variant::ALL {
         gpu.set_variants(Variants::all(variant));
-        for case in cases() {
+        for case in cases().into_iter().step_by(step) {
             let (packed, input) = (case.packed().expect("a weight"), case.input());
             let output = case.run(&mut gpu, &packed, &input).await.expect("a product");
             gpu.release();

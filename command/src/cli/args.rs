@@ -205,6 +205,9 @@ pub struct QuantizeArgs {
     /// Compare both models on images: a folder with one folder per class
     #[arg(long, value_name = "DIR", conflicts_with_all = ["text_column", "pair_column", "label_column", "no_header"])]
     pub images: Option<PathBuf>,
+    /// Rules to compare them under, as in dense,topk:0.3 [default: dense and the model's own]
+    #[arg(long, value_name = "RULE,RULE…")]
+    pub prune: Option<String>,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]

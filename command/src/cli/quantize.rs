@@ -19,6 +19,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let kind = if args.images.is_some() { Kind::Images } else { Kind::Text };
     let folder = find(&args.model, kind)?;
     let source = load(&folder)?;
+    let rules = rules(args, &source)?;
     // What is wrong with the data is said before anything is written.
     let eval_args = eval_args(args);
     let samples = if args.check.is_some() || args.images.is_some() {
@@ -45,7 +46,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     }
     if let Some(samples) = samples {
         let quantized = Model::from_bytes(files)?;
-        compare(&mut out, &eval_args, &samples, [&source, &quantized])?;
+        compare(&mut out, &eval_args, &samples, &rules, [&source, &quantized])?;
     }
     out.flush()?;
     Ok(())
@@ -93,16 +94,39 @@ fn eval_args(args: &QuantizeArgs) -> EvalArgs {
     }
 }
 
-/// Answers, kept tokens and metrics of both models, dense and under the default rule.
-fn compare(out: &mut impl Write, args: &EvalArgs, samples: &Samples, models: [&Model; 2]) -> Result<()> {
-    let mut rules = vec![Prune::Dense, default_rule(models[0])?];
-    rules.dedup();
+/// Those that were asked for, or dense and the model's own. What the model cannot follow is said before anything is written.
+fn rules(args: &QuantizeArgs, model: &Model) -> Result<Vec<Prune>> {
+    let Some(rules) = &args.prune else {
+        let mut rules = vec![Prune::Dense, default_rule(model)?];
+        rules.dedup();
+        return Ok(rules);
+    };
+    if args.check.is_none() && args.images.is_none() {
+        return Err(Failure::Usage("--prune compares both models on data: give --check or --images".to_owned()));
+    }
+    let rules = Prune::parse_list(rules)?;
+    for rule in &rules {
+        if let Some(need) = model.lacks(rule) {
+            return Err(Failure::Error(format!("rule `{rule}` needs {need}, and this model has none")));
+        }
+    }
+    Ok(rules)
+}
+
+/// Answers, kept tokens and metrics of both models under each rule.
+fn compare(
+    out: &mut impl Write,
+    args: &EvalArgs,
+    samples: &Samples,
+    rules: &[Prune],
+    models: [&Model; 2],
+) -> Result<()> {
     let progress = progress_bar(2 * rules.len() * samples.len());
     let mut runs: Vec<Vec<(Run, Vec<Kept>)>> = Vec::new();
     for model in models {
         let mut engine = open_engine(model, &args.device)?;
         let mut of_model = Vec::new();
-        for rule in &rules {
+        for rule in rules {
             progress.set_message(rule.to_string());
             let mut kept = Vec::new();
             let run = measure(&mut engine, args, samples, rule, &progress, |result| {

@@ -1,13 +1,16 @@
 //! output[r, c] = activation(Σ_k input[r, k] · weight[c, k] + bias[c]) + residual[r, c]
 
+use std::borrow::Cow;
+
 use super::GpuBackend;
-use super::buffers::{GpuIndex, GpuMatrix, Int8Rows, WeightType};
+use super::buffers::{GpuIndex, GpuLinear, GpuMatrix, Int8Rows, WeightType};
 use super::kernel::{params, shader};
 use super::quantize_rows;
 use super::queue::{Dispatch, Recorder};
 use super::variant::Variant;
-use crate::backend::{Activation, Linear, MatrixShape, check};
+use crate::backend::{Activation, Linear, MatrixShape, check, check_int8_inputs};
 use crate::error::Result;
+use crate::tensor::{PackedLinear, PackedValues};
 
 /// Rows of the tile that an invocation owns in the wide variant.
 const TILE_ROWS: usize = 8;
@@ -56,6 +59,34 @@ shader!(
     [Read, Read, Read, Read, Read, ReadWrite, Read],
     [TILE]
 );
+
+/// Uploads weight and bias, of int8 as the shaders want them.
+pub fn create(recorder: &mut Recorder, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {
+    let mut bias = Cow::Borrowed(&linear.bias);
+    let (weight, weight_type) = match &linear.weight {
+        PackedValues::F32(values) => (recorder.upload(label, bytemuck::cast_slice(values))?, WeightType::F32),
+        PackedValues::F16(bits) => (recorder.upload(label, bytemuck::cast_slice(bits))?, WeightType::F16),
+        PackedValues::I8 { values, scales } => {
+            check_int8_inputs(linear)?;
+            bias.to_mut().extend(scales);
+            let row_bytes = linear.in_stride.next_multiple_of(16);
+            let mut rows = vec![0; linear.out_stride * row_bytes];
+            for (padded, row) in rows.chunks_exact_mut(row_bytes).zip(values.chunks_exact(linear.in_stride)) {
+                padded[..row.len()].copy_from_slice(bytemuck::cast_slice(row));
+            }
+            (recorder.upload(label, &rows)?, WeightType::Int8)
+        }
+    };
+    Ok(GpuLinear {
+        weight,
+        bias: recorder.upload(label, bytemuck::cast_slice(bias.as_slice()))?,
+        weight_type,
+        in_features: linear.in_features,
+        in_stride: linear.in_stride,
+        out_features: linear.out_features,
+        out_stride: linear.out_stride,
+    })
+}
 
 pub fn dispatch(
     recorder: &mut Recorder,

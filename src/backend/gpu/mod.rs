@@ -25,18 +25,17 @@ mod timing;
 mod token_memory;
 mod variant;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{
     Attention, AttentionMap, BackTracking, Backend, ChunkLayout, Linear, MapKind, MatrixShape, Region, Rows,
-    SelectTokens, Stage, check, check_int8_inputs,
+    SelectTokens, Stage, check,
 };
 use crate::error::Result;
-use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues};
+use crate::tensor::{PackedLayerNorm, PackedLinear};
 
+use buffers::Int8Rows;
 pub use buffers::{GpuIndex, GpuLayerNorm, GpuLinear, GpuMatrix};
-use buffers::{Int8Rows, WeightType};
 pub use calibrate::VariantTimes;
 use device::OpenDevice;
 pub use device::{AdapterDescription, GpuOptions, adapters};
@@ -204,30 +203,7 @@ impl Backend for GpuBackend {
     }
 
     fn create_linear(&mut self, label: &str, linear: &PackedLinear) -> Result<GpuLinear> {
-        let mut bias = Cow::Borrowed(&linear.bias);
-        let (weight, weight_type) = match &linear.weight {
-            PackedValues::F32(values) => (self.recorder.upload(label, bytemuck::cast_slice(values))?, WeightType::F32),
-            PackedValues::F16(bits) => (self.recorder.upload(label, bytemuck::cast_slice(bits))?, WeightType::F16),
-            PackedValues::I8 { values, scales } => {
-                check_int8_inputs(linear)?;
-                bias.to_mut().extend(scales);
-                let row_bytes = linear.in_stride.next_multiple_of(16);
-                let mut rows = vec![0; linear.out_stride * row_bytes];
-                for (padded, row) in rows.chunks_exact_mut(row_bytes).zip(values.chunks_exact(linear.in_stride)) {
-                    padded[..row.len()].copy_from_slice(bytemuck::cast_slice(row));
-                }
-                (self.recorder.upload(label, &rows)?, WeightType::Int8)
-            }
-        };
-        Ok(GpuLinear {
-            weight,
-            bias: self.recorder.upload(label, bytemuck::cast_slice(bias.as_slice()))?,
-            weight_type,
-            in_features: linear.in_features,
-            in_stride: linear.in_stride,
-            out_features: linear.out_features,
-            out_stride: linear.out_stride,
-        })
+        linear::create(&mut self.recorder, label, linear)
     }
 
     fn create_layer_norm(&mut self, label: &str, layer_norm: &PackedLayerNorm) -> Result<GpuLayerNorm> {
