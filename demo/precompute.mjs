@@ -15,9 +15,13 @@ const text = /DEFAULT_TEXT = "([^"]+)"/.exec(state)[1];
 const sttabt = (...args) => execFileSync(join(root, "target", "release", "sttabt"), args, { cwd: root, encoding: "utf8" });
 const folder = mkdtempSync(join(tmpdir(), "precompute-"));
 const model = join(folder, "int8");
-sttabt("quantize", "--model", "models/sst2-minilm", "--out", model);
-const report = JSON.parse(sttabt("classify", "--json", "--model", model, "--backend", "cpu", "--prune", "concrete", text));
-rmSync(folder, { recursive: true });
+let report;
+try {
+    sttabt("quantize", "--model", "models/sst2-minilm", "--out", model);
+    report = JSON.parse(sttabt("classify", "--json", "--model", model, "--backend", "cpu", "--prune", "concrete", text));
+} finally {
+    rmSync(folder, { recursive: true });
+}
 const [found] = report.results;
 const config = JSON.parse(readFileSync(join(root, "models", "sst2-minilm", "config.json"), "utf8"));
 const labels = Object.values(config.id2label);

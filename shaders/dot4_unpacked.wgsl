@@ -1,4 +1,4 @@
-// The same where WGSL lacks it.
+// The sum of the products of four int8 with four, for WGSL without `packed_4x8_integer_dot_product`.
 fn dot4(one: u32, other: u32) -> i32 {
     return dot(int8s(one), int8s(other));
 }

@@ -4,7 +4,7 @@
 // The wide variant (see linear_wide.wgsl). One invocation owns 8 rows × 8 features. Whole numbers are multiplied and added as f32, which software does
 // faster than dot products of int8; a part's sums stay below 2^24, so that they are exact.
 
-const PART16: u32 = 64; // 1024 inputs: 1024 · 127 · 127 < 2^24
+const PART16: u32 = 64; // 1024 inputs: 1024 · 127 · 128 < 2^24
 
 // Sixteen numbers each of four rows, or of four features.
 struct Numbers4 {
@@ -25,20 +25,50 @@ fn features4(at: vec4<u32>) -> Numbers4 {
 // Four numbers of each as f32: a mat4x4's column is a row's, or a feature's.
 fn widened(numbers: Numbers4, word: u32) -> mat4x4<f32> {
     return mat4x4(
-        four(numbers.first[word]),
-        four(numbers.second[word]),
-        four(numbers.third[word]),
-        four(numbers.fourth[word]),
+        unpacked(numbers.first[word]),
+        unpacked(numbers.second[word]),
+        unpacked(numbers.third[word]),
+        unpacked(numbers.fourth[word]),
     );
 }
 
-fn four(word: u32) -> vec4<f32> {
+fn unpacked(word: u32) -> vec4<f32> {
     return vec4<f32>(bitcast<vec4<i32>>(vec4(word) << vec4(24u, 16u, 8u, 0u)) >> vec4(24u));
 }
 
 // Column r, component f: row r with feature f.
 fn products(rows: mat4x4<f32>, features: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(rows[0] * features, rows[1] * features, rows[2] * features, rows[3] * features);
+}
+
+// Sixteen numbers each of the tile's rows and features.
+struct TileNumbers {
+    rows0: Numbers4,
+    rows1: Numbers4,
+    features0: Numbers4,
+    features1: Numbers4,
+}
+
+// The sums of a part: four rows by four features each.
+struct Parts {
+    sums00: mat4x4<f32>,
+    sums01: mat4x4<f32>,
+    sums10: mat4x4<f32>,
+    sums11: mat4x4<f32>,
+}
+
+// The sums, and the products of one word of all numbers.
+fn add_products(parts: Parts, numbers: TileNumbers, word: u32) -> Parts {
+    let rows0 = widened(numbers.rows0, word);
+    let rows1 = widened(numbers.rows1, word);
+    let features0 = widened(numbers.features0, word);
+    let features1 = widened(numbers.features1, word);
+    return Parts(
+        parts.sums00 + products(rows0, features0),
+        parts.sums01 + products(rows0, features1),
+        parts.sums10 + products(rows1, features0),
+        parts.sums11 + products(rows1, features1),
+    );
 }
 
 // Sums of four rows with four features.
@@ -77,53 +107,24 @@ fn main(
     let features0 = tile.features0 * stride16();
     let features1 = tile.features1 * stride16();
     for (var part = 0u; part < stride16(); part += PART16) {
-        var parts00 = mat4x4<f32>();
-        var parts01 = mat4x4<f32>();
-        var parts10 = mat4x4<f32>();
-        var parts11 = mat4x4<f32>();
+        var parts = Parts();
         for (var k16 = part; k16 < min(part + PART16, stride16()); k16++) {
-            let row_numbers0 = rows4(rows0 + k16);
-            let row_numbers1 = rows4(rows1 + k16);
-            let feature_numbers0 = features4(features0 + k16);
-            let feature_numbers1 = features4(features1 + k16);
+            let numbers = TileNumbers(
+                rows4(rows0 + k16),
+                rows4(rows1 + k16),
+                features4(features0 + k16),
+                features4(features1 + k16),
+            );
             // Written out, because drivers do not unroll the loops that wgpu bounds.
-            let weightsa0 = widened(feature_numbers0, 0u);
-            let weightsa1 = widened(feature_numbers1, 0u);
-            let inputsa0 = widened(row_numbers0, 0u);
-            parts00 += products(inputsa0, weightsa0);
-            parts01 += products(inputsa0, weightsa1);
-            let inputsa1 = widened(row_numbers1, 0u);
-            parts10 += products(inputsa1, weightsa0);
-            parts11 += products(inputsa1, weightsa1);
-            let weightsb0 = widened(feature_numbers0, 1u);
-            let weightsb1 = widened(feature_numbers1, 1u);
-            let inputsb0 = widened(row_numbers0, 1u);
-            parts00 += products(inputsb0, weightsb0);
-            parts01 += products(inputsb0, weightsb1);
-            let inputsb1 = widened(row_numbers1, 1u);
-            parts10 += products(inputsb1, weightsb0);
-            parts11 += products(inputsb1, weightsb1);
-            let weightsc0 = widened(feature_numbers0, 2u);
-            let weightsc1 = widened(feature_numbers1, 2u);
-            let inputsc0 = widened(row_numbers0, 2u);
-            parts00 += products(inputsc0, weightsc0);
-            parts01 += products(inputsc0, weightsc1);
-            let inputsc1 = widened(row_numbers1, 2u);
-            parts10 += products(inputsc1, weightsc0);
-            parts11 += products(inputsc1, weightsc1);
-            let weightsd0 = widened(feature_numbers0, 3u);
-            let weightsd1 = widened(feature_numbers1, 3u);
-            let inputsd0 = widened(row_numbers0, 3u);
-            parts00 += products(inputsd0, weightsd0);
-            parts01 += products(inputsd0, weightsd1);
-            let inputsd1 = widened(row_numbers1, 3u);
-            parts10 += products(inputsd1, weightsd0);
-            parts11 += products(inputsd1, weightsd1);
+            parts = add_products(parts, numbers, 0u);
+            parts = add_products(parts, numbers, 1u);
+            parts = add_products(parts, numbers, 2u);
+            parts = add_products(parts, numbers, 3u);
         }
-        sums00 = plus(sums00, parts00);
-        sums01 = plus(sums01, parts01);
-        sums10 = plus(sums10, parts10);
-        sums11 = plus(sums11, parts11);
+        sums00 = plus(sums00, parts.sums00);
+        sums01 = plus(sums01, parts.sums01);
+        sums10 = plus(sums10, parts.sums10);
+        sums11 = plus(sums11, parts.sums11);
     }
     store4(tile.first_row, 2u * tile.column8, sums00);
     store4(tile.first_row, 2u * tile.column8 + 1u, sums01);

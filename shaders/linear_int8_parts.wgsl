@@ -3,7 +3,7 @@
 @group(0) @binding(1) var<storage, read> input: array<vec4<u32>>; // [rows, stride16], 16 int8 each
 @group(0) @binding(7) var<storage, read> row_scales: array<f32>; // [rows]
 
-// 16 numbers each, from one row or feature to the next.
+// vec4s, of 16 numbers each, in a row.
 fn stride16() -> u32 {
     return (params.in_stride8 + 1u) / 2u;
 }

@@ -1,7 +1,7 @@
 // numbers[r, k] = round(input[r, k] / scale_r), scale_r = max_k |input[r, k]| / 127
 // uses: common
 //
-// One workgroup owns four rows. Sixteen invocations share each, every sixteenth part each.
+// One workgroup owns four rows. Sixteen invocations share a row: each takes every sixteenth vec4.
 
 const ROWS: u32 = 4; // of a workgroup
 const LANES: u32 = 16;
@@ -74,9 +74,9 @@ fn row_max(local: u32, value: u32) -> u32 {
     partial[local] = value;
     workgroupBarrier();
     let at = local / LANES * LANES;
-    return max(max(four(at), four(at + 4u)), max(four(at + 8u), four(at + 12u)));
+    return max(max(max_of_four(at), max_of_four(at + 4u)), max(max_of_four(at + 8u), max_of_four(at + 12u)));
 }
 
-fn four(at: u32) -> u32 {
+fn max_of_four(at: u32) -> u32 {
     return max(max(partial[at], partial[at + 1u]), max(partial[at + 2u], partial[at + 3u]));
 }

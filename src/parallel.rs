@@ -232,14 +232,28 @@ mod pool {
         }
     }
 
-    /// Runs on one of Rayon's threads. As a caller, that takes back a helper's job which no other thread has begun, and ends; any other
-    /// caller would wait for it, and long where another program holds the helper's core.
+    /// Callers that are none of Rayon's threads, and compute.
+    static NUM_OUTSIDE: AtomicUsize = AtomicUsize::new(0);
+
+    /// Runs on one of Rayon's threads if no other caller from outside computes, else on this one.
+    ///
+    /// A Rayon thread takes back a helper's job that nobody has begun. Any other caller would have to wait for it, and long where another
+    /// program holds the helper's core. Two such requests at once would break the second promise above: a thread that waits for the end
+    /// of one might begin the other.
     pub fn on_a_thread(run: impl FnOnce() + Send) {
-        if rayon::current_thread_index().is_some() {
-            run();
-        } else {
-            rayon::scope(|_| run());
+        run_on_a_thread(&NUM_OUTSIDE, run);
+    }
+
+    pub(super) fn run_on_a_thread(num_outside: &AtomicUsize, run: impl FnOnce() + Send) {
+        // A single one has no helpers.
+        if rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1 {
+            return run();
         }
+        let is_alone = num_outside.fetch_add(1, Ordering::Relaxed) == 0;
+        let _not_counted = OnDrop(|| {
+            num_outside.fetch_sub(1, Ordering::Relaxed);
+        });
+        if is_alone { rayon::scope(|_| run()) } else { run() }
     }
 
     /// Runs what takes so long that its thread does not count as awake meanwhile: it computes no tasks of others.
@@ -265,6 +279,30 @@ mod pool {
 
 #[cfg(test)]
 mod tests {
+    /// One request at a time is handed over; who comes meanwhile computes in place, and so does whoever has one thread alone.
+    #[cfg(feature = "threads")]
+    #[test]
+    fn one_caller_from_outside_is_handed_over() {
+        use super::pool::run_on_a_thread;
+        use std::sync::atomic::AtomicUsize;
+
+        let num_outside = AtomicUsize::new(0);
+        let is_inside = || rayon::current_thread_index().is_some();
+        let has_helpers = rayon::current_num_threads() > 1;
+        for _ in 0..3 {
+            let mut found = [false; 3];
+            let [first, second, nested] = &mut found;
+            run_on_a_thread(&num_outside, || {
+                *first = is_inside();
+                run_on_a_thread(&num_outside, || *nested = is_inside());
+                std::thread::scope(|scope| {
+                    scope.spawn(|| run_on_a_thread(&num_outside, || *second = is_inside()));
+                });
+            });
+            assert_eq!(found, [has_helpers, false, has_helpers]);
+        }
+    }
+
     #[cfg(feature = "threads")]
     #[test]
     fn callers_share_the_threads() {

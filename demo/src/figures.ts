@@ -40,11 +40,18 @@ export function summary(result: Result): HTMLElement {
 
 /** Milliseconds of the same input without pruning and for each result, best of a few interleaved runs. */
 export interface Times {
-    dense: number;
+    dense: number[];
     pruned: number[];
 }
 
-export function cost(results: Result[], names: string[], denseName: string, times: Times | null): HTMLElement {
+/** Names of the dense runs and of the results, and the dense run that each result is measured against. */
+export interface Lanes {
+    dense: string[];
+    names: string[];
+    denseOf: number[];
+}
+
+export function cost(results: Result[], { dense, names, denseOf }: Lanes, times: Times | null): HTMLElement {
     const largest = Math.max(...results.map(({ flops }) => Math.max(flops.dense, flops.total)));
     const row = (name: string, model: number, net: number, ms: number | null) => {
         const bar = h("span", { class: "stack" }, [h("span", { class: "part model" }), h("span", { class: "part approx" })]);
@@ -58,15 +65,15 @@ export function cost(results: Result[], names: string[], denseName: string, time
             h("td", {}, [ms === null ? "…" : milliseconds(ms)]),
         ]);
     };
-    const dense = results[0]?.flops.dense ?? 0;
-    const rows = [row(denseName, dense, 0, times?.dense ?? null)];
+    const rows = dense.map((name, index) => row(name, results[0]?.flops.dense ?? 0, 0, times?.dense[index] ?? null));
     const verdicts: string[] = [];
     results.forEach((result, index) => {
         const name = names[index] ?? "";
-        if (name === denseName) return;
+        if (result.prune.rule === "dense") return;
         const ms = times?.pruned[index] ?? null;
         rows.push(row(name, result.flops.pruned, result.flops.approx, ms));
-        const said = verdict(result, times && ms !== null ? times.dense / ms : null);
+        const denseMs = times?.dense[denseOf[index] ?? 0];
+        const said = verdict(result, denseMs !== undefined && ms !== null ? denseMs / ms : null);
         verdicts.push(results.length > 1 ? `${name}: ${said}` : said);
     });
     if (verdicts.length === 0) verdicts.push("Choose another rule to compare.");
@@ -86,7 +93,7 @@ export function cost(results: Result[], names: string[], denseName: string, time
     ]);
 }
 
-/** `speed`: against the dense run beside it; null until it is measured. */
+/** `speed`: against the dense run with the same weights; null until it is measured. */
 function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
     if (speed === null) return `${share} of the dense FLOPs; the times are measured once the model is here and idle.`;

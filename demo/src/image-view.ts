@@ -213,7 +213,7 @@ export class ImageView implements View {
         if (document.activeElement === canvas) outline(context, rect(this.#cursor), "#56b4e9", 3);
     }
 
-    /** The border of the kept region, and the patches of which the other rule thinks otherwise. */
+    /** The border of the kept region, and the patches where the other result differs. */
     #drawBorder(context: CanvasRenderingContext2D, result: Result, row: number, width: number, height: number, other: Result | null): void {
         const [rows, columns] = result.grid ?? [0, 0];
         const first = firstPatch(result);

@@ -193,7 +193,7 @@ window.addEventListener("hashchange", () => {
 
 // Before any weights arrive: what the command said of the first example.
 showText(state.text);
-if (state.text === DEFAULT_TEXT && state.rule.name === precomputed.result.prune.rule) {
+if (state.text === DEFAULT_TEXT && state.rule.name === precomputed.result.prune.rule && state.weights === "int8") {
     const why = () => Promise.reject(new SttabtError("internal", "the model is not there yet"));
     const result = { ...precomputed.result, why } as unknown as Result;
     text.showPrecomputed(result, { labels: precomputed.labels } as ModelInfo);

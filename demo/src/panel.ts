@@ -2,7 +2,7 @@
 
 import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
 import { byId, download, h, megabytes, setAttributes } from "./dom";
-import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Times } from "./figures";
+import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Lanes, type Times } from "./figures";
 import { RuleControl } from "./rule-control";
 import { Runner, type Job, type WeightsKind } from "./runner";
 import { hashOf, MAX_LINK_TEXT, ruleText, type Rule, type State } from "./state";
@@ -116,7 +116,7 @@ export class Panel {
         return this.refresh(options);
     }
 
-    /** Classifies the input anew, under the rules as they are now. */
+    /** Classifies the input anew, with the rules and weights as they are now. */
     async refresh({ measure = true } = {}): Promise<Outcome> {
         const { state } = this.options;
         this.#sync();
@@ -135,11 +135,11 @@ export class Panel {
             this.options.onError(error instanceof Error ? error.message : String(error));
             return "failed";
         } finally {
-            setAttributes(this.#progress, { hidden: true });
+            if (this.#runner.isIdle) setAttributes(this.#progress, { hidden: true });
         }
     }
 
-    /** Of the rule and of the one beside it. */
+    /** Of the first result, and of the one beside it. */
     get views(): View[] {
         return this.#views;
     }
@@ -174,7 +174,7 @@ export class Panel {
         this.#part("probabilities").replaceChildren(
             ...results.map((one) => h("div", { class: "card" }, [summary(one), probabilities(one, labels)])),
         );
-        this.#part("cost").replaceChildren(cost(results, names, this.#denseName(), null));
+        this.#part("cost").replaceChildren(cost(results, this.#lanes(), null));
         this.#part("table").replaceChildren(table(result), ...(other ? [table(other)] : []));
         this.#part("json").textContent = resultJson(result);
         this.#why.clear();
@@ -192,34 +192,43 @@ export class Panel {
     async #measure(): Promise<void> {
         const [input, results] = [this.#input, this.#results];
         if (input === null || results.length === 0 || !this.#runner.isIdle) return;
-        const [first] = this.#jobs;
-        const jobs: Job[] = [{ prune: { rule: "dense" }, weights: first?.weights ?? "int8" }, ...this.#jobs];
+        const kinds = this.#kinds();
+        const dense = kinds.map((weights): Job => ({ prune: { rule: "dense" }, weights }));
+        const jobs = [...dense, ...this.#jobs];
         const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => jobs).flat()).catch(() => null);
         if (!runs || this.#results !== results) return;
-        const best = (job: number) => Math.min(...runs.filter((_, index) => index % jobs.length === job).map(({ ms }) => ms));
-        const times: Times = { dense: best(0), pruned: results.map((_, index) => best(index + 1)) };
-        this.#part("cost").replaceChildren(cost(results, this.#names(), this.#denseName(), times));
+        const best = jobs.map((_, job) => Math.min(...runs.filter((_, index) => index % jobs.length === job).map(({ ms }) => ms)));
+        const times: Times = { dense: best.slice(0, kinds.length), pruned: best.slice(kinds.length) };
+        this.#part("cost").replaceChildren(cost(results, this.#lanes(), times));
     }
 
-    /** Of the results; their weights are named where they differ. */
+    /** The weights of the results, each once. */
+    #kinds(): WeightsKind[] {
+        return [...new Set(this.#jobs.map(({ weights }) => weights))];
+    }
+
+    /** A rule's name, with the weights where the results differ in them. */
+    #named(name: string, weights: WeightsKind): string {
+        return this.#kinds().length > 1 ? `${name}, ${weights}` : name;
+    }
+
     #names(): string[] {
-        return this.#jobs.map(({ weights }, index) => {
-            const prune = this.#results[index]?.prune;
-            const name = prune ? ruleName(prune) : "";
-            return this.#differInWeights() ? `${name}, ${weights}` : name;
-        });
+        return this.#results.map(({ prune }, index) => this.#named(ruleName(prune), this.#jobs[index]?.weights ?? "int8"));
     }
 
-    /** Of the dense run that the others are measured against. */
-    #denseName(): string {
-        return this.#differInWeights() ? `dense, ${this.#jobs[0]?.weights}` : "dense";
-    }
-
-    #differInWeights(): boolean {
-        return new Set(this.#jobs.map(({ weights }) => weights)).size > 1;
+    /** The dense runs, and which of them each result is measured against: that with the same weights. */
+    #lanes(): Lanes {
+        const kinds = this.#kinds();
+        return {
+            dense: kinds.map((weights) => this.#named("dense", weights)),
+            names: this.#names(),
+            denseOf: this.#jobs.map(({ weights }) => kinds.indexOf(weights)),
+        };
     }
 
     #showProgress({ stage, loadedBytes, totalBytes, fromCache }: Progress, weights: WeightsKind): void {
+        // Another choice has taken its place.
+        if (!jobsOf(this.options.state).some((job) => job.weights === weights)) return;
         const text =
             stage === "start"
                 ? "Preparing the device …"

@@ -44,7 +44,8 @@ export class Runner {
                 return model;
             },
             (error: unknown) => {
-                this.#models.delete(weights);
+                // Perhaps a later load has taken its place.
+                if (this.#models.get(weights) === model) this.#models.delete(weights);
                 throw error;
             },
         );

@@ -107,7 +107,7 @@ function patchRuns(kept: number[], columns: number, first: number): string {
     return text || "[CLS] alone";
 }
 
-/** Pictures of two rules as one, for a file. */
+/** Two pictures as one, for a file. */
 export function stacked(pictures: HTMLCanvasElement[]): HTMLCanvasElement {
     const [first] = pictures;
     if (first && pictures.length === 1) return first;

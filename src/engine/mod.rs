@@ -80,7 +80,11 @@ impl Engine {
             Ok(backend) => {
                 let description = backend.adapter();
                 let (adapter, software) = (description.name.clone(), description.software);
-                let backend = if options.self_test { self_test::tested(backend, &adapter).await? } else { backend };
+                let backend = if options.self_test {
+                    self_test::tested(backend, &adapter, model.config().is_int8).await?
+                } else {
+                    backend
+                };
                 let session = Session::new(backend, model, options.max_buffer_bytes).await?;
                 Ok((Device::Gpu(Box::new(session)), BackendInfo { backend: "gpu", adapter, software, note: None }))
             }

@@ -102,8 +102,8 @@ pub struct BackendOptions {
     pub adapter: Option<String>,
     /// Use no buffer larger than this many bytes; larger batches run in chunks. Default: the device's limit.
     pub max_buffer_bytes: Option<u64>,
-    /// Have a GPU compute a small model with known answers first, because drivers exist that compute something else in silence. One that
-    /// fails is [`Error::Gpu`](crate::Error::Gpu), for `Auto` too.
+    /// Have a GPU compute a small model with known answers first, because drivers exist that compute something else in silence. A GPU
+    /// that fails gives [`Error::Gpu`](crate::Error::Gpu); `Auto` takes no CPU instead.
     pub self_test: bool,
 }
 

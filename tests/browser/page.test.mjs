@@ -109,6 +109,8 @@ test("int8 and f16 stand beside each other, and the link says so", () =>
         assert.match(await page.evaluate(() => location.hash), /weights=both/);
         const names = await page.$$eval("#text .names:not([hidden])", (names) => names.map(({ textContent }) => textContent));
         assert.deepEqual(names, ["topk 0.3, int8", "topk 0.3, f16"]);
+        const costs = await page.$$eval("#text [data-part=cost] th[scope=row]", (rows) => rows.map(({ textContent }) => textContent));
+        assert.deepEqual(costs, ["dense, int8", "dense, f16", "topk 0.3, int8", "topk 0.3, f16"]);
         await setValue(page, "#text .rules .weights select", "f16");
         const f16 = await result(page, ({ logits }) => logits[0] !== int8.logits[0]);
         assert.deepEqual(f16.logits, second.logits);

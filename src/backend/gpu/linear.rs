@@ -140,16 +140,18 @@ pub fn dispatch(
     } else {
         call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)
     };
-    let common = [("ACTIVATION", activation), ("HAS_RESIDUAL", f64::from(call.residual.is_some()))];
-    let [activation, residual] = common;
-    let floats = [activation, residual, ("WEIGHT_F16", f64::from(linear.weight_type == WeightType::F16))];
+    let constants = [
+        ("ACTIVATION", activation),
+        ("HAS_RESIDUAL", f64::from(call.residual.is_some())),
+        ("WEIGHT_F16", f64::from(linear.weight_type == WeightType::F16)),
+    ];
     let is_int8 = linear.weight_type == WeightType::Int8;
     if is_int8 {
         quantize_rows::dispatch(recorder, call.input, index, call.rows, int8_rows)?;
     }
-    let (input, scales, constants): (_, _, &[_]) = match int8_rows {
-        Some(rows) if is_int8 => (&rows.numbers, &rows.scales, &common),
-        _ => (&call.input.buffer, &call.input.buffer, &floats),
+    let (input, scales, constants) = match int8_rows {
+        Some(rows) if is_int8 => (&rows.numbers, &rows.scales, &constants[..2]),
+        _ => (&call.input.buffer, &call.input.buffer, &constants[..]),
     };
     let shader = match (is_int8, is_wide) {
         (false, true) => &SHADER,
