@@ -104,15 +104,9 @@ fn main(
         sums10 += parts10;
         sums11 += parts11;
     }
-    store4(tile.first_row, 2u * tile.column8, sums00);
-    store4(tile.first_row, 2u * tile.column8 + 1u, sums01);
-    store4(tile.first_row + 4u, 2u * tile.column8, sums10);
-    store4(tile.first_row + 4u, 2u * tile.column8 + 1u, sums11);
-}
-
-fn store4(first_row: u32, column4: u32, sums: mat4x4<f32>) {
-    store(first_row, column4, sums[0]);
-    store(first_row + 1u, column4, sums[1]);
-    store(first_row + 2u, column4, sums[2]);
-    store(first_row + 3u, column4, sums[3]);
+    // In a loop: written out, what becomes of a sum would be most of the code that a driver compiles.
+    var sums = array(sums00, sums10, sums01, sums11);
+    for (var i = 0u; i < 16u; i++) {
+        store(tile.first_row + i % 8u, 2u * tile.column8 + i / 8u, sums[i / 4u][i % 4u]);
+    }
 }

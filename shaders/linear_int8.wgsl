@@ -79,6 +79,10 @@ struct Sums4 {
     row3: vec4<i32>,
 }
 
+fn by_row(sums: Sums4) -> array<vec4<i32>, 4> {
+    return array(sums.row0, sums.row1, sums.row2, sums.row3);
+}
+
 fn plus(sums: Sums4, part: mat4x4<f32>) -> Sums4 {
     return Sums4(
         sums.row0 + vec4<i32>(part[0]),
@@ -126,15 +130,9 @@ fn main(
         sums10 = plus(sums10, parts.sums10);
         sums11 = plus(sums11, parts.sums11);
     }
-    store4(tile.first_row, 2u * tile.column8, sums00);
-    store4(tile.first_row, 2u * tile.column8 + 1u, sums01);
-    store4(tile.first_row + 4u, 2u * tile.column8, sums10);
-    store4(tile.first_row + 4u, 2u * tile.column8 + 1u, sums11);
-}
-
-fn store4(first_row: u32, column4: u32, sums: Sums4) {
-    store_scaled(first_row, column4, sums.row0);
-    store_scaled(first_row + 1u, column4, sums.row1);
-    store_scaled(first_row + 2u, column4, sums.row2);
-    store_scaled(first_row + 3u, column4, sums.row3);
+    // In a loop: written out, what becomes of a sum would be most of the code that a driver compiles.
+    var sums = array(by_row(sums00), by_row(sums10), by_row(sums01), by_row(sums11));
+    for (var i = 0u; i < 16u; i++) {
+        store_scaled(tile.first_row + i % 8u, 2u * tile.column8 + i / 8u, sums[i / 4u][i % 4u]);
+    }
 }

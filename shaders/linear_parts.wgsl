@@ -1,7 +1,6 @@
 // What the variants of the matrix product share: their arguments, and what becomes of a sum.
 
 override ACTIVATION: u32 = 0; // 0: identity, 1: gelu, 2: tanh, 3: gelu by tanh, 4: quick gelu, 5: relu
-override HAS_RESIDUAL: bool = false;
 
 const GELU_TANH: array<f32, 2> = array(1.5957691, 7.1354816e-2); // 2 · √(2/π), and that times 0.044715
 const QUICK_GELU: f32 = 1.702;
@@ -14,7 +13,7 @@ struct Params {
     first_feature: u32,
     output_stride4: u32,
     output_column4: u32,
-    residual_stride4: u32,
+    residual_stride4: u32, // 0: no residual
     multiply_adds_per_row: u32,
     scales_at4: u32, // of int8: where the outputs' scales follow their biases
 }
@@ -60,7 +59,7 @@ fn store(row: u32, column4: u32, sum: vec4<f32>) {
     }
     let with_bias = sum + bias[params.first_feature / 4u + column4];
     var activated = vec4(activate(with_bias.x), activate(with_bias.y), activate(with_bias.z), activate(with_bias.w));
-    if HAS_RESIDUAL {
+    if params.residual_stride4 != 0u {
         activated += residual[row * params.residual_stride4 + column4];
     }
     output[row * params.output_stride4 + params.output_column4 + column4] = activated;

@@ -216,7 +216,7 @@ fn labels() {
         (
             "fewer than the head",
             config("id2label", json!({"0": "a", "1": "b"})),
-            "model.safetensors: tensor `classifier.weight` is [5, 48], expected [2, 48]",
+            "model.safetensors: tensor `classifier.weight` is [5, 48], expected [2, 48]: config.json has 2 labels (`id2label`, or `num_labels`)",
         ),
         (
             "none, and a count of 0",

@@ -118,7 +118,7 @@ fn tensors_in_them() {
         (
             "missing head",
             tensors(|tensors| drop(tensors.remove("classifier.bias"))),
-            "model.safetensors: tensor `classifier.bias` is missing",
+            "model.safetensors: tensor `classifier.bias` is missing; where a model embeds, modules.json or a class such as BertModel in config.json says so",
         ),
         (
             "missing in ApproxNet",

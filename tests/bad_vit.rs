@@ -189,7 +189,11 @@ fn tensors_in_the_file() {
                 without("vit.layernorm.weight"),
                 "model.safetensors: tensor `vit.layernorm.weight` is missing",
             ),
-            ("no head", without("classifier.weight"), "model.safetensors: tensor `classifier.weight` is missing"),
+            (
+                "no head",
+                without("classifier.weight"),
+                "model.safetensors: tensor `classifier.weight` is missing; where a model embeds, modules.json or a class such as BertModel in config.json says so",
+            ),
             (
                 "no timm projection",
                 all(vec![timm_names(), without("patch_embed.proj.weight")]),

@@ -6,7 +6,7 @@ use super::embedding;
 use super::family::{Asked, Family, read_config};
 use super::files::ModelFiles;
 use super::input::Tokens;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// A network's sizes and tensors.
@@ -127,7 +127,9 @@ impl Network {
             (_, 1) => &[Part::Classifier],
             _ => &[Part::Classifier, Part::DistillationClassifier],
         };
-        let classifier = |&part: &Part| parts.linear(part, 0, hidden, self.config.labels.len());
+        let num_labels = self.config.labels.len();
+        let classifier =
+            |&part: &Part| parts.linear(part, 0, hidden, num_labels).map_err(|error| of_classifier(error, num_labels));
         Ok(HeadTensors {
             pooler: match self.config.pooler {
                 PoolerKind::None => None,
@@ -202,6 +204,25 @@ impl Network {
                 tables.add_rows(width, &text.input_ids, &text.token_type_ids, rows);
             }
         })
+    }
+}
+
+/// Says what the shape of a classifier comes from, and what a file without one may be.
+fn of_classifier(error: Error, num_labels: usize) -> Error {
+    match error {
+        Error::MissingTensor { file, name } if !name.ends_with("_scale") => {
+            let reason = format!(
+                "tensor `{name}` is missing; where a model embeds, modules.json or a class such as BertModel in config.json says so"
+            );
+            Error::File { file, reason }
+        }
+        Error::TensorShape { file, name, found, expected } => {
+            let reason = format!(
+                "tensor `{name}` is {found:?}, expected {expected:?}: config.json has {num_labels} labels (`id2label`, or `num_labels`)"
+            );
+            Error::File { file, reason }
+        }
+        other => other,
     }
 }
 

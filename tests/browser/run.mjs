@@ -39,7 +39,7 @@ const [browserName, ...args] = process.argv.slice(2);
 const { server, url } = await serve(args);
 let browser;
 try {
-    browser = await launch(browserName);
+    browser = await launch(browserName, { zeroes: false });
     console.log(await browser.version());
     const output = await outputOf(await browser.newPage(), url);
     console.log(output);

@@ -126,31 +126,20 @@ pub fn dispatch(
         multiply_adds_per_row: multiply_adds_per_row as u32,
         scales_at4: (linear.out_stride / 4) as u32,
     };
-    let activation = match call.activation {
-        Activation::Identity => 0.0,
-        Activation::Gelu => 1.0,
-        Activation::Tanh => 2.0,
-        Activation::GeluTanh => 3.0,
-        Activation::QuickGelu => 4.0,
-        Activation::Relu => 5.0,
-    };
     let is_wide = recorder.variants.linear == Variant::Wide;
     let num_workgroups = if is_wide {
         (call.rows.bound.div_ceil(TILE_ROWS) * features.len().div_ceil(TILE_FEATURES)).div_ceil(WORKGROUP_SIZE)
     } else {
         call.rows.bound.div_ceil(TILE) * features.len().div_ceil(TILE)
     };
-    let constants = [
-        ("ACTIVATION", activation),
-        ("HAS_RESIDUAL", f64::from(call.residual.is_some())),
-        ("WEIGHT_F16", f64::from(linear.weight_type == WeightType::F16)),
-    ];
+    let constants =
+        [("ACTIVATION", activation(call.activation)), ("WEIGHT_F16", f64::from(linear.weight_type == WeightType::F16))];
     let is_int8 = linear.weight_type == WeightType::Int8;
     if is_int8 {
         quantize_rows::dispatch(recorder, call.input, index, call.rows, int8_rows)?;
     }
     let (input, scales, constants) = match int8_rows {
-        Some(rows) if is_int8 => (&rows.numbers, &rows.scales, &constants[..2]),
+        Some(rows) if is_int8 => (&rows.numbers, &rows.scales, &constants[..1]),
         _ => (&call.input.buffer, &call.input.buffer, &constants[..]),
     };
     let shader = match (is_int8, is_wide) {
@@ -172,4 +161,16 @@ pub fn dispatch(
         multiply_adds: call.rows.bound as u64 * multiply_adds_per_row as u64,
     });
     Ok(())
+}
+
+/// Its number in the shader.
+fn activation(activation: Activation) -> f64 {
+    match activation {
+        Activation::Identity => 0.0,
+        Activation::Gelu => 1.0,
+        Activation::Tanh => 2.0,
+        Activation::GeluTanh => 3.0,
+        Activation::QuickGelu => 4.0,
+        Activation::Relu => 5.0,
+    }
 }

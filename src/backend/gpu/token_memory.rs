@@ -13,6 +13,9 @@ const ROWS: usize = 16;
 /// A sum of select_tokens has 12 bits before the point: room for so many rows of 1.
 const MAX_SUMMANDS: usize = 4095;
 
+/// Room for most texts, and for a ViT's 197 patches. Software adapters take seconds to compile a kernel that has much workgroup memory.
+const FEW_TOKENS: usize = 256;
+
 /// What fits the 16 KiB that WebGPU guarantees.
 pub const GUARANTEED_TOKENS: usize = pruned_tokens(16 << 10);
 
@@ -23,11 +26,11 @@ pub const fn pruned_tokens(workgroup_bytes: u32) -> usize {
     if tokens < MAX_SUMMANDS { tokens } else { MAX_SUMMANDS }
 }
 
-/// The shaders' `MAX_TOKENS` for samples of up to `num_tokens`: more than is guaranteed only where it is needed, since a device runs
-/// fewer workgroups at a time then.
+/// The shaders' `MAX_TOKENS` for samples of up to `num_tokens`: one of three sizes, since a device runs fewer workgroups at a time that have
+/// much memory.
 pub fn room(open: &OpenDevice, kernel: &'static str, num_tokens: usize) -> Result<(&'static str, f64)> {
-    if num_tokens <= GUARANTEED_TOKENS {
-        return Ok(("MAX_TOKENS", GUARANTEED_TOKENS as f64));
+    if let Some(size) = [FEW_TOKENS, GUARANTEED_TOKENS].into_iter().find(|size| num_tokens <= *size) {
+        return Ok(("MAX_TOKENS", size as f64));
     }
     let most = pruned_tokens(open.device.limits().max_compute_workgroup_storage_size);
     check(num_tokens <= most, kernel, "tokens", num_tokens, most)?;

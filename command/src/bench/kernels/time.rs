@@ -24,8 +24,8 @@ impl Work {
         let num_rows = layout.num_tokens;
         let rows = Rows { level: ALL, bound: num_rows };
         match *self {
-            Self::Linear { in_features, out_features, f16, activation, residual, .. } => {
-                let linear = packed_linear(in_features, out_features, f16)?;
+            Self::Linear { in_features, out_features, weights, activation, residual, .. } => {
+                let linear = packed_linear(in_features, out_features, weights)?;
                 let linear = backend.create_linear("linear", &linear)?;
                 let input = matrix(backend, num_rows, in_features)?;
                 let residual = if residual { Some(matrix(backend, num_rows, out_features)?) } else { None };
@@ -185,17 +185,18 @@ fn matrix<B: Backend>(backend: &mut B, num_rows: usize, width: usize) -> sttabt:
     Ok(matrix)
 }
 
-fn packed_linear(in_features: usize, out_features: usize, f16: bool) -> sttabt::Result<PackedLinear> {
+fn packed_linear(in_features: usize, out_features: usize, dtype: DType) -> sttabt::Result<PackedLinear> {
     let scale = (in_features as f32).recip();
     let numbers = values(out_features * in_features);
-    let weight: Vec<u8> = if f16 {
-        numbers.iter().flat_map(|value| half::f16::from_f32(value * scale).to_le_bytes()).collect()
-    } else {
-        numbers.iter().flat_map(|value| (value * scale).to_le_bytes()).collect()
+    let weight: Vec<u8> = match dtype {
+        DType::I8 => numbers.iter().map(|value| (254.0 * value - 127.0) as i8 as u8).collect(),
+        DType::F16 => numbers.iter().flat_map(|value| half::f16::from_f32(value * scale).to_le_bytes()).collect(),
+        _ => numbers.iter().flat_map(|value| (value * scale).to_le_bytes()).collect(),
     };
+    let dtype = if matches!(dtype, DType::I8 | DType::F16) { dtype } else { DType::F32 };
     let bias: Vec<u8> = values(out_features).iter().flat_map(|value| value.to_le_bytes()).collect();
-    let dtype = if f16 { DType::F16 } else { DType::F32 };
-    let weight = Tensor { dtype, shape: vec![out_features, in_features], bytes: &weight, scales: &[] };
+    let scales = if dtype == DType::I8 { bias.as_slice() } else { &[] };
+    let weight = Tensor { dtype, shape: vec![out_features, in_features], bytes: &weight, scales };
     let bias = Tensor { dtype: DType::F32, shape: vec![out_features], bytes: &bias, scales: &[] };
     PackedLinear::stack(&[(weight, bias)], HeadSide::None)
 }

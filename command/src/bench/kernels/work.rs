@@ -1,7 +1,7 @@
 //! The kernels over the shapes that models have, and the plain work that shows what a device can do at best.
 
 use sttabt::backend::Activation;
-use sttabt::tensor::Heads;
+use sttabt::tensor::{DType, Heads};
 
 /// Of the rows and layers that back-tracking looks at.
 pub const NUM_LAYERS: usize = 6;
@@ -16,7 +16,7 @@ pub enum Work {
         rows: usize,
         in_features: usize,
         out_features: usize,
-        f16: bool,
+        weights: DType,
         activation: Activation,
         residual: bool,
     },
@@ -60,7 +60,18 @@ pub enum Work {
 const SAMPLE: usize = 128;
 
 const fn linear(rows: usize, in_features: usize, out_features: usize) -> Work {
-    Work::Linear { rows, in_features, out_features, f16: false, activation: Activation::Identity, residual: false }
+    with(DType::F32, rows, in_features, out_features, Activation::Identity, false)
+}
+
+const fn with(
+    weights: DType,
+    rows: usize,
+    in_features: usize,
+    out_features: usize,
+    activation: Activation,
+    residual: bool,
+) -> Work {
+    Work::Linear { rows, in_features, out_features, weights, activation, residual }
 }
 
 const fn heads(num_heads: usize, head_size: usize) -> Heads {
@@ -85,72 +96,21 @@ pub const COPIES: [Work; 2] = [
 
 /// What a layer of MiniLM (hidden size 384) computes for 8 × 128 tokens, dense and pruned to a third; DeiT-tiny's attention; what
 /// finding the tokens costs.
-pub const CASES: [Work; 19] = [
+pub const CASES: [Work; 24] = [
     linear(1024, 384, 1152),
-    Work::Linear {
-        rows: 1024,
-        in_features: 384,
-        out_features: 1152,
-        f16: true,
-        activation: Activation::Identity,
-        residual: false,
-    },
-    Work::Linear {
-        rows: 1024,
-        in_features: 384,
-        out_features: 384,
-        f16: true,
-        activation: Activation::Identity,
-        residual: true,
-    },
-    Work::Linear {
-        rows: 1024,
-        in_features: 384,
-        out_features: 1536,
-        f16: true,
-        activation: Activation::Gelu,
-        residual: false,
-    },
-    Work::Linear {
-        rows: 1024,
-        in_features: 1536,
-        out_features: 384,
-        f16: true,
-        activation: Activation::Identity,
-        residual: true,
-    },
-    Work::Linear {
-        rows: 344,
-        in_features: 384,
-        out_features: 1536,
-        f16: true,
-        activation: Activation::Gelu,
-        residual: false,
-    },
-    Work::Linear {
-        rows: 43,
-        in_features: 384,
-        out_features: 1536,
-        f16: true,
-        activation: Activation::Gelu,
-        residual: false,
-    },
-    Work::Linear {
-        rows: 8,
-        in_features: 384,
-        out_features: 384,
-        f16: true,
-        activation: Activation::Tanh,
-        residual: false,
-    },
-    Work::Linear {
-        rows: 1024,
-        in_features: 96,
-        out_features: 384,
-        f16: true,
-        activation: Activation::Gelu,
-        residual: false,
-    },
+    with(DType::F16, 1024, 384, 1152, Activation::Identity, false),
+    with(DType::F16, 1024, 384, 384, Activation::Identity, true),
+    with(DType::F16, 1024, 384, 1536, Activation::Gelu, false),
+    with(DType::F16, 1024, 1536, 384, Activation::Identity, true),
+    with(DType::F16, 344, 384, 1536, Activation::Gelu, false),
+    with(DType::F16, 43, 384, 1536, Activation::Gelu, false),
+    with(DType::F16, 8, 384, 384, Activation::Tanh, false),
+    with(DType::F16, 1024, 96, 384, Activation::Gelu, false),
+    with(DType::I8, 1024, 384, 1152, Activation::Identity, false),
+    with(DType::I8, 1024, 384, 1536, Activation::Gelu, false),
+    with(DType::I8, 1024, 1536, 384, Activation::Identity, true),
+    with(DType::I8, 344, 384, 1536, Activation::Gelu, false),
+    with(DType::I8, 1024, 96, 384, Activation::Gelu, false),
     Work::LayerNorm { rows: 1024, width: 384 },
     Work::GatherRows { samples: 8, width: 384, kept: true },
     Work::Attention { samples: 8, num_tokens: 128, heads: heads(12, 32) },
@@ -179,8 +139,8 @@ impl Work {
 
     pub fn shape(&self) -> String {
         match *self {
-            Self::Linear { rows, in_features, out_features, f16, activation, residual } => {
-                let weights = if f16 { " f16" } else { " f32" };
+            Self::Linear { rows, in_features, out_features, weights, activation, residual } => {
+                let weights = weights.name();
                 let activation = match activation {
                     Activation::Identity => "",
                     Activation::Gelu => " gelu",
@@ -190,7 +150,7 @@ impl Work {
                     Activation::Tanh => " tanh",
                 };
                 let residual = if residual { " + residual" } else { "" };
-                format!("{rows} x {in_features} -> {out_features}{weights}{activation}{residual}")
+                format!("{rows} x {in_features} -> {out_features} {weights}{activation}{residual}")
             }
             Self::LayerNorm { rows, width } => format!("{rows} x {width}"),
             Self::GatherRows { samples, width, kept } => {
@@ -225,8 +185,8 @@ impl Work {
     /// Bytes that have to be read and written once, whatever the kernel does.
     pub fn bytes(&self) -> f64 {
         let bytes = match *self {
-            Self::Linear { rows, in_features, out_features, f16, residual, .. } => {
-                let weight = if f16 { 2 } else { 4 } * in_features * out_features;
+            Self::Linear { rows, in_features, out_features, weights, residual, .. } => {
+                let weight = weights.num_bytes() * in_features * out_features;
                 weight + 4 * rows * (in_features + out_features + if residual { out_features } else { 0 })
             }
             Self::LayerNorm { rows, width } => 8 * rows * width,
