@@ -45,6 +45,13 @@ mod tensor;
 #[cfg(feature = "internals")]
 pub mod tensor;
 
+/// For the trainer of this repository: values, tokens, and the recursions that find the kept tokens.
+#[cfg(feature = "internals")]
+pub mod training {
+    pub use crate::models::training::*;
+    pub use crate::pruning::TopK;
+}
+
 #[cfg(feature = "gpu")]
 pub use backend::gpu::{AdapterDescription, adapters};
 pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};

@@ -17,6 +17,7 @@ pub enum Part {
     Positions,
     /// `[type_vocab_size, hidden_size]`
     TokenTypes,
+    /// Of the sum of the tables.
     EmbeddingNorm,
     /// From the width of the tables to that of the layers.
     EmbeddingProjection,
@@ -24,17 +25,23 @@ pub enum Part {
     Anchor(usize),
     /// From a patch to a hidden state.
     Projection,
+    /// Of attention.
     Query,
+    /// Of attention.
     Key,
+    /// Of attention.
     Value,
     /// All three, one after another.
     QueryKeyValue,
+    /// From what attention gives back to a hidden state.
     AttentionOutput,
     /// A factor of each feature that attention adds.
     AttentionScale,
     /// Of a layer's two norms the one that belongs to attention: after it, or before.
     AttentionNorm,
+    /// Into the MLP.
     Intermediate,
+    /// Out of the MLP.
     Output,
     /// The one that belongs to the MLP.
     MlpNorm,
@@ -46,6 +53,7 @@ pub enum Part {
     LtpThreshold,
     /// Before the classifier: a dense layer, or the last norm.
     Pooler,
+    /// From a hidden state to the labels.
     Classifier,
     /// Of the second anchor.
     DistillationClassifier,

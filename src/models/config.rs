@@ -98,14 +98,16 @@ pub struct TextKind {
 
 /// A function between two products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// With the exact error function.
     Gelu,
     /// With the hyperbolic tangent in its place.
     GeluTanh,
     /// x · sigmoid(1.702 · x)
     QuickGelu,
+    /// max(0, x)
     Relu,
+    /// The hyperbolic tangent.
     Tanh,
 }
 
@@ -134,7 +136,7 @@ pub(super) fn activation(fields: &Fields<'_>, key: &'static str) -> Result<Activ
 
 /// What stands between the last hidden state of `[CLS]` and the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PoolerKind {
+pub enum PoolerKind {
     /// Nothing.
     None,
     /// A square dense layer.

@@ -19,7 +19,14 @@ pub enum Tokens {
     /// Wordpieces.
     Text(TextTokens),
     /// `[T, row_stride(patch_values)]`, see [`super::embedding::patch_rows`], and the resized picture that they are from, unless they are made up.
-    Patches { rows: Vec<f32>, num_tokens: usize, picture: Option<Picture> },
+    Patches {
+        /// One for each token.
+        rows: Vec<f32>,
+        /// T
+        num_tokens: usize,
+        /// As the model sees it.
+        picture: Option<Picture>,
+    },
 }
 
 impl Tokens {

@@ -22,6 +22,8 @@ mod preprocessor;
 mod tokenizer;
 #[cfg(feature = "bin")]
 mod torch;
+#[cfg(feature = "internals")]
+pub mod training;
 mod weights;
 
 use std::borrow::Cow;

@@ -38,6 +38,6 @@ pub(crate) use select::fixed_point;
 pub use select::{FIXED_POINT, Selection};
 #[cfg(feature = "gpu")]
 pub(crate) use top_k::TOP_K_EPS;
-pub(crate) use top_k::TopK;
+pub use top_k::TopK;
 pub(crate) use why::Found;
 pub use why::{Contribution, Why};

@@ -17,10 +17,14 @@ use serde_json::Value;
 use super::config::Config;
 use super::fields::{Fields, json_object, shortened};
 use crate::error::{Error, Result};
+#[cfg(any(test, feature = "internals"))]
+pub use facts::IntermediateSize;
 pub use facts::{Family, HeadKind, NormOrder};
 #[cfg(test)]
-pub use facts::{InputKind, IntermediateSize, Keys};
+pub use facts::{InputKind, Keys};
 pub use timm::pretrained_cfg;
+#[cfg(feature = "internals")]
+pub use timm::translated as timm_translated;
 
 /// Of several families with one `model_type`, the first with the wanted kind of head is that of a file which names no class.
 pub const FAMILIES: &[Family] = &[

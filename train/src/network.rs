@@ -1,0 +1,353 @@
+//! A transformer on Burn's tensors: one layer body for all families, for dense, masked and pruned passes.
+
+use burn::tensor::activation::{gelu_approximate, relu, sigmoid, softmax, tanh};
+use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::{Int, Tensor};
+use sttabt::Config;
+use sttabt::training::{Activation, NetworkValues, Part, PoolerKind};
+
+use crate::batch::{Batch, BatchInput};
+use crate::parameters::{Id, Leaves, Parameters, Place};
+use crate::rows::{Kept, Rows};
+
+/// Weight and bias.
+#[derive(Clone, Copy)]
+struct Pair {
+    weight: Id,
+    bias: Id,
+}
+
+struct Layer {
+    query: Pair,
+    key: Pair,
+    value: Pair,
+    attention_output: Pair,
+    attention_scale: Option<Id>,
+    attention_norm: Pair,
+    intermediate: Pair,
+    output: Pair,
+    mlp_scale: Option<Id>,
+    mlp_norm: Pair,
+}
+
+/// A network whose values are in [`Parameters`].
+pub struct Network {
+    /// Its `config.json`.
+    pub config: Config,
+    is_pre_norm: bool,
+    activation: Activation,
+    pooler_kind: PoolerKind,
+    words: Option<Id>,
+    positions: Id,
+    token_types: Option<Id>,
+    embedding_norm: Option<Pair>,
+    embedding_projection: Option<Pair>,
+    anchors: Vec<Id>,
+    projection: Option<Pair>,
+    layers: Vec<Layer>,
+    pooler: Option<Pair>,
+    classifiers: Vec<Pair>,
+    place: Place,
+}
+
+/// What a layer does beyond a dense one.
+pub enum Mode<'a> {
+    /// Nothing.
+    Dense,
+    /// Multiplies by the soft masks M_0 … M_L, `[N, R]` each.
+    Masked(&'a [Tensor<2>]),
+    /// Multiplies a layer's output by what this makes of its probabilities, `[N, R]`.
+    Scaled(&'a dyn Fn(usize, &Tensor<4>) -> Tensor<2>),
+    /// Computes only the tokens of K_1 … K_L; those of K_0 are all tokens of the batch.
+    Pruned(&'a [Kept]),
+}
+
+/// What a pass leaves behind for a loss.
+#[derive(Default)]
+pub struct Pass {
+    /// What entered each layer, and last what left the last one: a row for each token.
+    pub hidden_states: Vec<Tensor<2>>,
+    /// Before softmax, `[N, H, R, R]` of each layer.
+    pub scores: Vec<Tensor<4>>,
+    /// After it.
+    pub probs: Vec<Tensor<4>>,
+}
+
+/// What of a pass is wanted beyond the last hidden states.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted {
+    /// All hidden states.
+    pub hidden_states: bool,
+    /// Scores.
+    pub scores: bool,
+    /// Probabilities.
+    pub probs: bool,
+}
+
+impl Network {
+    /// Adds the values of a network to the parameters, under names with this prefix.
+    pub fn new(values: &NetworkValues, prefix: &str, pad_token: Option<usize>, parameters: &mut Parameters) -> Self {
+        let ids: Vec<Id> =
+            values.tensors.iter().map(|tensor| parameters.add_named(prefix, tensor, pad_token)).collect();
+        let find = |part: Part, layer: usize, is_bias: bool| {
+            let is_it = |tensor: &&sttabt::training::NamedValues| {
+                tensor.part == part && tensor.layer == layer && tensor.is_bias == is_bias
+            };
+            values.tensors.iter().position(|tensor| is_it(&tensor)).map(|at| ids[at])
+        };
+        let pair = |part, layer| Some(Pair { weight: find(part, layer, false)?, bias: find(part, layer, true)? });
+        let layer = |layer| {
+            Some(Layer {
+                query: pair(Part::Query, layer)?,
+                key: pair(Part::Key, layer)?,
+                value: pair(Part::Value, layer)?,
+                attention_output: pair(Part::AttentionOutput, layer)?,
+                attention_scale: find(Part::AttentionScale, layer, false),
+                attention_norm: pair(Part::AttentionNorm, layer)?,
+                intermediate: pair(Part::Intermediate, layer)?,
+                output: pair(Part::Output, layer)?,
+                mlp_scale: find(Part::MlpScale, layer, false),
+                mlp_norm: pair(Part::MlpNorm, layer)?,
+            })
+        };
+        let classifiers = [Part::Classifier, Part::DistillationClassifier];
+        Self {
+            is_pre_norm: values.is_pre_norm,
+            activation: values.activation,
+            pooler_kind: values.pooler,
+            words: find(Part::Words, 0, false),
+            // The library gives every network a table of positions.
+            positions: find(Part::Positions, 0, false).unwrap_or_default(),
+            token_types: find(Part::TokenTypes, 0, false),
+            embedding_norm: pair(Part::EmbeddingNorm, 0),
+            embedding_projection: pair(Part::EmbeddingProjection, 0),
+            anchors: (0..).map_while(|anchor| find(Part::Anchor(anchor), 0, false)).collect(),
+            projection: pair(Part::Projection, 0),
+            layers: (0..values.config.num_hidden_layers).filter_map(layer).collect(),
+            pooler: pair(Part::Pooler, 0),
+            classifiers: classifiers.into_iter().filter_map(|part| pair(part, 0)).collect(),
+            config: values.config.clone(),
+            place: parameters.place.clone(),
+        }
+    }
+
+    /// Where its values are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// L
+    pub fn num_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The parameters that no attention map depends on: the head, and what the last layer does after its map.
+    pub fn ids_after_last_map(&self) -> Vec<Id> {
+        let mut pairs: Vec<Pair> = self.pooler.iter().chain(&self.classifiers).copied().collect();
+        let mut ids = Vec::new();
+        if let Some(last) = self.layers.last() {
+            pairs.extend([last.value, last.attention_output, last.intermediate, last.output, last.mlp_norm]);
+            if !self.is_pre_norm {
+                pairs.push(last.attention_norm);
+            }
+            ids.extend([last.attention_scale, last.mlp_scale].into_iter().flatten());
+        }
+        ids.extend(pairs.into_iter().flat_map(|pair| [pair.weight, pair.bias]));
+        ids
+    }
+
+    fn linear(&self, leaves: &Leaves, pair: Pair, rows: Tensor<2>) -> Tensor<2> {
+        linear(rows, leaves.matrix(pair.weight), Some(leaves.vector(pair.bias)))
+    }
+
+    fn norm(&self, leaves: &Leaves, pair: Pair, rows: Tensor<2>) -> Tensor<2> {
+        let eps = f64::from(self.config.layer_norm_eps);
+        layer_norm(rows, leaves.vector(pair.weight), Some(leaves.vector(pair.bias)), eps)
+    }
+
+    fn activate(&self, activation: Activation, rows: Tensor<2>) -> Tensor<2> {
+        match activation {
+            Activation::Gelu => crate::ops::gelu(rows),
+            Activation::GeluTanh => gelu_approximate(rows),
+            Activation::QuickGelu => rows.clone() * sigmoid(rows.mul_scalar(1.702)),
+            Activation::Relu => relu(rows),
+            Activation::Tanh => tanh(rows),
+        }
+    }
+
+    /// The first hidden states; without token types all are 0.
+    pub fn embed(&self, leaves: &Leaves, batch: &Batch, has_token_types: bool) -> Tensor<2> {
+        match &batch.input {
+            BatchInput::Text { ids, token_types, positions } => {
+                let row = |table: Option<Id>, at: &Tensor<1, Int>| {
+                    table.map(|table| leaves.matrix(table).select(0, at.clone()))
+                };
+                let types = if has_token_types { token_types.clone() } else { token_types.clone().zeros_like() };
+                let parts = [row(self.words, ids), row(self.token_types, &types), row(Some(self.positions), positions)];
+                let sum = parts.into_iter().flatten().reduce(|sum, part| sum + part);
+                let mut rows = sum.unwrap_or_else(|| self.place.zeros([0, 0]));
+                if let Some(norm) = self.embedding_norm {
+                    rows = self.norm(leaves, norm, rows);
+                }
+                match self.embedding_projection {
+                    Some(projection) => self.linear(leaves, projection, rows),
+                    None => rows,
+                }
+            }
+            BatchInput::Patches(patches) => {
+                let (num_samples, hidden) = (batch.rows.num_samples(), self.config.hidden_size);
+                let num_patches = patches.dims()[0] / num_samples;
+                let projected = match self.projection {
+                    Some(projection) => self.linear(leaves, projection, patches.clone()),
+                    None => patches.clone(),
+                };
+                let anchor = |&id: &Id| leaves.vector(id).reshape([1, 1, hidden]).expand([num_samples, 1, hidden]);
+                let anchors = self.anchors.iter().map(anchor);
+                let parts = anchors.chain([projected.reshape([num_samples, num_patches, hidden])]).collect();
+                let num_tokens = num_patches + self.anchors.len();
+                let positions = leaves.vector(self.positions).reshape([1, num_tokens, hidden]);
+                (Tensor::cat(parts, 1) + positions).reshape([num_samples * num_tokens, hidden])
+            }
+        }
+    }
+
+    /// All layers; the last of [`Pass::hidden_states`] is what left the last one.
+    pub fn run(&self, leaves: &Leaves, batch: &Batch, mode: &Mode<'_>, wanted: Wanted) -> Pass {
+        let mut pass = Pass::default();
+        let mut rows = self.embed(leaves, batch, true);
+        let mut layout = &batch.rows;
+        for (at, layer) in self.layers.iter().enumerate() {
+            if wanted.hidden_states {
+                pass.hidden_states.push(rows.clone());
+            }
+            let kept = match mode {
+                Mode::Pruned(kept) => Some(&kept[at]),
+                _ => None,
+            };
+            let masks = match mode {
+                Mode::Masked(masks) => Some([&masks[at], &masks[at + 1]]),
+                _ => None,
+            };
+            let [scores, probs, output] = [wanted.scores, wanted.probs, true];
+            let step = Step { layer, layout, kept, masks };
+            let result = self.layer(leaves, rows, &step);
+            rows = result.rows;
+            if let (Mode::Scaled(scale), true) = (mode, output) {
+                rows = rows * layout.column(scale(at, &result.probs));
+            }
+            if scores {
+                pass.scores.push(result.scores);
+            }
+            if probs {
+                pass.probs.push(result.probs);
+            }
+            if let Some(kept) = kept {
+                layout = &kept.rows;
+            }
+        }
+        pass.hidden_states.push(rows);
+        pass
+    }
+
+    fn layer(&self, leaves: &Leaves, rows: Tensor<2>, step: &Step<'_>) -> LayerResult {
+        let Step { layer, layout, kept, masks } = *step;
+        let (num_samples, heads) = (layout.num_samples(), self.config.num_attention_heads);
+        let head_size = self.config.hidden_size / heads;
+        let select = |rows: Tensor<2>| match kept {
+            Some(kept) => kept.select(rows),
+            None => rows,
+        };
+        let [in_mask, out_mask] = match masks {
+            Some(masks) => masks.map(|mask| Some(layout.column(mask.clone()))),
+            None => [None, None],
+        };
+        let masked = |rows: Tensor<2>, mask: &Option<Tensor<2>>| match mask {
+            Some(mask) => rows * mask.clone(),
+            None => rows,
+        };
+        let norm_before = if self.is_pre_norm { Some(layer.attention_norm) } else { None };
+        let input = match norm_before {
+            Some(norm) => self.norm(leaves, norm, rows.clone()),
+            None => rows.clone(),
+        };
+        let query_layout = kept.map_or(layout, |kept| &kept.rows);
+        let split = |rows: Tensor<2>, layout: &Rows| {
+            layout.pad(rows).reshape([num_samples, layout.width, heads, head_size]).swap_dims(1, 2)
+        };
+        let key = masked(self.linear(leaves, layer.key, input.clone()), &in_mask);
+        let value = masked(self.linear(leaves, layer.value, input.clone()), &in_mask);
+        let query = masked(self.linear(leaves, layer.query, select(input)), &out_mask);
+        let query = split(query.mul_scalar(1.0 / (head_size as f64).sqrt()), query_layout);
+        let mut scores = query.matmul(split(key, layout).swap_dims(2, 3));
+        if let Some(mask) = layout.key_mask() {
+            scores = scores + mask;
+        }
+        let mut probs = softmax(scores.clone(), 3);
+        if let Some([in_mask, _]) = masks {
+            let mask = in_mask.clone().reshape([num_samples, 1, 1, layout.width]);
+            probs = probs * mask;
+            probs = probs.clone() / probs.sum_dim(3).add_scalar(EPS);
+        }
+        let context = probs.clone().matmul(split(value, layout)).swap_dims(1, 2);
+        let places = num_samples * query_layout.width;
+        let context = query_layout.unpad(context.reshape([places, self.config.hidden_size]));
+        let scaled = |rows: Tensor<2>, scale: Option<Id>| match scale {
+            Some(scale) => rows * leaves.vector(scale).unsqueeze::<2>(),
+            None => rows,
+        };
+        let attended = masked(self.linear(leaves, layer.attention_output, context), &out_mask);
+        let mut hidden = select(rows) + scaled(attended, layer.attention_scale);
+        if !self.is_pre_norm {
+            hidden = self.norm(leaves, layer.attention_norm, hidden);
+        }
+        let input = if self.is_pre_norm { self.norm(leaves, layer.mlp_norm, hidden.clone()) } else { hidden.clone() };
+        let inner = masked(self.linear(leaves, layer.intermediate, input), &out_mask);
+        let inner = self.activate(self.activation, inner);
+        let output = masked(self.linear(leaves, layer.output, inner), &out_mask);
+        let mut rows = hidden + scaled(output, layer.mlp_scale);
+        if !self.is_pre_norm {
+            rows = self.norm(leaves, layer.mlp_norm, rows);
+        }
+        LayerResult { rows, scores, probs }
+    }
+
+    /// What stands before the classifier, of some rows of the last hidden states.
+    pub fn pool(&self, leaves: &Leaves, rows: Tensor<2>) -> Tensor<2> {
+        match (self.pooler, self.pooler_kind) {
+            (Some(pooler), PoolerKind::Dense(activation)) => {
+                self.activate(activation, self.linear(leaves, pooler, rows))
+            }
+            (Some(pooler), _) => self.norm(leaves, pooler, rows),
+            (None, _) => rows,
+        }
+    }
+
+    /// The logits of each sample, `[N, labels]`; of several anchors their mean.
+    pub fn logits(&self, leaves: &Leaves, last: &Tensor<2>, layout: &Rows) -> Tensor<2> {
+        let of_anchor = |(anchor, &classifier): (usize, &Pair)| {
+            let rows = last.clone().select(0, layout.token(anchor, &self.place));
+            self.linear(leaves, classifier, self.pool(leaves, rows))
+        };
+        let sum = self.classifiers.iter().enumerate().map(of_anchor).reduce(|sum, logits| sum + logits);
+        let sum = sum.unwrap_or_else(|| self.place.zeros([0, 0]));
+        if self.classifiers.len() > 1 { sum.div_scalar(self.classifiers.len() as f64) } else { sum }
+    }
+}
+
+/// Added to sums and within logarithms.
+pub const EPS: f64 = 1e-7;
+
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    layer: &'a Layer,
+    layout: &'a Rows,
+    kept: Option<&'a Kept>,
+    /// Of what enters and of what leaves.
+    masks: Option<[&'a Tensor<2>; 2]>,
+}
+
+struct LayerResult {
+    rows: Tensor<2>,
+    scores: Tensor<4>,
+    probs: Tensor<4>,
+}
