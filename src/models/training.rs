@@ -44,6 +44,13 @@ pub struct NetworkValues {
     pub size_keys: [Option<&'static str>; 2],
 }
 
+impl NetworkValues {
+    /// Whether it reads texts.
+    pub fn is_text(&self) -> bool {
+        matches!(self.config.input, InputConfig::Text(_))
+    }
+}
+
 /// A tensor.
 #[derive(Debug, Clone)]
 pub struct NamedValues {

@@ -5,7 +5,7 @@ use sttabt::InputConfig;
 use sttabt::training::Tokens;
 
 use crate::parameters::Place;
-use crate::rows::Rows;
+use crate::rows::{Kept, Rows};
 
 /// What a network reads.
 pub enum BatchInput {
@@ -18,8 +18,8 @@ pub enum BatchInput {
         /// Row of the table of positions.
         positions: Tensor<1, Int>,
     },
-    /// Patches of all pictures, `[N · patches, patch_values]`.
-    Patches(Tensor<2>),
+    /// Patches of pictures, `[N · patches, patch_values]`, and if not all tokens are wanted, the rows of those that are.
+    Patches(Tensor<2>, Option<Tensor<1, Int>>),
 }
 
 /// Some inputs.
@@ -80,9 +80,22 @@ impl Batch {
         }
     }
 
+    /// The tokens of K_0 alone: `kept` are sorted positions of each sample. Of pictures all tokens are embedded.
+    pub fn only(&self, kept: &[Vec<u32>], place: &Place) -> Self {
+        let Kept { rows, within } = Kept::of_all(&self.rows, kept, place);
+        let input = match &self.input {
+            BatchInput::Text { ids, token_types, positions } => {
+                let select = |numbers: &Tensor<1, Int>| numbers.clone().select(0, within.clone());
+                BatchInput::Text { ids: select(ids), token_types: select(token_types), positions: select(positions) }
+            }
+            BatchInput::Patches(patches, _) => BatchInput::Patches(patches.clone(), Some(within)),
+        };
+        Self { rows, input, has_token_types: self.has_token_types }
+    }
+
     /// Pictures whose patches are known already.
     pub fn of_patches(rows: Rows, patches: Tensor<2>) -> Self {
-        Self { rows, input: BatchInput::Patches(patches), has_token_types: false }
+        Self { rows, input: BatchInput::Patches(patches, None), has_token_types: false }
     }
 }
 

@@ -4,20 +4,36 @@
 
 #![warn(missing_docs)]
 
+mod approx_net;
 mod batch;
+pub mod bench;
+mod checkpoint;
+pub mod compress;
 mod concrete;
+mod data;
 mod distill;
+mod elastic;
 mod error;
 mod files;
+mod folder;
 pub mod golden;
+mod learners;
 mod loss;
 mod ltp;
+mod measure;
 mod network;
 mod ops;
 mod optimizer;
 mod parameters;
 mod random;
 mod recipe;
+mod report;
 mod rows;
+mod stop;
+mod thresholds;
+mod trainer;
 
 pub use error::{Error, Result};
+
+#[cfg(test)]
+mod families_tests;

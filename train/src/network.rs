@@ -3,8 +3,8 @@
 use burn::tensor::activation::{gelu_approximate, relu, sigmoid, softmax, tanh};
 use burn::tensor::module::{layer_norm, linear};
 use burn::tensor::{Int, Tensor};
-use sttabt::Config;
 use sttabt::training::{Activation, NetworkValues, Part, PoolerKind};
+use sttabt::{Config, PoolingMode};
 
 use crate::batch::{Batch, BatchInput};
 use crate::parameters::{Id, Leaves, Parameters, Place};
@@ -47,6 +47,10 @@ pub struct Network {
     layers: Vec<Layer>,
     pooler: Option<Pair>,
     classifiers: Vec<Pair>,
+    /// How an embedder makes its vectors.
+    pub pooling: Option<PoolingMode>,
+    /// Of all values, in the order of the library's.
+    pub ids: Vec<Id>,
     place: Place,
 }
 
@@ -127,6 +131,8 @@ impl Network {
             pooler: pair(Part::Pooler, 0),
             classifiers: classifiers.into_iter().filter_map(|part| pair(part, 0)).collect(),
             config: values.config.clone(),
+            pooling: None,
+            ids,
             place: parameters.place.clone(),
         }
     }
@@ -194,7 +200,7 @@ impl Network {
                     None => rows,
                 }
             }
-            BatchInput::Patches(patches) => {
+            BatchInput::Patches(patches, wanted) => {
                 let (num_samples, hidden) = (batch.rows.num_samples(), self.config.hidden_size);
                 let num_patches = patches.dims()[0] / num_samples;
                 let projected = match self.projection {
@@ -206,7 +212,11 @@ impl Network {
                 let parts = anchors.chain([projected.reshape([num_samples, num_patches, hidden])]).collect();
                 let num_tokens = num_patches + self.anchors.len();
                 let positions = leaves.vector(self.positions).reshape([1, num_tokens, hidden]);
-                (Tensor::cat(parts, 1) + positions).reshape([num_samples * num_tokens, hidden])
+                let all = (Tensor::cat(parts, 1) + positions).reshape([num_samples * num_tokens, hidden]);
+                match wanted {
+                    Some(wanted) => all.select(0, wanted.clone()),
+                    None => all,
+                }
             }
         }
     }
@@ -320,6 +330,21 @@ impl Network {
             (Some(pooler), _) => self.norm(leaves, pooler, rows),
             (None, _) => rows,
         }
+    }
+
+    /// The vector of each sample: that of `[CLS]`, or the mean of all tokens, with length 1.
+    pub fn embedding(&self, leaves: &Leaves, last: &Tensor<2>, layout: &Rows) -> Tensor<2> {
+        let rows = match self.pooling {
+            Some(PoolingMode::Mean) => {
+                let normed = layout.pad(self.pool(leaves, last.clone()));
+                let [num_samples, width, hidden] = normed.dims();
+                let weights = layout.weights.clone().reshape([num_samples, 1, width]);
+                weights.matmul(normed).reshape([num_samples, hidden])
+            }
+            _ => self.pool(leaves, last.clone().select(0, layout.token(0, &self.place))),
+        };
+        let length = rows.clone().square().sum_dim(1).add_scalar(1e-24).sqrt();
+        rows / length
     }
 
     /// The logits of each sample, `[N, labels]`; of several anchors their mean.

@@ -142,7 +142,7 @@ pub struct Kept {
     /// Of those that go on.
     pub rows: Rows,
     /// Their rows among those before.
-    within: Tensor<1, Int>,
+    pub within: Tensor<1, Int>,
 }
 
 impl Kept {
@@ -159,6 +159,12 @@ impl Kept {
         let num_rows = within.len();
         let within = Tensor::from_data(TensorData::new(within, [num_rows]), &place.device);
         Self { rows: Rows::ragged(&lengths, place), within }
+    }
+
+    /// Of a batch of which all tokens are there.
+    pub fn of_all(all: &Rows, kept: &[Vec<u32>], place: &Place) -> Self {
+        let before: Vec<Vec<u32>> = all.lengths.iter().map(|&length| (0..length as u32).collect()).collect();
+        Self::new(&before, kept, place)
     }
 
     /// The rows that go on.

@@ -1,0 +1,130 @@
+//! Elastic training: each step computes a packed, pruned pass at a ratio of its own, and pulls its answers to the dense parent's.
+//!
+//! One set of weights then serves every ratio. A step costs what it computes: at a ratio of 0.2 about a fifth.
+
+use burn::tensor::Tensor;
+use sttabt::training::TopK;
+use sttabt::{Ratio, Task};
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::loss::{Loss, teacher_kl};
+use crate::network::{Mode, Network, Wanted};
+use crate::parameters::{Leaves, Place};
+use crate::random::Random;
+use crate::rows::Kept;
+
+/// What the ratios are drawn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw {
+    /// The smallest ratio.
+    pub smallest: f64,
+    /// The share of steps that are dense.
+    pub dense_share: f64,
+}
+
+impl Draw {
+    /// Of a step: log-uniform, or `None` for a dense one.
+    pub fn ratio(&self, random: &mut Random) -> Option<Ratio> {
+        let (is_dense, at) = (random.unit() < self.dense_share, random.unit());
+        if is_dense { None } else { Ratio::new(self.smallest.powf(at)) }
+    }
+}
+
+/// The softness of the answers that are compared.
+const TEMPERATURE: f64 = 2.0;
+
+/// The tokens of K_1 … K_L in a batch, as `topk` finds them from a network's attention; K_0 comes first.
+pub fn kept_tokens(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio) -> Result<Vec<Vec<Vec<u32>>>> {
+    let pass = approx.run(leaves, batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
+    let width = batch.rows.width;
+    let maps: Vec<Vec<f32>> = pass.probs.into_iter().map(mean_of_heads).collect::<Result<_>>()?;
+    let weight = approx.config.prune.topk_impact_weight;
+    let mut kept = vec![Vec::new(); maps.len() + 1];
+    for (sample, &length) in batch.rows.lengths.iter().enumerate() {
+        let mut recursion = TopK::new(length, approx.config.num_anchors);
+        kept[maps.len()].push(positions(recursion.is_kept()));
+        for layer in (0..maps.len()).rev() {
+            let map = &maps[layer][sample * width * width..][..width * width];
+            // A map whose rows are as long as the sample.
+            let map: Vec<f32> = map.chunks_exact(width).take(length).flat_map(|row| &row[..length]).copied().collect();
+            recursion.step(&map, ratio.ceil_of(length), weight);
+            kept[layer].push(positions(recursion.is_kept()));
+        }
+    }
+    Ok(kept)
+}
+
+fn mean_of_heads(probs: Tensor<4>) -> Result<Vec<f32>> {
+    probs.mean_dim(1).try_into_vec_as::<f32>().map_err(|error| Error::Device(error.to_string()))
+}
+
+fn positions(is_kept: &[bool]) -> Vec<u32> {
+    (0..).zip(is_kept).filter(|(_, kept)| **kept).map(|(position, _)| position).collect()
+}
+
+/// The part of a batch that a pruned pass computes.
+pub struct Pruned {
+    batch: Option<Batch>,
+    kept: Vec<Kept>,
+    /// Mean over samples and l = 0 … L of |K_l| / T.
+    pub retention: f64,
+}
+
+impl Pruned {
+    /// By a frozen ApproxNet; its leaves are constants.
+    pub fn new(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio, place: &Place) -> Result<Self> {
+        let kept = kept_tokens(approx, leaves, batch, ratio)?;
+        let share = |of_layer: &Vec<Vec<u32>>| -> f64 {
+            of_layer.iter().zip(&batch.rows.lengths).map(|(kept, &length)| kept.len() as f64 / length as f64).sum()
+        };
+        let retention = kept.iter().map(share).sum::<f64>() / (kept.len() * batch.rows.num_samples()) as f64;
+        let layers = kept.windows(2).map(|pair| Kept::new(&pair[0], &pair[1], place)).collect();
+        // Tokens that are not even in K_0 are not embedded.
+        let is_all = kept[0].iter().zip(&batch.rows.lengths).all(|(kept, &length)| kept.len() == length);
+        let batch = if is_all { None } else { Some(batch.only(&kept[0], place)) };
+        Ok(Self { batch, kept: layers, retention })
+    }
+
+    /// The tokens of K_0, all of the batch's if they are all kept.
+    pub fn batch<'a>(&'a self, all: &'a Batch) -> &'a Batch {
+        self.batch.as_ref().unwrap_or(all)
+    }
+
+    /// How a network computes it.
+    pub fn mode(&self) -> Mode<'_> {
+        Mode::Pruned(&self.kept)
+    }
+}
+
+/// What a network answers: logits, or a vector of length 1.
+pub fn answers(network: &Network, leaves: &Leaves, batch: &Batch, pruned: Option<&Pruned>) -> Tensor<2> {
+    let (input, mode) = match pruned {
+        Some(pruned) => (pruned.batch(batch), pruned.mode()),
+        None => (batch, Mode::Dense),
+    };
+    let mut pass = network.run(leaves, input, &mode, Wanted::default());
+    let last = pass.hidden_states.pop();
+    let last = last.unwrap_or_else(|| network.place().zeros([0, 0]));
+    let rows = match pruned.and_then(|pruned| pruned.kept.last()) {
+        Some(kept) => &kept.rows,
+        None => &input.rows,
+    };
+    if network.config.task == Task::Embedding {
+        network.embedding(leaves, &last, rows)
+    } else {
+        network.logits(leaves, &last, rows)
+    }
+}
+
+/// The distance of the answers from the parent's: divergence of labels, else squares.
+pub fn loss(network: &Network, leaves: &Leaves, batch: &Batch, pruned: Option<&Pruned>, parent: &Tensor<2>) -> Loss {
+    let answers = answers(network, leaves, batch, pruned);
+    let distance = match network.config.task {
+        Task::Classification => teacher_kl(&answers, parent, TEMPERATURE).mul_scalar(TEMPERATURE * TEMPERATURE),
+        Task::MultiLabel | Task::Regression => (answers - parent.clone()).square().mean(),
+        // The vectors have length 1: this is 2 − 2 cos.
+        Task::Embedding => (answers - parent.clone()).square().sum_dim(1).mean(),
+    };
+    Loss::sum(network.place(), vec![("answers", distance)])
+}
