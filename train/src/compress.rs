@@ -243,7 +243,11 @@ fn begin(args: &CompressArgs, checkpoints: &Checkpoints) -> Result<()> {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => true,
     };
+    let is_finished = args.out.join("report.json").exists();
     match (args.resume, checkpoints.exist(), is_empty) {
+        (true, false, _) if is_finished => {
+            return Err(Error::Usage(format!("--resume: the run in {} is finished", args.out.display())));
+        }
         // A run that was killed before its first checkpoint begins anew.
         (true, ..) | (false, false, true) => {}
         (false, true, _) => {

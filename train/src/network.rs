@@ -1,12 +1,13 @@
 //! A transformer on Burn's tensors: one layer body for all families, for dense, masked and pruned passes.
 
-use burn::tensor::activation::{gelu_approximate, relu, sigmoid, softmax, tanh};
-use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::activation::{gelu_approximate, relu, sigmoid, tanh};
+use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 use sttabt::training::{Activation, NetworkValues, Part, PoolerKind};
 use sttabt::{Config, PoolingMode};
 
 use crate::batch::{Batch, BatchInput};
+use crate::ops::{gelu, layer_norm, softmax};
 use crate::parameters::{Id, Leaves, Parameters, Place};
 use crate::rows::{Kept, Rows};
 
@@ -168,12 +169,12 @@ impl Network {
 
     fn norm(&self, leaves: &Leaves, pair: Pair, rows: Tensor<2>) -> Tensor<2> {
         let eps = f64::from(self.config.layer_norm_eps);
-        layer_norm(rows, leaves.vector(pair.weight), Some(leaves.vector(pair.bias)), eps)
+        layer_norm(rows, leaves.vector(pair.weight), leaves.vector(pair.bias), eps)
     }
 
     fn activate(&self, activation: Activation, rows: Tensor<2>) -> Tensor<2> {
         match activation {
-            Activation::Gelu => crate::ops::gelu(rows),
+            Activation::Gelu => gelu(rows),
             Activation::GeluTanh => gelu_approximate(rows),
             Activation::QuickGelu => rows.clone() * sigmoid(rows.mul_scalar(1.702)),
             Activation::Relu => relu(rows),
@@ -292,7 +293,7 @@ impl Network {
         if let Some(mask) = layout.key_mask() {
             scores = scores + mask;
         }
-        let mut probs = softmax(scores.clone(), 3);
+        let mut probs = softmax(scores.clone());
         if let Some([in_mask, _]) = masks {
             let mask = in_mask.clone().reshape([num_samples, 1, 1, layout.width]);
             probs = probs * mask;

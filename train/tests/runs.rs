@@ -1,0 +1,160 @@
+//! Whole runs of the command on a tiny model: resumed after kills, ended early, and refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Steps of a run: 40 % are ApproxNet's.
+const STEPS: usize = 60;
+
+/// A folder of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("sttabt-train-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    /// Texts of the tiny model's words.
+    fn texts(&self) -> PathBuf {
+        let path = self.0.join("texts.txt");
+        let line = |at: u32| {
+            let words = (0..3 + at % 9).map(|word| format!("w{}", (at * 7 + word * 13) % 92));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let lines: Vec<String> = (0..200).map(line).collect();
+        fs::write(&path, lines.join("\n")).expect("a file");
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny-bert")
+}
+
+fn command(model: &Path, texts: &Path, out: &Path, more: &[&str]) -> Command {
+    command_of(STEPS, model, texts, out, more)
+}
+
+fn command_of(steps: usize, model: &Path, texts: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sttabt-train"));
+    command.args(["--threads", "1", "compress", "--checkpoint-every", "0", "--batch", "8"]);
+    command.arg("--steps").arg(steps.to_string()).arg("--model").arg(model).arg("--texts").arg(texts);
+    command.arg("--out").arg(out).args(more).env("STTABT_TRAIN_QUIET", "1");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(mut command: Command) -> (bool, String) {
+    let output = command.output().expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What a run leaves that depends on no clock.
+fn results(out: &Path) -> Vec<Vec<u8>> {
+    let read = |name: &str| fs::read(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    ["model.safetensors", "approx/model.safetensors", "config.json"].into_iter().map(read).collect()
+}
+
+/// The log without the times of the steps.
+fn log(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("train.jsonl")).expect("a log");
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["ms"] = 0.into();
+        line.to_string()
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_run_goes_on_to_the_bit_after_kills() {
+    let scratch = Scratch::new("kill");
+    let (texts, whole, killed) = (scratch.texts(), scratch.0.join("whole"), scratch.0.join("killed"));
+    let (is_done, text) = finish(command(&fixture(), &texts, &whole, &[]));
+    assert!(is_done, "{text}");
+    let mut num_kills = 0;
+    // Kills come later and later, so that the run gets to its end.
+    for round in 0.. {
+        assert!(round < 200, "the run never ends");
+        let mut child = command(&fixture(), &texts, &killed, &["--resume"]).spawn().expect("the command runs");
+        std::thread::sleep(Duration::from_millis(40 + 37 * round));
+        if child.try_wait().expect("a status").is_some() {
+            let (is_done, text) = finish(command(&fixture(), &texts, &killed, &["--resume"]));
+            assert!(!is_done && text.contains("is finished"), "{text}");
+            break;
+        }
+        child.kill().expect("killed");
+        child.wait().expect("an end");
+        num_kills += 1;
+    }
+    assert!(num_kills >= 5, "{num_kills} kills");
+    assert_eq!(results(&killed), results(&whole));
+    assert_eq!(log(&killed), log(&whole));
+}
+
+/// The first Ctrl-C ends a run with what it has, and its report says so.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_a_folder() {
+    let scratch = Scratch::new("interrupt");
+    let (texts, out) = (scratch.texts(), scratch.0.join("out"));
+    let child = command_of(100_000, &fixture(), &texts, &out, &[]).spawn();
+    let mut child = child.expect("the command runs");
+    while fs::read_to_string(out.join("train.jsonl")).is_ok_and(|log| log.lines().count() <= 20)
+        || !out.join("train.jsonl").exists()
+    {
+        assert!(child.try_wait().expect("a status").is_none(), "the run ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let status = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().expect("kill");
+    assert!(status.success() && child.wait().expect("an end").success());
+    let report = fs::read_to_string(out.join("REPORT.md")).expect("a report");
+    assert!(report.contains("ended early"), "{report}");
+    let files = sttabt::ModelFiles::from_dir(&out).expect("files");
+    assert!(sttabt::Model::from_bytes(files).expect("a model").has_thresholds());
+}
+
+/// Each is refused before anything is written, and the message says what to do.
+#[test]
+fn what_cannot_be_is_refused() {
+    let scratch = Scratch::new("refused");
+    let texts = scratch.texts();
+    let few = scratch.0.join("few.txt");
+    fs::write(&few, "w1 w2\nw3\n").expect("a file");
+    let latin = scratch.0.join("latin.txt");
+    fs::write(&latin, b"w1 w2\nw\xe4\n").expect("a file");
+    let int8 = scratch.0.join("int8");
+    fs::create_dir_all(int8.join("approx")).expect("a folder");
+    let files = sttabt::ModelFiles::from_dir(fixture()).and_then(|files| files.into_int8(None)).expect("int8");
+    for name in files.names() {
+        fs::write(int8.join(name), files.get(name).expect("bytes")).expect("a file");
+    }
+    let full = scratch.0.join("full");
+    fs::create_dir_all(full.join("something")).expect("a folder");
+    let vit = fixture().with_file_name("tiny-vit");
+    let out = scratch.0.join("out");
+    for (model, texts, out, more, expected) in [
+        (&int8, &texts, &out, vec![], "train the model that the int8 one was made of"),
+        (&fixture(), &few, &out, vec![], "2 samples, expected at least 40"),
+        (&fixture(), &latin, &out, vec![], "line 2 is not UTF-8"),
+        (&fixture(), &texts, &full, vec![], "not empty: name a new folder"),
+        (&fixture(), &texts, &out, vec!["--keep", "0"], "--keep 0: expected more than 0"),
+        (&vit, &texts, &out, vec![], "the model reads pictures: give --images DIR"),
+        (&scratch.0, &texts, &out, vec![], "config.json: missing"),
+    ] {
+        let (is_done, text) = finish(command(model, texts, out, &more));
+        assert!(!is_done && text.contains(expected), "expected `{expected}`, found {text}");
+        assert!(!out.join("model.safetensors").exists(), "{expected}");
+    }
+}
