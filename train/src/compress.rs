@@ -57,9 +57,12 @@ pub struct CompressArgs {
     /// Samples of a batch
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub batch: usize,
-    /// The largest rate of the elastic stage; ApproxNet learns ten times as fast
-    #[arg(long, default_value_t = 5e-5, value_name = "RATE")]
+    /// The largest rate of the elastic stage
+    #[arg(long, default_value_t = 2e-5, value_name = "RATE")]
     pub rate: f64,
+    /// The largest rate of ApproxNet
+    #[arg(long, default_value_t = 1e-3, value_name = "RATE")]
+    pub approx_rate: f64,
     /// Of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -166,7 +169,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         batch_size: args.batch.min(split.train.len()),
     };
     let (approx_ids, idle) = trained_by_distillation(&networks);
-    let distil_stage = stage("distil", recipe(10.0 * args.rate), approx_ids);
+    let distil_stage = stage("distil", recipe(args.approx_rate), approx_ids);
     let elastic_stage = stage("elastic", recipe(args.rate), networks.main.ids.clone());
     let plan = if checkpoints.exist() {
         checkpoints.progress()?.plan
@@ -267,7 +270,8 @@ fn begin(args: &CompressArgs, checkpoints: &Checkpoints) -> Result<()> {
 fn settings(args: &CompressArgs, stages: Stages) -> serde_json::Value {
     json!({
         "stages": format!("{stages:?}"), "model": args.model, "data": args.data.path(), "reduction": args.reduction,
-        "steps": args.steps, "budget": args.budget, "batch": args.batch, "rate": args.rate, "seed": args.seed,
+        "steps": args.steps, "budget": args.budget, "batch": args.batch, "rate": args.rate,
+        "approx_rate": args.approx_rate, "seed": args.seed,
     })
 }
 

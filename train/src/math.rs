@@ -183,10 +183,10 @@ mod tests {
         }
     }
 
-    /// By its series, which converges everywhere.
+    /// By its series, which loses its digits for large arguments; there it is 1 to 2e-8.
     fn erf_f64(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
-        if x.abs() > 6.0 {
+        if x.abs() > 4.0 {
             return x.signum();
         }
         for n in 1..200 {

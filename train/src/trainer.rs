@@ -275,7 +275,7 @@ impl Trainer {
             true => format!("the last good checkpoint is in {}", self.checkpoints.folder().display()),
             false => "there is no checkpoint yet".to_owned(),
         };
-        format!("{kept}; try a smaller --rate")
+        format!("{kept}; try a smaller --rate or --approx-rate")
     }
 
     fn bar(&self, name: &'static str, num_steps: usize) -> ProgressBar {

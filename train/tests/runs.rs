@@ -151,7 +151,7 @@ fn what_cannot_be_is_refused() {
         (&fixture(), &texts, &full, vec![], "not empty: name a new folder"),
         (&fixture(), &texts, &out, vec!["--keep", "0"], "--keep 0: expected more than 0"),
         (&vit, &texts, &out, vec![], "the model reads pictures: give --images DIR"),
-        (&scratch.0, &texts, &out, vec![], "config.json: missing"),
+        (&scratch.0, &texts, &out, vec![], "cannot read"),
     ] {
         let (is_done, text) = finish(command(model, texts, out, &more));
         assert!(!is_done && text.contains(expected), "expected `{expected}`, found {text}");
