@@ -19,6 +19,7 @@ use crate::optimizer::{AdamW, GradientValues, Group};
 use crate::parameters::{Leaves, Parameters};
 use crate::random::Random;
 use crate::recipe::Recipe;
+use crate::run_args::RunArgs;
 
 /// What one stage of a run learns.
 pub struct Stage<'a> {
@@ -104,16 +105,21 @@ const WARM_UP: f64 = 0.06;
 
 impl Trainer {
     /// Begins a run, or goes on where its checkpoint is.
-    pub fn new(
-        parameters: Parameters,
-        progress: Progress,
-        seed: u64,
-        checkpoints: Checkpoints,
-        log_path: PathBuf,
-        checkpoint_every: Duration,
-    ) -> Result<Self> {
+    pub fn new(parameters: Parameters, progress: Progress, run: &RunArgs) -> Result<Self> {
+        let (seed, checkpoints, log_path) = (run.seed, run.checkpoints(), run.out.join("train.jsonl"));
+        let checkpoint_every = run.checkpoint_every();
         let is_resumed = checkpoints.exist();
-        let progress = if is_resumed { checkpoints.progress()? } else { progress };
+        let progress = match is_resumed {
+            true => {
+                let found = checkpoints.progress()?;
+                if found.settings != progress.settings {
+                    let (out, settings) = (run.out.display(), found.settings);
+                    return Err(Error::Usage(format!("--resume: the run in {out} was begun with {settings}")));
+                }
+                found
+            }
+            false => progress,
+        };
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&log_path);
         let mut log = open.map_err(Error::file("write", &log_path))?;
         // What was logged after the checkpoint happens again.
@@ -226,6 +232,9 @@ impl Trainer {
             }
         }
         bar.finish_and_clear();
+        if self.is_stopped() {
+            self.checkpoints.write(&self.progress, &self.parameters, &optimizer, &best)?;
+        }
         for (parameter, best) in self.parameters.list.iter_mut().zip(best) {
             if let Some(best) = best {
                 let place = &self.parameters.place;

@@ -1,0 +1,103 @@
+//! What all trainings ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::checkpoint::Checkpoints;
+use crate::data::DataArgs;
+use crate::error::{Error, Result};
+
+/// Arguments of every training.
+#[derive(Args, Clone)]
+pub struct RunArgs {
+    /// The folder of a model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What it learns from
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// End after about so many minutes
+    #[arg(long, value_name = "MINUTES", conflicts_with = "steps")]
+    pub budget: Option<f64>,
+    /// Steps of all stages together [default: 3000]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Points that the default rule may lose
+    #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
+    pub max_loss: f64,
+    /// Samples of a batch
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub batch: usize,
+    /// Of all random numbers
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// Go on where a run with the same arguments was stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// Write weights as f32 instead of f16
+    #[arg(long)]
+    pub f32: bool,
+    /// Seconds between checkpoints
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
+    pub checkpoint_every: f64,
+}
+
+impl RunArgs {
+    /// Numbers that make no sense are refused.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 || self.steps == Some(0) || self.budget.is_some_and(|minutes| minutes <= 0.0) {
+            return Err(Error::Usage("--batch, --steps and --budget: expected more than 0".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Where the checkpoint is.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.out.join("checkpoint"))
+    }
+
+    /// How often one is written.
+    pub fn checkpoint_every(&self) -> Duration {
+        Duration::from_secs_f64(self.checkpoint_every.max(0.0))
+    }
+
+    /// What must be the same for a run to go on.
+    pub fn settings(&self, command: &str, others: serde_json::Value) -> serde_json::Value {
+        json!({
+            "command": command, "model": self.model, "data": self.data.path(), "steps": self.steps,
+            "budget": self.budget, "batch": self.batch, "seed": self.seed, "others": others,
+        })
+    }
+
+    /// The folder is new, or a run in it goes on.
+    pub fn begin(&self) -> Result<()> {
+        let is_empty = match std::fs::read_dir(&self.out) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(_) => true,
+        };
+        let is_finished = self.out.join("report.json").exists();
+        match (self.resume, self.checkpoints().exist(), is_empty) {
+            (true, false, _) if is_finished => {
+                return Err(Error::Usage(format!("--resume: the run in {} is finished", self.out.display())));
+            }
+            // A run that was killed before its first checkpoint begins anew.
+            (true, ..) | (false, false, true) => {}
+            (false, true, _) => {
+                let out = self.out.display();
+                return Err(Error::Usage(format!(
+                    "--out {out}: a run was stopped there: go on with --resume, or name a new folder"
+                )));
+            }
+            (false, false, false) => {
+                return Err(Error::Usage(format!("--out {}: not empty: name a new folder", self.out.display())));
+            }
+        }
+        std::fs::create_dir_all(&self.out).map_err(Error::file("write", &self.out))
+    }
+}
