@@ -16,7 +16,7 @@ use crate::random::Random;
 #[group(required = true, multiple = false)]
 pub struct DataArgs {
     /// Texts: one a line, or a .tsv or .csv whose header names `sentence` or `text`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "data", value_name = "FILE")]
     pub texts: Option<PathBuf>,
     /// Pairs: two columns separated by a tab, or a header that names `sentence1` and `sentence2`
     #[arg(long, value_name = "FILE")]

@@ -150,7 +150,8 @@ fn every_parameter_learns_or_is_listed() {
         };
         let mut missing: Vec<String> = gradients.missing(&parameters).into_iter().map(str::to_owned).collect();
         let mut idle = idle;
-        (missing.sort(), idle.sort());
+        missing.sort();
+        idle.sort();
         assert_eq!(missing, idle, "{name}");
 
         for id in loaded.approx.ids.clone() {

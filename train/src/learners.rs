@@ -80,7 +80,8 @@ impl Shared<'_> {
     }
 }
 
-fn number(tensor: Tensor<1>) -> Result<f64> {
+/// The value of a loss.
+pub fn number(tensor: Tensor<1>) -> Result<f64> {
     tensor.try_into_scalar::<f64>().map_err(|error| Error::Device(error.to_string()))
 }
 

@@ -34,6 +34,7 @@ mod report;
 mod rows;
 mod run_args;
 mod stop;
+pub mod supervised;
 mod thresholds;
 mod trainer;
 

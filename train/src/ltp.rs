@@ -28,8 +28,6 @@ pub struct Settings {
 pub struct Outcome {
     /// What to minimise.
     pub loss: Loss,
-    /// Σ_l mean m_l
-    pub mask_sum: Tensor<1>,
     /// `[N, labels]`
     pub logits: Tensor<2>,
     /// m_0 … m_{L−1}, `[N, R]`
@@ -64,6 +62,6 @@ pub fn soft_loss(
     let mask_sum = mask_sum.unwrap_or_else(|| network.place().zeros([1]));
     let task = task_loss(network.config.task, &logits, labels, network.place());
     let total = task.clone() + mask_sum.clone().mul_scalar(settings.lambda);
-    let loss = Loss { total, parts: vec![("task", task), ("mask_sum", mask_sum.clone())] };
-    Outcome { loss, mask_sum, logits, masks }
+    let loss = Loss { total, parts: vec![("task", task), ("mask_sum", mask_sum)] };
+    Outcome { loss, logits, masks }
 }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use sttabt_train::bench::{self, BenchArgs};
 use sttabt_train::compress::{self, CompressArgs, Stages};
 use sttabt_train::golden::{self, GoldenArgs};
+use sttabt_train::supervised::{self, Supervised};
 use sttabt_train::{Error, Result};
 
 #[global_allocator]
@@ -32,6 +33,8 @@ enum Command {
     Compress(CompressArgs),
     /// Train the ApproxNet alone
     Distill(CompressArgs),
+    #[command(flatten)]
+    Supervised(Supervised),
     /// Time the steps of a training
     #[command(hide = true)]
     Bench(BenchArgs),
@@ -63,6 +66,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Golden(args) => golden::run(args, &device, print),
         Command::Compress(args) => compress::run(args, Stages::All, &device, &mut print),
         Command::Distill(args) => compress::run(args, Stages::Distil, &device, &mut print),
+        Command::Supervised(command) => supervised::run(command, &device, &mut print),
         Command::Bench(args) => bench::run(args, &device, print),
     }
 }

@@ -17,11 +17,6 @@ impl Random {
         random
     }
 
-    /// What it goes on from.
-    pub fn state(&self) -> u64 {
-        self.0
-    }
-
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
