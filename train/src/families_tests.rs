@@ -210,3 +210,21 @@ fn a_reduction_that_does_not_fit_is_refused() {
     let error = smaller(&loaded.main_values, 7, &mut Random::new(1)).map(|_| ()).expect_err("refused").to_string();
     assert!(error.starts_with("--reduction 7: the widths"), "{error}");
 }
+
+/// The hard pass of Learned Token Pruning answers as the engine's rule.
+#[test]
+fn removed_tokens_are_the_engines() {
+    for (name, thresholds) in [("roberta", "0.02"), ("distilbert", "0.05"), ("camembert-score", "0.03")] {
+        let loaded = load(name).expect(name);
+        let value = thresholds.parse::<f64>().expect("a number");
+        let thresholds_of_layers = vec![value; loaded.main.num_layers()];
+        let (batch, leaves) = (loaded.batch(), loaded.parameters.constants());
+        let found = crate::ltp::hard_logits(&loaded.main, &thresholds_of_layers, &leaves, &batch);
+        let found: Vec<f64> = found.try_into_vec_as().expect("values");
+        let expected = loaded.expected(&format!("ltp:{thresholds}"));
+        assert_ne!(expected, loaded.expected("dense"), "{name}: nothing is removed");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-5 * expected.abs().max(1.0), "{name}: {found}, expected {expected}");
+        }
+    }
+}

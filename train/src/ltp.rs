@@ -1,4 +1,5 @@
-//! Learned Token Pruning, soft stage: every layer's output is scaled by how far a token's received attention lies above a threshold.
+//! Learned Token Pruning. Soft: a layer's output is scaled by how far a token's received attention lies above a threshold. Hard: tokens
+//! below it are removed, as the engine's rule `ltp` does.
 //!
 //! ```text
 //! s_l[j] = mean over heads and rows i of A[i, j];   m_l[j] = sigmoid((s_l[j] − θ_l) / τ)
@@ -64,4 +65,21 @@ pub fn soft_loss(
     let total = task.clone() + mask_sum.clone().mul_scalar(settings.lambda);
     let loss = Loss { total, parts: vec![("task", task), ("mask_sum", mask_sum)] };
     Outcome { loss, logits, masks }
+}
+
+/// The logits of a hard pass: after layer l the tokens with s_l > θ_l stay, and the anchors. Thresholds get no gradient.
+pub fn hard_logits(network: &Network, thresholds: &[f64], leaves: &Leaves, batch: &Batch) -> Tensor<2> {
+    let (num_samples, width) = (batch.rows.num_samples(), batch.rows.width);
+    let counts = batch.rows.counts(network.place());
+    let num_anchors = network.config.num_anchors.min(width);
+    let stays = |layer: usize, probs: &Tensor<4>, present: &Tensor<2>| {
+        let mean = probs.clone().without_autodiff().mean_dim(1).reshape([num_samples, width, width]);
+        let rows = present.clone().reshape([num_samples, 1, width]);
+        let received = rows.matmul(mean).reshape([num_samples, width]) / counts.clone();
+        let above = received.greater_scalar(thresholds[layer]);
+        let stays = present.clone().zeros_like().mask_fill(above, 1.0) * present.clone();
+        stays.slice_fill([0..num_samples, 0..num_anchors], 1.0)
+    };
+    let pass = network.run(leaves, batch, &Mode::Removing(&stays), Wanted::default());
+    network.logits(leaves, &pass.hidden_states[0], &batch.rows)
 }

@@ -125,8 +125,13 @@ impl Rows {
 
     /// Added to scores: −10⁴ for keys that are padding, `[N, 1, 1, R]`.
     pub fn key_mask(&self) -> Option<Tensor<4>> {
-        let mask = || self.real.clone().sub_scalar(1.0).mul_scalar(10000.0);
-        self.has_padding().then(|| mask().reshape([self.num_samples(), 1, 1, self.width]))
+        self.has_padding().then(|| self.masked_keys(&self.real))
+    }
+
+    /// The same for all keys that are not present, `[N, R]` of 0 and 1.
+    pub fn masked_keys(&self, present: &Tensor<2>) -> Tensor<4> {
+        let mask = present.clone().sub_scalar(1.0).mul_scalar(10000.0);
+        mask.reshape([self.num_samples(), 1, 1, self.width])
     }
 
     /// T of each sample, `[N, 1]`

@@ -1,4 +1,4 @@
-//! `sttabt-train finetune` and `concrete`: trainings with labels, or for `concrete` with the dense model's answers.
+//! `sttabt-train finetune`, `concrete` and `ltp`: trainings with labels, or for `concrete` with the dense model's answers.
 
 use burn::tensor::{DType, Device};
 use clap::{Args, Subcommand};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::finish::Finished;
 use crate::learners::{Shared, number};
 use crate::loss::{Label, Loss, task_loss};
+use crate::ltp;
 use crate::network::Network;
 use crate::parameters::{Id, Leaves, Parameters, Place};
 use crate::random::Random;
@@ -28,6 +29,25 @@ pub enum Supervised {
     Finetune(FinetuneArgs),
     /// Train soft masks and a threshold for each layer, the paper's concrete masking
     Concrete(ConcreteArgs),
+    /// Train the thresholds of Learned Token Pruning, soft then hard: the baseline
+    Ltp(LtpArgs),
+}
+
+/// Arguments of `ltp`.
+#[derive(Args)]
+pub struct LtpArgs {
+    /// Of every training
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The largest rate
+    #[arg(long, default_value_t = 2e-5, value_name = "RATE")]
+    pub rate: f64,
+    /// Of the tokens that stay: the larger, the fewer
+    #[arg(long, default_value_t = 0.1, value_name = "FACTOR")]
+    pub lambda: f64,
+    /// How sharply the soft stage separates tokens
+    #[arg(long, default_value_t = 5e-4, value_name = "NUMBER")]
+    pub temperature: f64,
 }
 
 /// Arguments of `finetune`.
@@ -64,12 +84,15 @@ pub struct ConcreteArgs {
 const DEFAULT_STEPS: usize = 3000;
 /// The last part of a concrete training uses thresholded masks.
 const HARD_SHARE: f64 = 0.2;
+/// And of Learned Token Pruning, with frozen thresholds.
+const LTP_HARD_SHARE: f64 = 0.5;
 
 /// Runs a training.
 pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -> Result<()> {
-    let (run, rate, concrete) = match command {
-        Supervised::Finetune(args) => (&args.run, args.rate, None),
-        Supervised::Concrete(args) => (&args.run, args.rate, Some(args)),
+    let (run, rate, concrete, ltp_args) = match command {
+        Supervised::Finetune(args) => (&args.run, args.rate, None, None),
+        Supervised::Concrete(args) => (&args.run, args.rate, Some(args), None),
+        Supervised::Ltp(args) => (&args.run, args.rate, None, Some(args)),
     };
     run.check()?;
     if run.budget.is_some() {
@@ -98,15 +121,17 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
     let main = Network::new(&main_values, "", pad_token, &mut parameters);
     let approx = approx_values.as_ref().map(|values| Network::new(values, "approx/", pad_token, &mut parameters));
     let p_logit = concrete.map_or(0.0, |args| (args.target_ratio / (1.0 - args.target_ratio)).ln());
-    let thresholds: Vec<Id> = match concrete {
-        Some(_) => (0..main.num_layers())
-            .map(|layer| {
-                let name = name_of(&model, Which::Main, Part::PLogit, layer).unwrap_or_default();
-                parameters.add(name, &[1], &[p_logit as f32], false)
-            })
-            .collect(),
-        None => Vec::new(),
+    let (part, first): (_, &dyn Fn(usize) -> f64) = match (concrete, ltp_args) {
+        (Some(_), _) => (Part::PLogit, &|_| p_logit),
+        _ => (Part::LtpThreshold, &|layer| 0.01 * layer as f64 / main.num_layers() as f64),
     };
+    let has_thresholds = concrete.is_some() || ltp_args.is_some();
+    let num_thresholds = if has_thresholds { main.num_layers() } else { 0 };
+    let mut add = |layer: usize| {
+        let name = name_of(&model, Which::Main, part, layer).unwrap_or_default();
+        parameters.add(name, &[1], &[first(layer) as f32], false)
+    };
+    let thresholds: Vec<Id> = (0..num_thresholds).map(&mut add).collect();
     let mut parent_parameters = Parameters::new(place.clone());
     let parent = Network::new(&main_values, "", None, &mut parent_parameters);
     let is_picture = run.data.images.is_some();
@@ -143,16 +168,31 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         labels: data.labels.as_deref(),
         thresholds: &thresholds,
         settings: settings.map(|settings| Settings { is_hard, ..settings }),
+        ltp: ltp_args.map(|args| (ltp::Settings { temperature: args.temperature, lambda: args.lambda }, is_hard)),
     };
     let steps = run.steps.unwrap_or(DEFAULT_STEPS);
-    let hard = if concrete.is_some() { (steps as f64 * HARD_SHARE) as usize } else { 0 };
+    let hard_share = match (concrete, ltp_args) {
+        (Some(_), _) => HARD_SHARE,
+        (_, Some(_)) => LTP_HARD_SHARE,
+        _ => 0.0,
+    };
+    let hard = (steps as f64 * hard_share) as usize;
     let plan = vec![steps - hard, hard];
-    let others = json!({"rate": rate, "target": concrete.map(|args| args.target_ratio), "lambda": concrete.map(|args| args.lambda_mask)});
-    let name = if concrete.is_some() { "concrete" } else { "finetune" };
+    let others = json!({"rate": rate, "target": concrete.map(|args| args.target_ratio), "lambda": concrete.map(|args| args.lambda_mask),
+        "ltp": ltp_args.map(|args| [args.lambda, args.temperature])});
+    let name = match command {
+        Supervised::Finetune(_) => "finetune",
+        Supervised::Concrete(_) => "concrete",
+        Supervised::Ltp(_) => "ltp",
+    };
     let settings = run.settings(name, others);
     let progress =
         Progress { settings, plan: plan.clone(), stage: 0, step: 0, optimizer_steps: 0, best: None, log_bytes: 0 };
-    let decay = if concrete.is_some() { 5e-2 } else { 1e-2 };
+    let decay = match command {
+        Supervised::Finetune(_) => 1e-2,
+        Supervised::Concrete(_) => 5e-2,
+        Supervised::Ltp(_) => 0.0,
+    };
     let recipe = Recipe {
         rate,
         decay,
@@ -166,20 +206,23 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         let idle = approx.ids_after_last_map();
         trained.extend(approx.ids.iter().filter(|id| !idle.contains(id)).chain(&thresholds));
     }
-    let stage = |name| Stage {
+    let stage = |name, is_hard: bool| Stage {
         name,
         recipe,
-        trained: trained.clone(),
+        trained: match (ltp_args, is_hard) {
+            (Some(_), false) => trained.iter().chain(&thresholds).copied().collect(),
+            _ => trained.clone(),
+        },
         samples: &split.train,
         lengths: &lengths,
         batch_size: run.batch.min(split.train.len()),
     };
-    let names = if concrete.is_some() { ["soft", "hard"] } else { ["finetune", "none"] };
+    let names = if has_thresholds { ["soft", "hard"] } else { ["finetune", "none"] };
     let mut trainer = Trainer::new(parameters, progress, run)?;
     crate::stop::on_interrupt(&trainer.is_stopped);
-    trainer.stage(0, &stage(names[0]), &mut learner(false))?;
+    trainer.stage(0, &stage(names[0], false), &mut learner(false))?;
     if hard > 0 {
-        trainer.stage(1, &stage(names[1]), &mut learner(true))?;
+        trainer.stage(1, &stage(names[1], true), &mut learner(true))?;
     }
     trainer.finish()?;
     let mut notes = data.notes.clone();
@@ -187,7 +230,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         notes.push("ended early: the best state so far".to_owned());
     }
     let value = |&id: &Id| trainer.parameters.list[id].values().map(|values| values[0]);
-    let p_logits: Vec<f32> = thresholds.iter().map(value).collect::<Result<_>>()?;
+    let learned: Vec<f32> = thresholds.iter().map(value).collect::<Result<_>>()?;
     let finished = Finished {
         run,
         model: &model,
@@ -196,8 +239,9 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         parameters: &trainer.parameters,
         main: &main,
         approx: approx.as_ref().zip(approx_values.as_ref()),
-        p_logits: concrete.map(|_| p_logits),
-        ltp_thresholds: None,
+        p_logits: concrete.map(|_| learned.clone()),
+        // Below 0 a threshold means what 0 means.
+        ltp_thresholds: ltp_args.map(|_| learned.iter().map(|threshold| threshold.max(0.0)).collect()),
         stages: names.map(str::to_owned).into_iter().zip(plan).filter(|(_, steps)| *steps > 0).collect(),
         notes,
     };
@@ -215,6 +259,8 @@ struct Learner<'a> {
     thresholds: &'a [Id],
     /// Of `concrete`.
     settings: Option<Settings>,
+    /// Of `ltp`, and whether tokens are removed.
+    ltp: Option<(ltp::Settings, bool)>,
 }
 
 impl Learner<'_> {
@@ -222,9 +268,20 @@ impl Learner<'_> {
         let Shared { main, approx, parent, parent_leaves, place, .. } = self.shared;
         let batch = self.shared.batch(samples, random)?;
         let labels: Option<Vec<Label>> = self.labels.map(|labels| samples.iter().map(|&at| labels[at]).collect());
+        let some_labels = labels.as_deref().unwrap_or_default();
+        if let Some((settings, false)) = &self.ltp {
+            let outcome = ltp::soft_loss(main, self.thresholds, leaves, &batch, some_labels, settings);
+            return Ok((outcome.loss, json!({})));
+        }
         let Some(settings) = &self.settings else {
-            let logits = answers(main, leaves, &batch, None);
-            let task = task_loss(main.config.task, &logits, labels.as_deref().unwrap_or_default(), place);
+            let value = |&id: &Id| leaves.tensors[id].clone().without_autodiff().try_into_scalar::<f64>();
+            let thresholds: std::result::Result<Vec<f64>, _> = self.thresholds.iter().map(value).collect();
+            let thresholds = thresholds.map_err(|error| Error::Device(error.to_string()))?;
+            let logits = match thresholds.is_empty() {
+                true => answers(main, leaves, &batch, None),
+                false => ltp::hard_logits(main, &thresholds, leaves, &batch),
+            };
+            let task = task_loss(main.config.task, &logits, some_labels, place);
             return Ok((Loss::sum(place, vec![("task", task)]), json!({})));
         };
         let teacher = match settings.teacher_factor > 0.0 {

@@ -65,6 +65,9 @@ pub enum Mode<'a> {
     Masked(&'a [Tensor<2>]),
     /// Multiplies a layer's output by what this makes of its probabilities, `[N, R]`.
     Scaled(&'a dyn Fn(usize, &Tensor<4>) -> Tensor<2>),
+    /// Removes tokens after each layer, as this says of its probabilities and of those that are there, `[N, R]` of 0 and 1. Removed
+    /// tokens are no keys any more; their rows are computed for nothing.
+    Removing(&'a dyn Fn(usize, &Tensor<4>, &Tensor<2>) -> Tensor<2>),
     /// Computes only the tokens of K_1 … K_L; those of K_0 are all tokens of the batch.
     Pruned(&'a [Kept]),
 }
@@ -229,6 +232,7 @@ impl Network {
         let mut pass = Pass::default();
         let mut rows = self.embed(leaves, batch, true);
         let mut layout = &batch.rows;
+        let mut present = layout.real.clone();
         for (at, layer) in self.layers.iter().enumerate() {
             if wanted.hidden_states {
                 pass.hidden_states.push(rows.clone());
@@ -241,17 +245,22 @@ impl Network {
                 Mode::Masked(masks) => Some([&masks[at], &masks[at + 1]]),
                 _ => None,
             };
-            let [scores, probs, output] = [wanted.scores, wanted.probs, true];
-            let step = Step { layer, layout, kept, masks };
+            let key_mask = match mode {
+                Mode::Removing(_) => Some(layout.masked_keys(&present)),
+                _ => layout.key_mask(),
+            };
+            let step = Step { layer, layout, kept, masks, key_mask: key_mask.as_ref() };
             let result = self.layer(leaves, rows, &step);
             rows = result.rows;
-            if let (Mode::Scaled(scale), true) = (mode, output) {
-                rows = rows * layout.column(scale(at, &result.probs));
+            match mode {
+                Mode::Scaled(scale) => rows = rows * layout.column(scale(at, &result.probs)),
+                Mode::Removing(stays) => present = stays(at, &result.probs, &present),
+                _ => {}
             }
-            if scores {
+            if wanted.scores {
                 pass.scores.push(result.scores);
             }
-            if probs {
+            if wanted.probs {
                 pass.probs.push(result.probs);
             }
             if let Some(kept) = kept {
@@ -263,7 +272,7 @@ impl Network {
     }
 
     fn layer(&self, leaves: &Leaves, rows: Tensor<2>, step: &Step<'_>) -> LayerResult {
-        let Step { layer, layout, kept, masks } = *step;
+        let Step { layer, layout, kept, masks, key_mask } = *step;
         let (num_samples, heads) = (layout.num_samples(), self.config.num_attention_heads);
         let head_size = self.config.hidden_size / heads;
         let select = |rows: Tensor<2>| match kept {
@@ -292,8 +301,8 @@ impl Network {
         let query = masked(self.linear(leaves, layer.query, select(input)), &out_mask);
         let query = split(query.mul_scalar(1.0 / (head_size as f64).sqrt()), query_layout);
         let mut scores = query.matmul(split(key, layout).swap_dims(2, 3));
-        if let Some(mask) = layout.key_mask() {
-            scores = scores + mask;
+        if let Some(mask) = key_mask {
+            scores = scores + mask.clone();
         }
         let mut probs = softmax(scores.clone());
         if let Some([in_mask, _]) = masks {
@@ -335,6 +344,7 @@ struct Step<'a> {
     kept: Option<&'a Kept>,
     /// Of what enters and of what leaves.
     masks: Option<[&'a Tensor<2>; 2]>,
+    key_mask: Option<&'a Tensor<4>>,
 }
 
 struct LayerResult {
