@@ -30,6 +30,12 @@ pub enum Tokens {
 }
 
 impl Tokens {
+    /// Never: there is `[CLS]` at least.
+    #[cfg(feature = "internals")]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// T
     pub fn len(&self) -> usize {
         match self {
