@@ -258,7 +258,7 @@ fn tensors_that_are_refused() {
                 rename(|name| format!("model.{name}")),
                 tensors(|tensors| drop(tensors.remove("model.classifier.weight"))),
             ]),
-            "model.safetensors: tensor `classifier.weight` is missing",
+            "model.safetensors: tensor `classifier.weight` is missing; where a model embeds, modules.json or a class such as BertModel in config.json says so",
         ),
         (
             "f64 beyond f32",

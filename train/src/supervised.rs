@@ -87,32 +87,158 @@ const HARD_SHARE: f64 = 0.2;
 /// And of Learned Token Pruning, with frozen thresholds.
 const LTP_HARD_SHARE: f64 = 0.5;
 
+impl ConcreteArgs {
+    /// Where all thresholds start.
+    fn p_logit(&self) -> f64 {
+        (self.target_ratio / (1.0 - self.target_ratio)).ln()
+    }
+
+    fn settings(&self, is_picture: bool, has_labels: bool) -> Settings {
+        Settings {
+            p_logit: self.p_logit(),
+            lambda_p: self.lambda_p,
+            lambda_mask: self.lambda_mask.unwrap_or(if is_picture { 100.0 } else { 1e-3 }),
+            teacher_factor: if has_labels { 0.0 } else { 1.0 },
+            is_hard: false,
+        }
+    }
+}
+
+impl Supervised {
+    fn run(&self) -> &RunArgs {
+        match self {
+            Self::Finetune(args) => &args.run,
+            Self::Concrete(args) => &args.run,
+            Self::Ltp(args) => &args.run,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Finetune(_) => "finetune",
+            Self::Concrete(_) => "concrete",
+            Self::Ltp(_) => "ltp",
+        }
+    }
+
+    fn recipe(&self) -> Recipe {
+        let (rate, decay) = match self {
+            Self::Finetune(args) => (args.rate, 1e-2),
+            Self::Concrete(args) => (args.rate, 5e-2),
+            Self::Ltp(args) => (args.rate, 0.0),
+        };
+        Recipe {
+            rate,
+            decay,
+            threshold_factor: 10.0,
+            clip: Some(0.5),
+            decays_matrices_only: false,
+            trains_cls_token: true,
+        }
+    }
+
+    /// Names of the stages, and their steps.
+    fn stages(&self) -> [(&'static str, usize); 2] {
+        let steps = self.run().steps.unwrap_or(DEFAULT_STEPS);
+        let (names, hard_share) = match self {
+            Self::Finetune(_) => (["finetune", "none"], 0.0),
+            Self::Concrete(_) => (["soft", "hard"], HARD_SHARE),
+            Self::Ltp(_) => (["soft", "hard"], LTP_HARD_SHARE),
+        };
+        let hard = (steps as f64 * hard_share) as usize;
+        [(names[0], steps - hard), (names[1], hard)]
+    }
+
+    fn check(&self) -> Result<()> {
+        self.run().check()?;
+        if self.run().budget.is_some() {
+            return Err(Error::Usage("--budget: here the length is given by --steps".to_owned()));
+        }
+        match self {
+            Self::Concrete(args) if !(args.target_ratio > 0.0 && args.target_ratio < 1.0) => {
+                let found = args.target_ratio;
+                Err(Error::Usage(format!("--target-ratio {found}: expected more than 0 and less than 1")))
+            }
+            Self::Ltp(args) if args.temperature <= 0.0 => {
+                Err(Error::Usage(format!("--temperature {}: expected more than 0", args.temperature)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the data and the model must have.
+    fn check_parts(&self, model: &Model, data: &Data) -> Result<()> {
+        let has_labels = data.labels.is_some() && model.config().task != Task::MultiLabel;
+        match self {
+            Self::Concrete(_) if !model.has_approx_net() => {
+                let reason = "no ApproxNet in it: make one with `sttabt-train distill`";
+                Err(Error::content(&self.run().model, reason))
+            }
+            Self::Finetune(_) | Self::Ltp(_) if !has_labels => {
+                let name = self.name();
+                let reason = format!(
+                    "no labels that the model knows, and `{name}` needs them: a column `label` with one label for each row"
+                );
+                Err(Error::content(self.run().data.path(), reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What must be the same for a run to go on.
+    fn settings(&self) -> serde_json::Value {
+        let others = match self {
+            Self::Finetune(args) => json!({"rate": args.rate}),
+            Self::Concrete(args) => json!({
+                "rate": args.rate, "target_ratio": args.target_ratio, "lambda_mask": args.lambda_mask, "lambda_p": args.lambda_p,
+            }),
+            Self::Ltp(args) => json!({"rate": args.rate, "lambda": args.lambda, "temperature": args.temperature}),
+        };
+        self.run().settings(self.name(), others)
+    }
+
+    /// One for each layer, if any are trained.
+    fn add_thresholds(&self, model: &Model, parameters: &mut Parameters) -> Vec<Id> {
+        let num_layers = model.config().num_hidden_layers;
+        let (part, first): (_, &dyn Fn(usize) -> f64) = match self {
+            Self::Finetune(_) => return Vec::new(),
+            Self::Concrete(args) => (Part::PLogit, &|_| args.p_logit()),
+            Self::Ltp(_) => (Part::LtpThreshold, &|layer| 0.01 * layer as f64 / num_layers as f64),
+        };
+        let add = |layer| {
+            let name = name_of(model, Which::Main, part, layer).unwrap_or_default();
+            parameters.add(name, &[1], &[first(layer) as f32], false)
+        };
+        (0..num_layers).map(add).collect()
+    }
+
+    /// Which parameters learn in a stage.
+    fn trained(&self, main: &Network, approx: Option<&Network>, thresholds: &[Id], is_hard: bool) -> Vec<Id> {
+        let mut trained = main.ids.clone();
+        match (self, approx) {
+            (Self::Concrete(_), Some(approx)) => {
+                let idle = approx.ids_after_last_map();
+                trained.extend(approx.ids.iter().filter(|id| !idle.contains(id)).chain(thresholds));
+            }
+            (Self::Ltp(_), _) if !is_hard => trained.extend(thresholds),
+            _ => {}
+        }
+        trained
+    }
+}
+
 /// Runs a training.
 pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -> Result<()> {
-    let (run, rate, concrete, ltp_args) = match command {
-        Supervised::Finetune(args) => (&args.run, args.rate, None, None),
-        Supervised::Concrete(args) => (&args.run, args.rate, Some(args), None),
-        Supervised::Ltp(args) => (&args.run, args.rate, None, Some(args)),
-    };
-    run.check()?;
-    if run.budget.is_some() {
-        return Err(Error::Usage("--budget: here the length is given by --steps".to_owned()));
-    }
+    let run = command.run();
+    command.check()?;
     run.begin()?;
     let model = Model::from_bytes(ModelFiles::from_dir(&run.model)?)?;
     let main_values = values(&model, Which::Main)?;
     let main_values = main_values.ok_or_else(|| Error::content(&run.model, "no network in it"))?;
     let data = Data::read(&run.data, &model)?;
     data.notes.iter().for_each(|note| print(&format!("{note}\n")));
-    if concrete.is_none() && (data.labels.is_none() || model.config().task == Task::MultiLabel) {
-        let reason =
-            "no labels that the model knows, and `finetune` needs them: a column `label` with one label for each row";
-        return Err(Error::content(run.data.path(), reason));
-    }
+    command.check_parts(&model, &data)?;
     let approx_values = values(&model, Which::ApproxNet)?;
-    if concrete.is_some() && approx_values.is_none() {
-        return Err(Error::content(&run.model, "no ApproxNet in it: make one with `sttabt-train distill`"));
-    }
     let split = Split::new(data.samples.len(), run.seed);
     let place = Place::new(device.clone(), DType::F32);
     let mut parameters = Parameters::new(place.clone());
@@ -120,18 +246,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
     let pad_token = main_values.is_text().then(|| config["pad_token_id"].as_u64().unwrap_or(0) as usize);
     let main = Network::new(&main_values, "", pad_token, &mut parameters);
     let approx = approx_values.as_ref().map(|values| Network::new(values, "approx/", pad_token, &mut parameters));
-    let p_logit = concrete.map_or(0.0, |args| (args.target_ratio / (1.0 - args.target_ratio)).ln());
-    let (part, first): (_, &dyn Fn(usize) -> f64) = match (concrete, ltp_args) {
-        (Some(_), _) => (Part::PLogit, &|_| p_logit),
-        _ => (Part::LtpThreshold, &|layer| 0.01 * layer as f64 / main.num_layers() as f64),
-    };
-    let has_thresholds = concrete.is_some() || ltp_args.is_some();
-    let num_thresholds = if has_thresholds { main.num_layers() } else { 0 };
-    let mut add = |layer: usize| {
-        let name = name_of(&model, Which::Main, part, layer).unwrap_or_default();
-        parameters.add(name, &[1], &[first(layer) as f32], false)
-    };
-    let thresholds: Vec<Id> = (0..num_thresholds).map(&mut add).collect();
+    let thresholds = command.add_thresholds(&model, &mut parameters);
     let mut parent_parameters = Parameters::new(place.clone());
     let parent = Network::new(&main_values, "", None, &mut parent_parameters);
     let is_picture = run.data.images.is_some();
@@ -156,73 +271,42 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         place: place.clone(),
         batch_size: run.batch,
     };
-    let settings = concrete.map(|args| Settings {
-        p_logit,
-        lambda_p: args.lambda_p,
-        lambda_mask: args.lambda_mask.unwrap_or(if is_picture { 100.0 } else { 1e-3 }),
-        teacher_factor: if data.labels.is_none() { 1.0 } else { 0.0 },
-        is_hard: false,
-    });
-    let learner = |is_hard: bool| Learner {
-        shared: &shared,
-        labels: data.labels.as_deref(),
-        thresholds: &thresholds,
-        settings: settings.map(|settings| Settings { is_hard, ..settings }),
-        ltp: ltp_args.map(|args| (ltp::Settings { temperature: args.temperature, lambda: args.lambda }, is_hard)),
+    let learner = |is_hard: bool| {
+        let (concrete, ltp) = match command {
+            Supervised::Finetune(_) => (None, None),
+            Supervised::Concrete(args) => (Some(args.settings(is_picture, data.labels.is_some())), None),
+            Supervised::Ltp(args) => {
+                (None, Some((ltp::Settings { temperature: args.temperature, lambda: args.lambda }, is_hard)))
+            }
+        };
+        let settings = concrete.map(|settings| Settings { is_hard, ..settings });
+        Learner { shared: &shared, labels: data.labels.as_deref(), thresholds: &thresholds, settings, ltp }
     };
-    let steps = run.steps.unwrap_or(DEFAULT_STEPS);
-    let hard_share = match (concrete, ltp_args) {
-        (Some(_), _) => HARD_SHARE,
-        (_, Some(_)) => LTP_HARD_SHARE,
-        _ => 0.0,
+    let stages = command.stages();
+    let progress = Progress {
+        settings: command.settings(),
+        plan: stages.iter().map(|(_, steps)| *steps).collect(),
+        stage: 0,
+        step: 0,
+        optimizer_steps: 0,
+        best: None,
+        log_bytes: 0,
     };
-    let hard = (steps as f64 * hard_share) as usize;
-    let plan = vec![steps - hard, hard];
-    let others = json!({"rate": rate, "target": concrete.map(|args| args.target_ratio), "lambda": concrete.map(|args| args.lambda_mask),
-        "ltp": ltp_args.map(|args| [args.lambda, args.temperature])});
-    let name = match command {
-        Supervised::Finetune(_) => "finetune",
-        Supervised::Concrete(_) => "concrete",
-        Supervised::Ltp(_) => "ltp",
-    };
-    let settings = run.settings(name, others);
-    let progress =
-        Progress { settings, plan: plan.clone(), stage: 0, step: 0, optimizer_steps: 0, best: None, log_bytes: 0 };
-    let decay = match command {
-        Supervised::Finetune(_) => 1e-2,
-        Supervised::Concrete(_) => 5e-2,
-        Supervised::Ltp(_) => 0.0,
-    };
-    let recipe = Recipe {
-        rate,
-        decay,
-        threshold_factor: 10.0,
-        clip: Some(0.5),
-        decays_matrices_only: false,
-        trains_cls_token: true,
-    };
-    let mut trained = main.ids.clone();
-    if let (Some(approx), true) = (&approx, concrete.is_some()) {
-        let idle = approx.ids_after_last_map();
-        trained.extend(approx.ids.iter().filter(|id| !idle.contains(id)).chain(&thresholds));
-    }
-    let stage = |name, is_hard: bool| Stage {
-        name,
-        recipe,
-        trained: match (ltp_args, is_hard) {
-            (Some(_), false) => trained.iter().chain(&thresholds).copied().collect(),
-            _ => trained.clone(),
-        },
-        samples: &split.train,
-        lengths: &lengths,
-        batch_size: run.batch.min(split.train.len()),
-    };
-    let names = if has_thresholds { ["soft", "hard"] } else { ["finetune", "none"] };
     let mut trainer = Trainer::new(parameters, progress, run)?;
     crate::stop::on_interrupt(&trainer.is_stopped);
-    trainer.stage(0, &stage(names[0], false), &mut learner(false))?;
-    if hard > 0 {
-        trainer.stage(1, &stage(names[1], true), &mut learner(true))?;
+    for (at, (name, steps)) in stages.into_iter().enumerate() {
+        let is_hard = at == 1;
+        let stage = Stage {
+            name,
+            recipe: command.recipe(),
+            trained: command.trained(&main, approx.as_ref(), &thresholds, is_hard),
+            samples: &split.train,
+            lengths: &lengths,
+            batch_size: run.batch.min(split.train.len()),
+        };
+        if steps > 0 {
+            trainer.stage(at, &stage, &mut learner(is_hard))?;
+        }
     }
     trainer.finish()?;
     let mut notes = data.notes.clone();
@@ -239,10 +323,15 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         parameters: &trainer.parameters,
         main: &main,
         approx: approx.as_ref().zip(approx_values.as_ref()),
-        p_logits: concrete.map(|_| learned.clone()),
+        p_logits: matches!(command, Supervised::Concrete(_)).then(|| learned.clone()),
         // Below 0 a threshold means what 0 means.
-        ltp_thresholds: ltp_args.map(|_| learned.iter().map(|threshold| threshold.max(0.0)).collect()),
-        stages: names.map(str::to_owned).into_iter().zip(plan).filter(|(_, steps)| *steps > 0).collect(),
+        ltp_thresholds: matches!(command, Supervised::Ltp(_))
+            .then(|| learned.iter().map(|threshold| threshold.max(0.0)).collect()),
+        stages: stages
+            .into_iter()
+            .filter(|(_, steps)| *steps > 0)
+            .map(|(name, steps)| (name.to_owned(), steps))
+            .collect(),
         notes,
     };
     finished.write(print)?;
