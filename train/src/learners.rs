@@ -70,7 +70,7 @@ impl Shared<'_> {
     }
 
     /// The mean of a number over the batches of the validation samples.
-    fn mean(&self, mut of_batch: impl FnMut(&[usize], &Batch) -> Result<f64>) -> Result<f64> {
+    pub fn mean(&self, mut of_batch: impl FnMut(&[usize], &Batch) -> Result<f64>) -> Result<f64> {
         let mut sum = 0.0;
         for samples in self.validation.chunks(self.batch_size) {
             let batch = self.batch(samples, None)?;

@@ -6,6 +6,7 @@ use serde_json::json;
 use sttabt::training::{Part, Tokens, Which, name_of, values};
 use sttabt::{Model, ModelFiles, Task};
 
+use crate::batch::Batch;
 use crate::checkpoint::Progress;
 use crate::concrete::{Concrete, Settings};
 use crate::data::{Data, Split};
@@ -353,13 +354,12 @@ struct Learner<'a> {
 }
 
 impl Learner<'_> {
-    fn of(&self, leaves: &Leaves, samples: &[usize], random: Option<&mut Random>) -> Result<(Loss, serde_json::Value)> {
+    fn of(&self, leaves: &Leaves, samples: &[usize], batch: &Batch) -> Result<(Loss, serde_json::Value)> {
         let Shared { main, approx, parent, parent_leaves, place, .. } = self.shared;
-        let batch = self.shared.batch(samples, random)?;
         let labels: Option<Vec<Label>> = self.labels.map(|labels| samples.iter().map(|&at| labels[at]).collect());
         let some_labels = labels.as_deref().unwrap_or_default();
         if let Some((settings, false)) = &self.ltp {
-            let outcome = ltp::soft_loss(main, self.thresholds, leaves, &batch, some_labels, settings);
+            let outcome = ltp::soft_loss(main, self.thresholds, leaves, batch, some_labels, settings);
             return Ok((outcome.loss, json!({})));
         }
         let Some(settings) = &self.settings else {
@@ -367,18 +367,15 @@ impl Learner<'_> {
             let thresholds: std::result::Result<Vec<f64>, _> = self.thresholds.iter().map(value).collect();
             let thresholds = thresholds.map_err(|error| Error::Device(error.to_string()))?;
             let logits = match thresholds.is_empty() {
-                true => answers(main, leaves, &batch, None),
-                false => ltp::hard_logits(main, &thresholds, leaves, &batch),
+                true => answers(main, leaves, batch, None),
+                false => ltp::hard_logits(main, &thresholds, leaves, batch),
             };
             let task = task_loss(main.config.task, &logits, some_labels, place);
             return Ok((Loss::sum(place, vec![("task", task)]), json!({})));
         };
-        let teacher = match settings.teacher_factor > 0.0 {
-            true => Some(answers(parent, parent_leaves, &batch, None)),
-            false => None,
-        };
+        let teacher = (settings.teacher_factor > 0.0).then(|| answers(parent, parent_leaves, batch, None));
         let concrete = Concrete { main, approx, p_logits: self.thresholds };
-        let outcome = concrete.loss(leaves, &batch, labels.as_deref(), teacher.as_ref(), settings);
+        let outcome = concrete.loss(leaves, batch, labels.as_deref(), teacher.as_ref(), settings);
         Ok((outcome.loss, json!({"retention": number(outcome.mean_retention)?})))
     }
 }
@@ -391,15 +388,12 @@ impl Learns for Learner<'_> {
         samples: &[usize],
         random: &mut Random,
     ) -> Result<(Loss, serde_json::Value)> {
-        self.of(leaves, samples, Some(random))
+        let batch = self.shared.batch(samples, Some(random))?;
+        self.of(leaves, samples, &batch)
     }
 
     fn validate(&mut self, parameters: &Parameters) -> Result<f64> {
         let leaves = parameters.constants();
-        let mut sum = 0.0;
-        for samples in self.shared.validation.chunks(self.shared.batch_size) {
-            sum += number(self.of(&leaves, samples, None)?.0.total)? * samples.len() as f64;
-        }
-        Ok(sum / self.shared.validation.len().max(1) as f64)
+        self.shared.mean(|samples, batch| number(self.of(&leaves, samples, batch)?.0.total))
     }
 }

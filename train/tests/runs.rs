@@ -158,3 +158,43 @@ fn what_cannot_be_is_refused() {
         assert!(!out.join("model.safetensors").exists(), "{expected}");
     }
 }
+
+/// Each writes a folder that has what it trained, and says what it lacks.
+#[test]
+fn trainings_with_labels() {
+    let scratch = Scratch::new("labels");
+    let texts = scratch.texts();
+    let labelled = scratch.0.join("labelled.tsv");
+    let lines = fs::read_to_string(&texts).expect("texts");
+    let rows: Vec<String> = lines.lines().enumerate().map(|(at, line)| format!("{line}\t{}", at % 2)).collect();
+    fs::write(&labelled, format!("sentence\tlabel\n{}\n", rows.join("\n"))).expect("a file");
+    let run = |name: &str, texts: &Path, more: &[&str]| {
+        let out = scratch.0.join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sttabt-train"));
+        command.args(["--threads", "1", name, "--steps", "10", "--batch", "8"]).arg("--model").arg(fixture());
+        command.arg("--texts").arg(texts).arg("--out").arg(&out).args(more).env("STTABT_TRAIN_QUIET", "1");
+        (out, finish(command))
+    };
+    let source = sttabt::Model::from_bytes(sttabt::ModelFiles::from_dir(fixture()).expect("files")).expect("a model");
+    for name in ["finetune", "concrete", "ltp"] {
+        let (out, (is_done, text)) = run(name, &labelled, &[]);
+        assert!(is_done, "{name}: {text}");
+        let model = sttabt::ModelFiles::from_dir(&out).and_then(sttabt::Model::from_bytes).expect("a model");
+        let learned = match name {
+            "finetune" => None,
+            "concrete" => model.p_logits().filter(|found| source.p_logits() != Some(*found)),
+            _ => model.ltp_thresholds(),
+        };
+        assert_eq!(learned.is_some(), name != "finetune", "{name}");
+        assert!(log(&out).iter().any(|line| line.contains("validation")), "{name}");
+    }
+    fs::remove_dir_all(scratch.0.join("ltp")).expect("removed");
+    fs::remove_dir_all(scratch.0.join("concrete")).expect("removed");
+    for (name, texts, more, expected) in [
+        ("ltp", &texts, vec![], "`ltp` needs them: a column `label`"),
+        ("concrete", &labelled, vec!["--target-ratio", "1"], "--target-ratio 1: expected more than 0 and less than 1"),
+    ] {
+        let (_, (is_done, text)) = run(name, texts, &more);
+        assert!(!is_done && text.contains(expected), "{name}: {text}");
+    }
+}
