@@ -1,7 +1,8 @@
 //! The command `sttabt`.
 
 mod cli;
-mod command;
+
+use sttabt_command::command;
 
 fn main() -> std::process::ExitCode {
     command::start();

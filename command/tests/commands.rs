@@ -15,7 +15,4 @@ mod heads;
 mod images;
 mod output;
 mod quantize;
-#[path = "../src/command/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
-mod shared;
 mod tables;

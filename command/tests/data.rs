@@ -5,9 +5,6 @@
 mod common;
 #[path = "../../tests/parity_cases/mod.rs"]
 mod parity_cases;
-#[path = "../src/command/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
-mod shared;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,8 +13,8 @@ use clap::Parser;
 use common::*;
 use parity_cases::{Calls, check_cases};
 use serde_json::Value;
-use shared::{ColumnArgs, Failure, table};
 use sttabt::{BackendKind, Input, Model, Picture, Task};
+use sttabt_command::command::{ColumnArgs, Failure, table};
 
 const RULES: [&str; 3] = ["dense", "topk:0.5", "concrete"];
 

@@ -8,9 +8,6 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
-#[path = "../src/command/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the command's own code, of which the reader of tables is tried here")]
-mod shared;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,9 +17,9 @@ use clap::Parser;
 use common::counting::{Counting, counted};
 use common::fuzz::{Random, numbers};
 use common::tiny_bert;
-use shared::table::{Expected, Table, parse};
-use shared::{ColumnArgs, Failure};
 use sttabt::{Config, Task};
+use sttabt_command::command::table::{Expected, Table, parse};
+use sttabt_command::command::{ColumnArgs, Failure};
 
 /// What reading may take: JSON's objects are the largest, a map of strings for each.
 const BYTES_PER_BYTE: usize = 256;

@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::command::*;
 use crate::common::edit::{check_rows, edit_config, save, tiny_files};
 use crate::common::tiny_bert;
-use crate::shared::table::{Expected, Table, parse};
-use crate::shared::{ColumnArgs, Failure};
 use clap::Parser;
 use serde_json::{Value, json};
 use sttabt::{Config, Task};
+use sttabt_command::command::table::{Expected, Table, parse, parse_texts};
+use sttabt_command::command::{ColumnArgs, Failure};
 
 #[derive(Parser)]
 struct Args {
@@ -23,13 +23,20 @@ fn config(labels: &str) -> Config {
     config
 }
 
-fn parsed(name: &str, bytes: &[u8], args: &[&str], config: &Config) -> Result<Table, String> {
-    let args = Args::try_parse_from([&["eval"], args].concat()).unwrap_or_else(|error| panic!("{error}")).columns;
-    parse(&args, Path::new(name), bytes, config).map_err(|failure| match failure {
+fn arguments(args: &[&str]) -> ColumnArgs {
+    Args::try_parse_from([&["eval"], args].concat()).unwrap_or_else(|error| panic!("{error}")).columns
+}
+
+fn message(failure: Failure) -> String {
+    match failure {
         Failure::Usage(message) => format!("usage: {message}"),
         Failure::Error(message) => message,
         Failure::ClosedPipe => unreachable!("nothing is written"),
-    })
+    }
+}
+
+fn parsed(name: &str, bytes: &[u8], args: &[&str], config: &Config) -> Result<Table, String> {
+    parse(&arguments(args), Path::new(name), bytes, config).map_err(message)
 }
 
 /// `line text/second text=label`, one after the other, and the notes; or the error.
@@ -457,4 +464,50 @@ fn what_was_assumed_is_said() {
     assert!(failure.starts_with(&format!("1 error: {data}, line 2: label `1` is ambiguous")), "{failure}");
     let report = run(with_model(&model, "eval", &["--json", "--labels", "name", &data])).json();
     assert_eq!(report["results"][0]["samples"], 1);
+}
+
+/// Where nobody needs labels, a file without them is as good, and one whose labels mean nothing here says so.
+#[test]
+fn texts_need_no_labels() {
+    let rows: &[Case<'_>] = &[
+        ("a.tsv", b"sentence\na\nb\n", &[], "2 a; 3 b"),
+        (
+            "a.tsv",
+            b"sentence\tlabel\na\t1\nb\tno\n",
+            &[],
+            "2 a; 3 b; note: the labels are left aside: a.tsv, line 2: `1` is an index, and `no` (a.tsv, line 3) is a name; expected all names or all indices",
+        ),
+        ("a.tsv", b"sentence\tlabel\na\t1\nb\t0\n", &[], "2 a=Label(1); 3 b=Label(0)"),
+        (
+            "a.tsv",
+            b"sentence\tlabel\na\t1\nb\t-\n",
+            &[],
+            "2 a=Label(1); 3 b; note: 1 row is left out, whose label is `-` (line 3): the annotators did not agree",
+        ),
+        ("a.tsv", b"query\tpassage\na\tb\n", &[], "2 a/b; note: the text is column `query` with `passage`"),
+        ("a.tsv", b"a\tb\n", &["--no-header", "--text-column", "1", "--pair-column", "2"], "1 a/b"),
+        ("a.tsv", b"a\tb\n", &["--no-header"], "usage: --no-header needs --text-column"),
+        ("a.jsonl", b"{\"text\": \"a\"}", &[], "1 a"),
+        (
+            "a.tsv",
+            b"sentence\tlabel\na\t1\n",
+            &["--label-column", "right"],
+            "a.tsv: no column `right`; columns: `sentence`, `label`",
+        ),
+    ];
+    let config = config("no|yes");
+    check_rows(rows.iter().map(|(name, bytes, args, expected)| {
+        let told = match parse_texts(&arguments(args), Path::new(name), bytes, &config) {
+            Err(failure) => message(failure),
+            Ok(table) => {
+                let rows = table.rows.iter().map(|row| {
+                    let pair = row.text_pair.as_ref().map_or(String::new(), |pair| format!("/{pair}"));
+                    let expected = row.expected.map_or(String::new(), |expected| format!("={expected:?}"));
+                    format!("{} {}{pair}{expected}", row.line, row.text)
+                });
+                rows.chain(table.notes.iter().map(|note| format!("note: {note}"))).collect::<Vec<_>>().join("; ")
+            }
+        };
+        (format!("{name}: {}", String::from_utf8_lossy(bytes).escape_debug()), told, (*expected).to_owned())
+    }));
 }

@@ -2,8 +2,6 @@
 
 mod args;
 mod calls;
-#[path = "../command/mod.rs"]
-mod command;
 mod compare;
 mod environment;
 mod inputs;
@@ -18,6 +16,7 @@ mod times;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sttabt_command::command;
 
 use args::{Args, Command};
 

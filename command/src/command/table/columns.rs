@@ -81,7 +81,14 @@ const NUM_COMMON: [usize; 3] = [5, 2, 6];
 pub struct Columns {
     pub text: usize,
     pub pair: Option<usize>,
-    pub label: usize,
+    pub label: Option<usize>,
+}
+
+/// Whether a file must have labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    Needed,
+    IfThere,
 }
 
 /// A header, and how it is spoken of.
@@ -96,9 +103,10 @@ pub struct Header<'a> {
 }
 
 /// The columns that are asked for, else those with known names; and what was assumed.
-pub fn find(args: &ColumnArgs, header: &Header<'_>) -> Result<(Columns, Option<String>)> {
-    if header.names.is_empty() && header.is_numbered && (args.text_column.is_none() || args.label_column.is_none()) {
-        let missing = if args.text_column.is_none() && args.label_column.is_none() {
+pub fn find(args: &ColumnArgs, header: &Header<'_>, labels: Labels) -> Result<(Columns, Option<String>)> {
+    let lacks_label = args.label_column.is_none() && labels == Labels::Needed;
+    if header.names.is_empty() && header.is_numbered && (args.text_column.is_none() || lacks_label) {
+        let missing = if args.text_column.is_none() && lacks_label {
             "--text-column and --label-column"
         } else if args.text_column.is_none() {
             "--text-column"
@@ -120,16 +128,17 @@ pub fn find(args: &ColumnArgs, header: &Header<'_>) -> Result<(Columns, Option<S
             columns
         }
     };
-    let label = match &args.label_column {
-        Some(label) => header.named(label)?,
-        None => {
-            let (label, why) = header.label()?;
+    let label = match (&args.label_column, header.label()) {
+        (Some(label), _) => Some(header.named(label)?),
+        (None, Ok((label, why))) => {
             assumed.extend(why);
-            label
+            Some(label)
         }
+        (None, Err(error)) if labels == Labels::Needed => return Err(error),
+        (None, Err(_)) => None,
     };
-    for column in [Some(text), pair, Some(label)].into_iter().flatten() {
-        if [Some(text), pair, Some(label)].iter().filter(|other| **other == Some(column)).count() > 1 {
+    for column in [Some(text), pair, label].into_iter().flatten() {
+        if [Some(text), pair, label].iter().filter(|other| **other == Some(column)).count() > 1 {
             return Err(header.error(&format!("column {} is given twice", header.name(column)), false));
         }
     }

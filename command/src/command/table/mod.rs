@@ -6,6 +6,7 @@ mod json;
 mod quotes;
 mod rows;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use sttabt::{Config, Task};
@@ -15,7 +16,7 @@ use super::labels::{Carrier, decide};
 use super::model_dir::unreadable;
 use super::text::decode;
 use super::{Failure, Result, note};
-use columns::Header;
+use columns::{Header, Labels};
 use rows::{Source, Written};
 
 /// A line of a file, from 1.
@@ -42,19 +43,19 @@ impl Expected {
     }
 }
 
-/// A labelled input.
+/// An input, labelled unless `E` is an [`Option`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct Row<E = Expected> {
     pub line: Line,
     pub text: String,
     pub text_pair: Option<String>,
-    pub expected: Expected,
+    pub expected: E,
 }
 
 /// What a file holds.
 #[derive(Debug, PartialEq)]
-pub struct Table {
-    pub rows: Vec<Row>,
+pub struct Table<E = Expected> {
+    pub rows: Vec<Row<E>>,
     /// What was left out or assumed.
     pub notes: Vec<String>,
 }
@@ -69,45 +70,85 @@ pub fn read(args: &ColumnArgs, path: &Path, config: &Config) -> Result<Vec<Row>>
 
 /// The same of a file's bytes. All rows are read, because all together say what the labels mean; `--limit` then takes the first.
 pub fn parse(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> Result<Table> {
+    let (mut written, _, mut notes) = written(args, path, bytes, Labels::Needed)?;
+    let expected = expected(args, path, config, &mut written, &mut notes)?;
+    Ok(Table { rows: rows(args, written, expected), notes })
+}
+
+/// The same of a file whose labels may be missing, or be none of the model's: then a note says so.
+pub fn parse_texts(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> Result<Table<Option<Expected>>> {
+    let (written, has_labels, mut notes) = written(args, path, bytes, Labels::IfThere)?;
+    let mut expected_of_rows = vec![None; written.len()];
+    if has_labels {
+        let mut labelled = written.clone();
+        match expected(args, path, config, &mut labelled, &mut notes) {
+            Ok(expected) => {
+                let by_line: HashMap<Line, Expected> = labelled.iter().map(|row| row.line).zip(expected).collect();
+                expected_of_rows = written.iter().map(|row| by_line.get(&row.line).copied()).collect();
+            }
+            Err(Failure::Usage(what) | Failure::Error(what)) => {
+                notes.push(format!("the labels are left aside: {what}"))
+            }
+            Err(Failure::ClosedPipe) => {}
+        }
+    }
+    Ok(Table { rows: rows(args, written, expected_of_rows), notes })
+}
+
+/// The rows as they are written, whether they have labels, and what was assumed.
+fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Result<(Vec<Written>, bool, Vec<String>)> {
     let text = decode(&path.display().to_string(), bytes)?;
     if text.trim().is_empty() {
         return Err(Failure::Error(format!("{}: the file is empty", path.display())));
     }
     let source = Source::read(path, text, args.no_header)?;
     let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
-    let (columns, assumed) = columns::find(args, &header)?;
-    let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
-    let mut written = source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?;
+    let (columns, assumed) = columns::find(args, &header, labels)?;
+    let notes = source.note().into_iter().chain(assumed).collect();
+    let written = source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?;
     if written.is_empty() {
         return Err(Failure::Error(format!("{}: no rows", path.display())));
     }
-    let expected = match config.task {
+    Ok((written, columns.label.is_some(), notes))
+}
+
+/// What the labels mean to a model; rows without one are dropped.
+fn expected(
+    args: &ColumnArgs,
+    path: &Path,
+    config: &Config,
+    written: &mut Vec<Written>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Expected>> {
+    match config.task {
         Task::Regression => {
             if args.labels.is_some() {
                 let message = "--labels is for models with several labels, and this one gives a number";
                 return Err(Failure::Usage(message.to_owned()));
             }
-            written.iter().map(|row| number(row, path)).collect::<Result<Vec<_>>>()?
+            written.iter().map(|row| number(row, path)).collect()
         }
         Task::MultiLabel | Task::Embedding => {
             let message = "labels are measured against models that give one label or a number, and this is none";
-            return Err(Failure::Error(message.to_owned()));
+            Err(Failure::Error(message.to_owned()))
         }
         Task::Classification => {
-            notes.extend(leave_out_unlabelled(&mut written, path, &config.labels)?);
+            notes.extend(leave_out_unlabelled(written, path, &config.labels)?);
             let labels: Vec<&str> = written.iter().map(|row| row.label.as_str()).collect();
             let place = |at: usize| format!("{}, line {}", path.display(), written[at].line);
             let decided = decide(Carrier::Rows, &labels, place, &config.labels, args.labels).map_err(Failure::Error)?;
             notes.extend(decided.note);
-            decided.labels.into_iter().map(Expected::Label).collect()
+            Ok(decided.labels.into_iter().map(Expected::Label).collect())
         }
-    };
+    }
+}
+
+fn rows<E>(args: &ColumnArgs, written: Vec<Written>, expected: Vec<E>) -> Vec<Row<E>> {
     let rows = written.into_iter().zip(expected).map(|(row, expected)| {
         let Written { line, text, text_pair, .. } = row;
         Row { line, text, text_pair, expected }
     });
-    let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
-    Ok(Table { rows: rows.take(limit).collect(), notes })
+    rows.take(args.limit.map_or(usize::MAX, |limit| limit as usize)).collect()
 }
 
 /// Drops the rows on whose label the annotators did not agree, and says how many.

@@ -11,10 +11,12 @@ use super::json::{Json, kind};
 use super::{Line, LineResult, delimited, json};
 
 /// A row before its label is understood.
+#[derive(Clone)]
 pub struct Written {
     pub line: Line,
     pub text: String,
     pub text_pair: Option<String>,
+    /// Empty where the file has no labels.
     pub label: String,
 }
 
@@ -104,7 +106,7 @@ fn delimited_row(line: Line, record: &csv::StringRecord, num_columns: usize, col
         line,
         text: filled(line, field(columns.text)?)?,
         text_pair: columns.pair.map(|pair| filled(line, field(pair)?)).transpose()?,
-        label: field(columns.label)?.trim().to_owned(),
+        label: columns.label.map(|label| Ok(field(label)?.trim().to_owned())).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -122,10 +124,15 @@ fn json_row(line: Line, object: &Map<String, Value>, keys: &[String], columns: &
         (_, Value::String(text)) => filled(line, text),
         (key, other) => Err((line, format!("`{key}` is {}, expected a string", kind(other)))),
     };
-    let label = match value(columns.label)? {
-        (_, Value::String(label)) => label.trim().to_owned(),
-        (_, label @ (Value::Number(_) | Value::Bool(_))) => label.to_string(),
-        (key, other) => return Err((line, format!("`{key}` is {}, expected one label", kind(other)))),
+    let label = |column: usize| match value(column)? {
+        (_, Value::String(label)) => Ok(label.trim().to_owned()),
+        (_, label @ (Value::Number(_) | Value::Bool(_))) => Ok(label.to_string()),
+        (key, other) => Err((line, format!("`{key}` is {}, expected one label", kind(other)))),
     };
-    Ok(Written { line, text: text(columns.text)?, text_pair: columns.pair.map(text).transpose()?, label })
+    Ok(Written {
+        line,
+        text: text(columns.text)?,
+        text_pair: columns.pair.map(text).transpose()?,
+        label: columns.label.map(label).transpose()?.unwrap_or_default(),
+    })
 }
