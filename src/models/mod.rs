@@ -13,6 +13,7 @@ mod formats;
 mod info;
 mod input;
 mod int8;
+mod json;
 #[cfg(feature = "files")]
 mod mapped;
 mod network;
@@ -42,6 +43,7 @@ pub use files::{Bytes, KnownFiles, ModelFiles};
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
+pub use json::without_not_finite;
 #[cfg(feature = "files")]
 pub use mapped::MappedFile;
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
