@@ -37,7 +37,7 @@ impl ModelFiles {
         for network in networks {
             let config = format!("{network}{config}");
             let path = folder.join(&config);
-            File::open(&path).map_err(|error| unreadable(&path, &error))?;
+            File::open(&path).map_err(|error| no_config(&path, &error))?;
             names.extend(weights.iter().map(|name| format!("{network}{name}")));
             if !weights.iter().any(|name| folder.join(network).join(name).exists()) {
                 let no_weights = no_weights(&folder.join(network.trim_end_matches('/')));
@@ -74,6 +74,15 @@ fn open(folder: &Path, name: &str) -> Result<Bytes> {
 fn refusal(config: &str, json: &[u8], folder: &Path) -> Option<Error> {
     let asked = Asked { embedding: folder.join(MODULES).exists(), preprocessor: None };
     read_config(config, json, asked).err().filter(|error| matches!(error, Error::Refused { .. }))
+}
+
+/// A folder of PEFT's holds what was trained, and not the model.
+fn no_config(path: &Path, error: &std::io::Error) -> Error {
+    if path.with_file_name("adapter_config.json").exists() {
+        let way_out = "load both with PEFT, and save what `merge_and_unload` gives";
+        return unreadable(path, &format!("{error}; the folder holds adapters alone, without their model: {way_out}"));
+    }
+    unreadable(path, error)
 }
 
 fn no_weights(folder: &Path) -> Error {

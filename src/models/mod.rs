@@ -26,6 +26,7 @@ mod torch;
 #[cfg(feature = "internals")]
 pub mod training;
 mod weights;
+mod wrappers;
 
 use std::borrow::Cow;
 use std::sync::Arc;
