@@ -17,6 +17,8 @@ mod json;
 #[cfg(feature = "files")]
 mod mapped;
 mod network;
+#[cfg(feature = "bin")]
+mod pickle;
 mod picture;
 mod pooling;
 mod preprocessor;
