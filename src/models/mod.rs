@@ -124,7 +124,8 @@ impl Model {
             InputConfig::Image(image) => {
                 let preprocessor = match (preprocessor, timm) {
                     (None, Some(timm)) => Preprocessor::from_timm(&timm, image.image_size)?,
-                    (json, _) => Preprocessor::from_json(json.as_ref().map(AsRef::as_ref), image.image_size)?,
+                    (None, None) => Preprocessor::from_json(None, image.image_size)?,
+                    (Some(json), _) => Preprocessor::of(main.family.processor(), json.as_ref(), image.image_size)?,
                 };
                 Reader::Image(image, preprocessor)
             }
