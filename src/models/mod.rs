@@ -54,6 +54,7 @@ pub use picture::Picture;
 use pooling::default_prompt;
 pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
+pub use tokenizer::Piece;
 use tokenizer::Tokenizer;
 pub use weights::Weights;
 
@@ -184,6 +185,14 @@ impl Model {
         match &self.0.reader {
             Reader::Text(tokenizer) => tokenizer.token(id),
             Reader::Image(..) => None,
+        }
+    }
+
+    /// The tokens of an input as people read them; none for an image model.
+    pub fn pieces(&self, tokens: &[String]) -> Vec<Piece> {
+        match &self.0.reader {
+            Reader::Text(tokenizer) => tokenizer.pieces(tokens),
+            Reader::Image(..) => Vec::new(),
         }
     }
 
