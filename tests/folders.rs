@@ -315,6 +315,17 @@ fn folders_that_lack_something() {
     std::fs::remove_file(&weights).and_then(|()| std::fs::create_dir(&weights)).expect("a folder");
     let error = ModelFiles::from_dir(&folder).err().expect("a folder").to_string();
     assert_eq!(error, format!("cannot read {}: it is a folder, expected a file", weights.display()));
+    #[cfg(unix)]
+    for name in ["tokenizer_config.json", "model.safetensors", BIN] {
+        let folder = scratch("link_to_nothing");
+        let mut files = tiny_files();
+        drop(files.remove(if name == BIN { "model.safetensors" } else { name }));
+        save(&files, &folder);
+        std::os::unix::fs::symlink("../../blobs/1", folder.join(name)).expect("a link");
+        let error = ModelFiles::from_dir(&folder).err().unwrap_or_else(|| panic!("{name}: no error")).to_string();
+        let reason = "it is a link, and the file that it names is gone: download it again";
+        assert_eq!(error, format!("cannot read {}: {reason}", folder.join(name).display()));
+    }
     let error = ModelFiles::from_dir("/nonexistent").err().expect("no folder").to_string();
     assert_eq!(error, "cannot read /nonexistent/config.json: No such file or directory (os error 2)");
 }
