@@ -219,7 +219,7 @@ fn what_is_not_computed() {
         (
             "convolutions",
             config("architectures", json!(["ResNetForImageClassification"])),
-            "architecture `ResNetForImageClassification` is not supported: it has convolutions in place of attention, and no tokens to prune",
+            "architecture `ResNetForImageClassification` is not supported: it has convolutions instead of attention, and no tokens to prune",
         ),
         (
             "another activation",

@@ -17,8 +17,9 @@ pub fn parse(json: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// The same JSON with null in place of NaN, Infinity and numbers beyond all others; `None` if it has none of them. pandas means by them
-/// that something is missing.
+/// The same JSON with null instead of NaN, Infinity and numbers beyond all others. `None` if it has none of them.
+///
+/// pandas means by them that something is missing.
 ///
 /// ```
 /// let json = sttabt::without_not_finite(br#"{"text": "NaN", "label": NaN}"#);

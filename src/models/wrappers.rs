@@ -1,4 +1,4 @@
-//! Names of tensors in files that a program wrote for itself, with what wraps the model in front of them or between their parts.
+//! Names of tensors with what wraps a model: in front of them, or between their parts.
 
 use std::borrow::Cow;
 

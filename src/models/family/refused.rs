@@ -58,7 +58,7 @@ const FAMILIES: &[(&[&str], &str)] = &[
             "RegNet",
             "regnet",
         ],
-        "it has convolutions in place of attention, and no tokens to prune",
+        "it has convolutions instead of attention, and no tokens to prune",
     ),
     (&["TF", "Flax"], "the class is not PyTorch's: save the model with PyTorch's `save_pretrained`"),
     (&["T5", "t5", "MT5", "mt5", "Bart", "bart", "MBart", "mbart"], "it has a decoder"),
