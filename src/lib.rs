@@ -59,8 +59,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use models::MappedFile;
 pub use models::{
-    Bytes, Config, ImageConfig, Input, InputConfig, KnownFiles, Model, ModelFiles, ModelInfo, Picture, Pooling,
-    PoolingMode, Preprocessor, RuleInfo, Task, TextConfig, Weights,
+    Bytes, Config, ImageConfig, Input, InputConfig, KnownFiles, Model, ModelFiles, ModelInfo, Picture, Piece, Pooling,
+    PoolingMode, Preprocessor, RuleInfo, Task, TextConfig, Weights, without_not_finite,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

@@ -18,6 +18,13 @@ fn the_file() {
             "config.json: not JSON: invalid unicode code point at line 1 column 7",
         ),
         ("a list", bytes(b"[]"), "config.json: expected a JSON object"),
+        (
+            "a byte order mark",
+            bytes(b"\xef\xbb\xbf{}"),
+            "config.json: it begins with a byte order mark: save it as UTF-8 without one",
+        ),
+        ("UTF-16", bytes(b"\xff\xfe{\0}\0"), "config.json: it is UTF-16: save it as UTF-8"),
+        ("NaN in a broken file", bytes(b"{\"a\": NaN"), "config.json: not JSON: expected value at line 1 column 7"),
         ("null", bytes(b"null"), "config.json: expected a JSON object"),
         (
             "no key",
@@ -131,8 +138,23 @@ fn sizes() {
         ),
         (
             "eps NaN, as Python writes it",
-            bytes(b"{\"layer_norm_eps\": NaN}"),
-            "config.json: not JSON: expected value at line 1 column 20",
+            literal("config.json", "layer_norm_eps", "NaN"),
+            "config.json: `layer_norm_eps` is \"NaN\", expected a number from 1e-30 to 1e-1",
+        ),
+        (
+            "a size beyond all numbers",
+            literal("config.json", "hidden_size", "1e999"),
+            "config.json: `hidden_size` is \"Infinity\", expected an integer from 1 to 65536",
+        ),
+        (
+            "a constant below all numbers",
+            literal("config.json", "sttabt.topk_impact_weight", "-Infinity"),
+            "config.json: `sttabt.topk_impact_weight` is \"-Infinity\", expected a number from 0e0 to 1e0",
+        ),
+        (
+            "a length that is no number",
+            literal("tokenizer_config.json", "model_max_length", "NaN"),
+            "tokenizer_config.json: `model_max_length` is \"NaN\", expected a whole number from 1",
         ),
         (
             "eps NaN as a string",
@@ -174,10 +196,36 @@ fn what_is_not_computed() {
         ("a number for a type", config("model_type", json!(7)), "config.json: `model_type` is 7, expected a string"),
         ("decoder", config("is_decoder", json!(true)), "config.json: `is_decoder` is true, expected false"),
         (
+            "cross-attention",
+            config("add_cross_attention", json!(true)),
+            "config.json: `add_cross_attention` is true, expected false",
+        ),
+        (
+            "register tokens",
+            config("architectures", json!(["Dinov2WithRegistersModel"])),
+            "architecture `Dinov2WithRegistersModel` is not supported: its register tokens are not read",
+        ),
+        (
+            "DINOv3",
+            config("architectures", json!(["DINOv3ViTModel"])),
+            "architecture `DINOv3ViTModel` is not supported: its positions rotate queries and keys",
+        ),
+        (
+            "half of a pair",
+            config("architectures", json!(["SiglipModel"])),
+            "architecture `SiglipModel` is not supported: it is half of a model that compares pictures with texts, and has no labels \
+             of its own",
+        ),
+        (
+            "convolutions",
+            config("architectures", json!(["ResNetForImageClassification"])),
+            "architecture `ResNetForImageClassification` is not supported: it has convolutions instead of attention, and no tokens to prune",
+        ),
+        (
             "another activation",
             config("hidden_act", json!("silu")),
             "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
-             gelu_fast, gelu_accurate, relu, quick_gelu",
+             gelu_fast, gelu_accurate, relu, quick_gelu, tanh",
         ),
         (
             "relative positions",
@@ -207,7 +255,6 @@ fn labels() {
     let rows = vec![
         row("a hole", json!({"0": "a", "2": "c"}), "without a name for \"1\""),
         row("names for numbers", json!({"a": "0", "b": "1"}), "without a name for \"0\""),
-        row("no names", json!({"0": true, "1": false}), "without a name for \"0\""),
         row("a list", json!(["a", "b"]), "[\"a\",\"b\"]"),
         row("empty", json!({}), "{}"),
     ];
@@ -217,6 +264,16 @@ fn labels() {
             "fewer than the head",
             config("id2label", json!({"0": "a", "1": "b"})),
             "model.safetensors: tensor `classifier.weight` is [5, 48], expected [2, 48]: config.json has 2 labels (`id2label`, or `num_labels`)",
+        ),
+        (
+            "no names",
+            config("id2label", json!({"0": "a", "1": true})),
+            "config.json: `id2label.1` is true, expected a name",
+        ),
+        (
+            "null for a name",
+            config("id2label", json!({"0": null})),
+            "config.json: `id2label.0` is null, expected a name",
         ),
         (
             "none, and a count of 0",
@@ -321,7 +378,7 @@ fn approx_net() {
             "activation",
             approx_config("hidden_act", json!("silu")),
             "activation `silu` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
-             gelu_fast, gelu_accurate, relu, quick_gelu",
+             gelu_fast, gelu_accurate, relu, quick_gelu, tanh",
         ),
     ]);
 }

@@ -53,6 +53,12 @@ fn bad_files_say_why() {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], "the file is empty"),
         ("text", b"a picture".to_vec(), "not a PNG, JPEG, WebP, GIF or BMP image"),
+        (
+            "pointer",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 4\n".to_vec(),
+            "a git-lfs pointer, not the file itself: run `git lfs pull` in its folder, or download it again",
+        ),
+        ("page", b"<!DOCTYPE html><html>".to_vec(), "a web page, not the file itself: download it again"),
         ("gif", b"GIF89a\x01\0\x01\0".to_vec(), "truncated GIF image"),
         ("gif", b"GIF88a\x01\0\x01\0".to_vec(), "not a PNG, JPEG, WebP, GIF or BMP image"),
         ("bmp", b"BM\0\0".to_vec(), "truncated BMP image"),

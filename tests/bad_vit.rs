@@ -99,6 +99,16 @@ fn config_json() {
             ),
             ("no bias", config("qkv_bias", json!(false)), "config.json: `qkv_bias` is false, expected true"),
             (
+                "a gated MLP",
+                config("use_swiglu_ffn", json!(true)),
+                "config.json: `use_swiglu_ffn` is true, expected false",
+            ),
+            (
+                "no factor",
+                literal("preprocessor_config.json", "rescale_factor", "Infinity"),
+                "preprocessor_config.json: `rescale_factor` is \"Infinity\", expected a number from 1e-12 to 1e12",
+            ),
+            (
                 "patches that do not divide",
                 config("patch_size", json!(7)),
                 "config.json: `patch_size` is 7, expected a divisor of `image_size`, 48 x 48",

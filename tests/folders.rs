@@ -152,11 +152,20 @@ fn broken_pytorch_files() {
         pickle.state_dict(&[view], |_| {});
         archive(&archived(pickle.0, [vec![0; storage]]), 0)
     };
+    // Behind one that can be read, whose texts and classes are remembered.
+    let of_two = |more: &dyn Fn(&mut Pickle)| {
+        let mut pickle = Pickle::new();
+        pickle.state_dict(&[one()], more);
+        archive(&archived(pickle.0, [vec![0; 16], vec![0; 16]]), 0)
+    };
     let pickled = |write: &dyn Fn(&mut Pickle)| {
         let mut pickle = Pickle::new();
         write(&mut pickle);
         archive(&archived(pickle.0, []), 0)
     };
+    let legacy = legacy_torch_file(&Tensors::from([("x".to_owned(), HostTensor::f32(&[2, 2], &[1.0; 4]))]));
+    let at = legacy.windows(12).position(|bytes| bytes == b"FloatStorage").expect("its class");
+    let complex = [&legacy[..at], b"Complex", &legacy[at..]].concat();
     let mut big_endian = archived(Pickle::new().op("}.").0.clone(), []);
     big_endian[1].1 = b"big".to_vec();
     let rows: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -190,7 +199,29 @@ fn broken_pytorch_files() {
         (
             "quantized",
             of(View { class: "QInt8Storage", ..one() }, 16),
-            "pytorch_model.bin: not a readable PyTorch file: ",
+            "pytorch_model.bin: tensor `x` needs torch.QInt8Storage, which is not read; expected a dense tensor of real numbers: convert it in \
+             PyTorch, or leave it out if the model does not use it",
+        ),
+        (
+            "complex",
+            of_two(&|pickle| {
+                pickle.text("y.weight").tensor(&View { class: "ComplexFloatStorage", key: "1".to_owned(), ..one() });
+            }),
+            "pytorch_model.bin: tensor `y.weight` needs torch.ComplexFloatStorage, which is not read; ",
+        ),
+        (
+            "complex before 1.6",
+            complex,
+            "pytorch_model.bin: tensor `x` needs torch.ComplexFloatStorage, which is not read; ",
+        ),
+        (
+            "sparse",
+            of_two(&|pickle| {
+                pickle.text("y.weight").global("torch._utils", "_rebuild_sparse_tensor").op("(");
+                pickle.global("torch.serialization", "_get_layout").text("torch.sparse_coo").op([0x85, b'R']);
+                pickle.op("(").tensor(&View { key: "1".to_owned(), ..one() }).op("ttR");
+            }),
+            "pytorch_model.bin: tensor `y.weight` needs torch._utils._rebuild_sparse_tensor, which is not read; ",
         ),
         (
             "other tensors",
@@ -233,6 +264,17 @@ fn folders_that_lack_something() {
             without("approx/config.json"),
             "cannot read FOLDER/approx/config.json: No such file or directory (os error 2)".to_owned(),
         ),
+        (
+            "adapters alone",
+            all(vec![
+                without("config.json"),
+                without("model.safetensors"),
+                Box::new(|files| files.insert("adapter_config.json", b"{}".to_vec())),
+            ]),
+            "cannot read FOLDER/config.json: No such file or directory (os error 2); the folder holds adapters alone, without their model: \
+             load both with PEFT, and save what `merge_and_unload` gives"
+                .to_owned(),
+        ),
         ("no weights", without("model.safetensors"), format!("cannot read FOLDER/model.safetensors: {neither}")),
         (
             "no weights of ApproxNet",
@@ -273,6 +315,17 @@ fn folders_that_lack_something() {
     std::fs::remove_file(&weights).and_then(|()| std::fs::create_dir(&weights)).expect("a folder");
     let error = ModelFiles::from_dir(&folder).err().expect("a folder").to_string();
     assert_eq!(error, format!("cannot read {}: it is a folder, expected a file", weights.display()));
+    #[cfg(unix)]
+    for name in ["tokenizer_config.json", "model.safetensors", BIN] {
+        let folder = scratch("link_to_nothing");
+        let mut files = tiny_files();
+        drop(files.remove(if name == BIN { "model.safetensors" } else { name }));
+        save(&files, &folder);
+        std::os::unix::fs::symlink("../../blobs/1", folder.join(name)).expect("a link");
+        let error = ModelFiles::from_dir(&folder).err().unwrap_or_else(|| panic!("{name}: no error")).to_string();
+        let reason = "it is a link, and the file that it names is gone: download it again";
+        assert_eq!(error, format!("cannot read {}: {reason}", folder.join(name).display()));
+    }
     let error = ModelFiles::from_dir("/nonexistent").err().expect("no folder").to_string();
     assert_eq!(error, "cannot read /nonexistent/config.json: No such file or directory (os error 2)");
 }

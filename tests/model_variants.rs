@@ -69,6 +69,16 @@ fn variants_that_change_nothing() {
         ("no constants", without_config("sttabt")),
         ("null for constants", config("sttabt", json!(null))),
         ("keys of other tools", config("torch_dtype", json!("float32"))),
+        ("NaN that nothing reads", literal("config.json", "initializer_range", "NaN")),
+        (
+            "numbers that are none, and texts like them",
+            all(vec![
+                config("note", json!("a \"NaN\", -Infinity and \\")),
+                literal("config.json", "initializer_range", "[-Infinity, -1e999, 0.5, 1e999, \"NaN\\\\\"]"),
+            ]),
+        ),
+        ("no limit", literal("tokenizer_config.json", "model_max_length", "Infinity")),
+        ("no limit in digits", literal("tokenizer_config.json", "model_max_length", "1000000000000000019884624838656")),
     ];
     for (what, edit) in rows {
         let found = results(&variant(what, edit), BackendKind::Cpu);
@@ -335,4 +345,7 @@ fn activations_have_several_names() {
     for name in ["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"] {
         assert_eq!(logits(name), by_tanh, "{name}");
     }
+    // transformers in float64.
+    let expected = [1.961_498_1, -0.672_011_5, -1.193_706_4, 2.340_192_4, 1.087_891_5];
+    assert!(distance(&logits("tanh"), &expected, 0.0) < 1e-4);
 }

@@ -161,6 +161,10 @@ fn forms_of_a_file_mean_the_same() {
         (json!({"image_processor_type": "ViTImageProcessorFast", "do_convert_rgb": true, "do_pad": false}), json!({})),
         (json!({"feature_extractor_type": "ViTFeatureExtractor", "do_convert_rgb": false}), json!({})),
         (json!({"do_pad": true, "pad_size": null}), json!({})),
+        (
+            json!({"size": 40, "default_to_square": false, "do_center_crop": true, "crop_size": [32, 24]}),
+            json!({"size": {"shortest_edge": 40}, "do_center_crop": true, "crop_size": [32, 24]}),
+        ),
         (json!({"do_pad": true, "pad_size": [32, 24], "data_format": "channels_first"}), json!({})),
     ];
     for (one, other) in equal {
@@ -180,6 +184,7 @@ fn forms_of_a_file_mean_the_same() {
     assert_eq!(bit(json!({"size": 256})), bit(json!({"size": {"shortest_edge": 256}})));
     assert_eq!(read(&json!({"image_processor_type": "BitImageProcessorPil"}), [224, 224]), bit(json!({})));
     assert_ne!(bit(json!({"size": 256})), bit(json!({"size": [256, 256]})));
+    assert_eq!(bit(json!({"size": 256, "default_to_square": true})), bit(json!({"size": [256, 256]})));
 }
 
 /// Some models take pictures of any size; their files say which.
@@ -280,26 +285,40 @@ fn what_cannot_be_resized_is_an_error() {
     assert!(long.rgb().iter().all(|&value| value == 9));
     let error = preprocessor(&config).resized(&line(50_000, 1)).expect_err("too wide").to_string();
     assert_eq!(error, "input 1: resizing 50000 × 1 pixels to 2000000 × 40 needs more than 67108864 pixels");
-    // Rows first: the picture between the two passes is 24 wide and 6000000 high.
-    let error = preprocessor(&json!({})).resized(&line(1, 6_000_000)).expect_err("too high").to_string();
-    assert_eq!(error, "input 1: resizing 1 × 6000000 pixels to 24 × 32 needs more than 67108864 pixels");
+    // Columns first: the picture between the two passes is 1 wide and 32 high.
+    let high = preprocessor(&json!({})).resized(&line(1, 6_000_000)).expect("6000000 pixels high");
+    assert!(high.rgb().iter().all(|&value| value == 9));
+    for (size, expected) in [
+        (
+            json!({"shortest_edge": 40, "longest_edge": 80}),
+            "input 1: resizing 3000 × 2 pixels to 80 × 0 leaves nothing of it",
+        ),
+        (
+            json!({"max_height": 48, "max_width": 64}),
+            "input 1: resizing 3000 × 2 pixels to 64 × 0 leaves nothing of it",
+        ),
+    ] {
+        let config = json!({"size": size, "do_center_crop": true, "crop_size": IMAGE_SIZE});
+        let error = preprocessor(&config).resized(&line(3000, 2)).expect_err("nothing").to_string();
+        assert_eq!(error, expected);
+    }
     let error = preprocessor(&json!({"do_resize": false})).resized(&line(3, 2)).expect_err("size").to_string();
     assert_eq!(error, "input 1: the picture is [2, 3], the model takes [32, 24] and nothing resizes it");
 }
 
 #[test]
 fn bad_configurations_say_why() {
-    let cases: [(Value, &str); 27] = [
+    let cases: [(Value, &str); 29] = [
         (json!({"do_resize": 1}), "`do_resize` is 1, expected true or false"),
         (json!({"size": 0}), "`size` is 0, expected an integer from 1 to 16384"),
         (json!({"size": "big"}), "`size` is \"big\", expected an integer from 1 to 16384"),
         (
             json!({"size": {"longest_edge": 9}}),
-            "`size` is {\"longest_edge\":9}, expected a number or an object with `shortest_edge`, or with `height` and `width`",
+            "`size` is {\"longest_edge\":9}, expected a number or an object with `shortest_edge`, or with `height` and `width`, or with `shortest_edge` and `longest_edge`, or with `max_height` and `max_width`",
         ),
         (
             json!({"size": {"height": 9}}),
-            "`size` is {\"height\":9}, expected a number or an object with `shortest_edge`, or with `height` and `width`",
+            "`size` is {\"height\":9}, expected a number or an object with `shortest_edge`, or with `height` and `width`, or with `shortest_edge` and `longest_edge`, or with `max_height` and `max_width`",
         ),
         (json!({"size": {"shortest_edge": -4}}), "`size.shortest_edge` is -4, expected an integer from 1 to 16384"),
         (json!({"size": {"height": 2.5, "width": 1}}), "`size.height` is 2.5, expected an integer from 1 to 16384"),
@@ -330,8 +349,13 @@ fn bad_configurations_say_why() {
         (json!({"size": [24, 32]}), "`size` is [24, 32], expected [32, 24], the model's image size"),
         (
             json!({"size": {"shortest_edge": 40, "longest_edge": 80}}),
-            "`size` is {\"longest_edge\":80,\"shortest_edge\":40}, expected a number or an object with `shortest_edge`, or with `height` and `width`",
+            "`size` is edges of 40 to 80 without `do_center_crop`, expected [32, 24], the model's image size",
         ),
+        (
+            json!({"size": {"max_height": 40, "max_width": 80}}),
+            "`size` is a picture within 40 x 80 without `do_center_crop`, expected [32, 24], the model's image size",
+        ),
+        (json!({"default_to_square": "no"}), "`default_to_square` is \"no\", expected true or false"),
         (
             json!({"do_pad": true, "pad_size": {"height": 40, "width": 40}}),
             "`pad_size` is [40, 40], expected [32, 24], the model's image size",
@@ -361,6 +385,10 @@ fn bad_configurations_say_why() {
     assert_eq!(
         error(r#"{"data_format": "channels_last"}"#),
         "data_format `channels_last` is not supported; supported: channels_first"
+    );
+    assert_eq!(
+        error(r#"{"image_mean": [NaN, 0, 0]}"#),
+        "preprocessor_config.json: `image_mean` is [\"NaN\",0,0], expected 3 finite numbers"
     );
     assert_eq!(error("[]"), "preprocessor_config.json: expected a JSON object");
     assert!(error("{").starts_with("preprocessor_config.json: not JSON: "));

@@ -67,6 +67,27 @@ fn variants_that_change_nothing() {
     }
 }
 
+/// A file that names no class has the defaults of the class that goes with the model.
+#[test]
+fn a_file_without_a_class_is_made_by_that_of_the_model() {
+    for (name, class) in
+        [("deit", "DeiTImageProcessor"), ("dinov2-embed", "BitImageProcessor"), ("vit-gelu-tanh", "ViTImageProcessor")]
+    {
+        let files = || model_files(&fixture(&format!("families/{name}")));
+        let side = bytes(&files(), "config.json");
+        let side = serde_json::from_slice::<serde_json::Value>(&side).expect("JSON")["image_size"].clone();
+        let of = |class: Option<&str>| {
+            let mut json = json!({"crop_size": side});
+            class.into_iter().for_each(|class| json["image_processor_type"] = json!(class));
+            let model = variant_of(files(), name, preprocessor(move |value| *value = json.clone()));
+            model.preprocessor().expect("a preprocessor").clone()
+        };
+        assert_eq!(of(None), of(Some(class)), "{name}");
+        let is_vit = class == "ViTImageProcessor";
+        assert_eq!(of(None) == of(Some("ViTImageProcessor")), is_vit, "{name}");
+    }
+}
+
 #[test]
 fn a_processor_s_settings_are_named_as_such() {
     let outcome = outcome_of(tiny_vit_files(), processor(|json| json["do_resize"] = json!("yes")));

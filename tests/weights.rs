@@ -85,6 +85,21 @@ fn other_forms_of_the_same_weights() {
         ("state_dict.", rename(|name| format!("state_dict.{name}"))),
         ("model_state_dict.module.", rename(|name| format!("model_state_dict.module.{name}"))),
         ("_orig_mod.module.model.", rename(|name| format!("_orig_mod.module.model.{name}"))),
+        ("bert.module.", rename(|name| name.replace("bert.", "bert.module."))),
+        ("a layer that is compiled", rename(|name| name.replace("layer.0.", "layer.0._orig_mod."))),
+        (
+            "layers that are checkpointed",
+            rename(|name| name.replace(".output.", "._checkpoint_wrapped_module.output.")),
+        ),
+        (
+            "module.model.bert._orig_mod.",
+            rename(|name| format!("module.model.{}", name.replace("bert.", "bert._orig_mod."))),
+        ),
+        (
+            "_fsdp_wrapped_module. on all levels",
+            rename(|name| format!("_fsdp_wrapped_module.{}", name.replace("layer.", "_fsdp_wrapped_module.layer."))),
+        ),
+        ("NaN in an index", all(vec![in_shards(), literal(INDEX, "metadata", "{\"total_size\": NaN}")])),
         (
             "only the network is wrapped",
             rename(|name| if name.starts_with("bert.") { format!("model.{name}") } else { name.to_owned() }),
@@ -251,6 +266,26 @@ fn tensors_that_are_refused() {
                 }
             }),
             "model.safetensors: `model.classifier.bias` and `module.classifier.bias` are one tensor without what wraps them, `classifier.bias`",
+        ),
+        (
+            "a name with something unknown before it",
+            rename(|name| format!("net.{name}")),
+            "model.safetensors: tensor `bert.embeddings.word_embeddings.weight` is missing, and there is \
+             `net.bert.embeddings.word_embeddings.weight`: drop what stands before it",
+        ),
+        (
+            "adapters that are not merged",
+            tensors(|tensors| {
+                for part in ["base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"] {
+                    unused(&format!("bert.encoder.layer.0.attention.self.query.{part}"), Dtype::F32, vec![0; 4])(
+                        tensors,
+                    );
+                }
+                tensors.remove("bert.encoder.layer.0.attention.self.query.weight");
+            }),
+            "model.safetensors: tensor `bert.encoder.layer.0.attention.self.query.weight` is missing, and there are adapters such as \
+             `bert.encoder.layer.0.attention.self.query.lora_A.default.weight`: merge them with PEFT's `merge_and_unload`, and save the \
+             model again",
         ),
         (
             "a wrapped tensor is missing",

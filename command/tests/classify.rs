@@ -31,6 +31,23 @@ fn json_has_exactly_its_shape() {
     }
 }
 
+/// The drawing shows what people read of tokens; `--json` has the tokens themselves.
+#[test]
+fn tokens_are_drawn_without_their_marks() {
+    for (name, text, drawn, first_tokens) in [
+        ("roberta", "I re-read café", "<s> I re-read caf…é </s>", ["<s>", "I", "Ġre", "-"]),
+        ("xlm-roberta", "I like it, café", "<s> ␣I ␣like it, ␣café </s>", ["<s>", "▁", "I", "▁"]),
+        ("bert-relu", "w7 w8", "[CLS] ", ["[CLS]", "w", "##7", "w"]),
+    ] {
+        let model = format!("tests/fixtures/families/{name}");
+        let stdout = run(with_model(&model, "classify", &["--prune", "dense", text])).quiet();
+        assert!(stdout.contains(drawn), "{name}: {stdout}");
+        let report = run(with_model(&model, "classify", &["--json", "--prune", "dense", text])).json();
+        let tokens = report["results"][0]["tokens"].as_array().expect("tokens");
+        assert_eq!(tokens[..4], first_tokens, "{name}");
+    }
+}
+
 /// The command prints what the library computes, in the order of its arguments.
 #[test]
 fn several_texts_are_one_ragged_batch() {

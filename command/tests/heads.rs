@@ -111,6 +111,13 @@ fn what_a_head_does_not_give_is_refused() {
             "`threshold` needs several labels at once (`problem_type` in config.json), and this model is one with a single output",
         ),
         ("eval", EMBEDDER, &["Cargo.toml"], "this model is an embedder: there are no labels to measure it by"),
+        (
+            "eval",
+            MULTI_LABEL,
+            &["Cargo.toml"],
+            "this model gives any number of labels, and `eval` measures models that give one: `sttabt classify --json --file TEXTS` gives \
+             `labels` and `probs` of each text, to be measured by a program of yours",
+        ),
     ] {
         assert_eq!(run(with_model(model, verb, args)).failure(), format!("1 error: {expected}"), "{verb} {model}");
     }

@@ -142,6 +142,32 @@ fn files_are_read_by_their_ending() {
             &[],
             "a.json, line 3: no JSON (expected value, column 10); expected an object per line, or an array of them",
         ),
+        // As Python writes them.
+        (
+            "a.jsonl",
+            b"{\"text\": \"a NaN\", \"label\": 1, \"id\": NaN}\n{\"text\": \"b\", \"label\": 0, \"id\": -Infinity}",
+            &[],
+            "1 a NaN=1; 2 b=0",
+        ),
+        (
+            "a.json",
+            b"[{\"text\": \"a\",\n\"label\": 1},\n{\"text\": \"b\", \"label\": 0, \"id\": NaN}]",
+            &[],
+            "1 a=1; 3 b=0",
+        ),
+        (
+            "a.jsonl",
+            b"{\"text\": \"a\", \"label\": 1}\n{\"text\": NaN, \"label\": 0}",
+            &[],
+            "a.jsonl, line 2: `text` is null, expected a string",
+        ),
+        ("a.jsonl", b"{\"text\": \"a\", \"label\": NaN}", &[], "a.jsonl, line 1: `label` is null, expected one label"),
+        (
+            "a.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 4\n",
+            &[],
+            "a.jsonl: a git-lfs pointer, not the file itself: run `git lfs pull` in its folder, or download it again",
+        ),
         (
             "a.json",
             b"[]",

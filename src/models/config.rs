@@ -112,7 +112,7 @@ pub enum Activation {
 }
 
 /// What transformers calls them in `hidden_act`.
-const ACTIVATIONS: [(&str, Activation); 9] = [
+const ACTIVATIONS: [(&str, Activation); 10] = [
     ("gelu", Activation::Gelu),
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
@@ -122,6 +122,7 @@ const ACTIVATIONS: [(&str, Activation); 9] = [
     ("gelu_python", Activation::Gelu),
     ("relu", Activation::Relu),
     ("quick_gelu", Activation::QuickGelu),
+    ("tanh", Activation::Tanh),
 ];
 
 /// The activation inside the MLP.
@@ -129,7 +130,7 @@ pub(super) fn activation(fields: &Fields<'_>, key: &'static str) -> Result<Activ
     let name = fields.text(key)?.unwrap_or("gelu");
     let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
     let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_python, gelu_python_tanh, \
-             gelu_fast, gelu_accurate, relu, quick_gelu";
+             gelu_fast, gelu_accurate, relu, quick_gelu, tanh";
     let unknown = || Error::Unsupported { what: "activation", found: shortened(name), supported };
     known.map(|&(_, activation)| activation).ok_or_else(unknown)
 }
@@ -242,9 +243,9 @@ pub(super) fn image_config(fields: &Fields<'_>, num_prefix_tokens: usize) -> Res
     if num_channels != NUM_CHANNELS {
         return Err(fields.error("num_channels", num_channels, "3 (red, green, blue)"));
     }
-    if fields.flag("qkv_bias")? == Some(false) {
-        return Err(fields.error("qkv_bias", false, "true"));
-    }
+    fields.require_flag("qkv_bias", true)?;
+    // DINOv2's giant.
+    fields.require_flag("use_swiglu_ffn", false)?;
     let image_size = sides(fields, "image_size", 1 << 14)?;
     let [patch_size, patch_width] = sides(fields, "patch_size", 1 << 10)?;
     if patch_size != patch_width {
@@ -284,7 +285,8 @@ pub(super) fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
             Some(Value::String(name)) => Ok(name.clone()),
             // transformers shows such names as they are.
             Some(Value::Number(name)) => Ok(name.to_string()),
-            _ => Err(fields.error("id2label", format!("without a name for \"{label}\""), expected)),
+            Some(other) => Err(fields.error(&format!("id2label.{label}"), other, "a name")),
+            None => Err(fields.error("id2label", format!("without a name for \"{label}\""), expected)),
         })
         .collect()
 }

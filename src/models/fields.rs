@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::error::{Error, Result};
 
 /// The object that a JSON file holds.
 pub fn json_object(file: &str, json: &[u8]) -> Result<Map<String, Value>> {
     let error = |reason: String| Error::File { file: file.to_owned(), reason };
-    match serde_json::from_slice(json).map_err(|json_error| error(format!("not JSON: {json_error}")))? {
+    match json::parse(json).map_err(error)? {
         Value::Object(object) => Ok(object),
         _ => Err(error("expected a JSON object".to_owned())),
     }
@@ -80,6 +81,14 @@ impl Fields<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(other) => Err(self.error(key, other, "true or false")),
+        }
+    }
+
+    /// The key must have the one value that is computed here, or be absent.
+    pub fn require_flag(&self, key: &str, computed: bool) -> Result<()> {
+        match self.flag(key)? {
+            Some(flag) if flag != computed => Err(self.error(key, flag, if computed { "true" } else { "false" })),
+            _ => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::download::what_it_is;
+use super::json;
 #[cfg(feature = "files")]
 use super::mapped::MappedFile;
 use crate::error::{Error, Result};
@@ -191,7 +192,7 @@ impl ModelFiles {
         }
         let (folder, is_index) = (in_network(name).0, name != MODULES);
         // What is wrong with a file is said by whoever needs it.
-        let mut named: Vec<String> = match serde_json::from_slice::<Value>(bytes).unwrap_or_default() {
+        let mut named: Vec<String> = match json::parse(bytes).unwrap_or_default() {
             Value::Object(index) if is_index => {
                 let shards = index.get("weight_map").and_then(Value::as_object);
                 shards.into_iter().flatten().filter_map(|(_, shard)| Some(shard.as_str()?.to_owned())).collect()

@@ -37,30 +37,36 @@ impl ModelFiles {
         for network in networks {
             let config = format!("{network}{config}");
             let path = folder.join(&config);
-            File::open(&path).map_err(|error| unreadable(&path, &error))?;
+            File::open(&path).map_err(|error| no_config(&path, &error))?;
             names.extend(weights.iter().map(|name| format!("{network}{name}")));
-            if !weights.iter().any(|name| folder.join(network).join(name).exists()) {
+            if !weights.iter().any(|name| is_there(&folder.join(network).join(name))) {
                 let no_weights = no_weights(&folder.join(network.trim_end_matches('/')));
-                return Err(refusal(&config, &read(&path)?, folder).unwrap_or(no_weights));
+                return Err(refusal(&config, open(folder, &config)?.as_ref(), folder).unwrap_or(no_weights));
             }
             names.push(config);
         }
-        names.retain(|name| folder.join(name).exists());
+        names.retain(|name| is_there(&folder.join(name)));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut names: VecDeque<String> = Self::of_use(&names).into_iter().map(str::to_owned).collect();
         let mut files = Self::new();
         while let Some(name) = names.pop_front() {
             let bytes = open(folder, &name)?;
             let named = Self::named_by(&name, bytes.as_ref()).into_iter();
-            names.extend(named.filter(|name| files.get(name).is_none() && folder.join(name).exists()));
+            names.extend(named.filter(|name| files.get(name).is_none() && is_there(&folder.join(name))));
             files.insert(name, bytes);
         }
         Ok(files)
     }
 }
 
+/// A link is there even where its file is not: a setting in it must not be skipped.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 fn open(folder: &Path, name: &str) -> Result<Bytes> {
     let path = folder.join(name);
+    check_is_file(&path)?;
     #[cfg(feature = "bin")]
     if name.ends_with(".bin")
         && let Some(bytes) = super::torch::read(&path, name)?
@@ -76,6 +82,15 @@ fn refusal(config: &str, json: &[u8], folder: &Path) -> Option<Error> {
     read_config(config, json, asked).err().filter(|error| matches!(error, Error::Refused { .. }))
 }
 
+/// A folder of PEFT's holds what was trained, and not the model.
+fn no_config(path: &Path, error: &std::io::Error) -> Error {
+    if path.with_file_name("adapter_config.json").exists() {
+        let way_out = "load both with PEFT, and save what `merge_and_unload` gives";
+        return unreadable(path, &format!("{error}; the folder holds adapters alone, without their model: {way_out}"));
+    }
+    unreadable(path, error)
+}
+
 fn no_weights(folder: &Path) -> Error {
     let [first, others @ ..] = ModelFiles::KNOWN.weights else { return unreadable(folder, &"no weights") };
     let mut reason = format!("it is not there, and neither is {}", others.join(", "));
@@ -89,18 +104,22 @@ fn unreadable(path: &Path, error: &dyn ToString) -> Error {
     Error::Read { file: path.display().to_string(), reason: error.to_string() }
 }
 
-/// A folder in a file's place can be opened, and gives nothing.
+/// A folder in a file's place can be opened, and gives nothing. A cache that was copied in part has links to what is not there.
 fn check_is_file(path: &Path) -> Result<()> {
-    if path.is_dir() { Err(unreadable(path, &"it is a folder, expected a file")) } else { Ok(()) }
+    if path.is_dir() {
+        Err(unreadable(path, &"it is a folder, expected a file"))
+    } else if path.is_symlink() && !path.exists() {
+        Err(unreadable(path, &"it is a link, and the file that it names is gone: download it again"))
+    } else {
+        Ok(())
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    check_is_file(path)?;
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
 fn map(path: &Path) -> Result<Bytes> {
-    check_is_file(path)?;
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     MappedFile::new(&file).map(Bytes::Mapped).map_err(|error| unreadable(path, &error))
 }

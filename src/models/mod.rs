@@ -13,9 +13,12 @@ mod formats;
 mod info;
 mod input;
 mod int8;
+mod json;
 #[cfg(feature = "files")]
 mod mapped;
 mod network;
+#[cfg(feature = "bin")]
+mod pickle;
 mod picture;
 mod pooling;
 mod preprocessor;
@@ -25,6 +28,7 @@ mod torch;
 #[cfg(feature = "internals")]
 pub mod training;
 mod weights;
+mod wrappers;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -42,6 +46,7 @@ pub use files::{Bytes, KnownFiles, ModelFiles};
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
 pub(crate) use input::{TextTokens, Tokens};
+pub use json::without_not_finite;
 #[cfg(feature = "files")]
 pub use mapped::MappedFile;
 pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
@@ -49,6 +54,7 @@ pub use picture::Picture;
 use pooling::default_prompt;
 pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
+pub use tokenizer::Piece;
 use tokenizer::Tokenizer;
 pub use weights::Weights;
 
@@ -119,7 +125,8 @@ impl Model {
             InputConfig::Image(image) => {
                 let preprocessor = match (preprocessor, timm) {
                     (None, Some(timm)) => Preprocessor::from_timm(&timm, image.image_size)?,
-                    (json, _) => Preprocessor::from_json(json.as_ref().map(AsRef::as_ref), image.image_size)?,
+                    (None, None) => Preprocessor::from_json(None, image.image_size)?,
+                    (Some(json), _) => Preprocessor::of(main.family.processor(), json.as_ref(), image.image_size)?,
                 };
                 Reader::Image(image, preprocessor)
             }
@@ -178,6 +185,14 @@ impl Model {
         match &self.0.reader {
             Reader::Text(tokenizer) => tokenizer.token(id),
             Reader::Image(..) => None,
+        }
+    }
+
+    /// The tokens of an input as people read them; none for an image model.
+    pub fn pieces(&self, tokens: &[String]) -> Vec<Piece> {
+        match &self.0.reader {
+            Reader::Text(tokenizer) => tokenizer.pieces(tokens),
+            Reader::Image(..) => Vec::new(),
         }
     }
 

@@ -188,8 +188,11 @@ fn a_text_family_of_other_names() {
 }
 
 /// A second learned token.
-static TWO_LEARNED_TOKENS: Family =
-    Family { input: InputKind::Image { num_prefix_tokens: 2, resizes_positions: false }, refused: &[], ..VIT };
+static TWO_LEARNED_TOKENS: Family = Family {
+    input: InputKind::Image { num_prefix_tokens: 2, resizes_positions: false, processor: "" },
+    refused: &[],
+    ..VIT
+};
 
 #[test]
 fn an_image_family_of_two_learned_tokens() {

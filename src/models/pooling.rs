@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, json_object, shortened};
 use super::files::{MODULES, ModelFiles, PROMPTS};
+use super::json;
 use crate::error::{Error, Result};
 
 /// How an embedder makes one vector of its last hidden states.
@@ -35,10 +36,11 @@ impl Pooling {
     /// here.
     pub fn from_files(files: &ModelFiles) -> Result<Option<Self>> {
         const FILE: &str = MODULES;
-        let Some(json) = files.get(FILE) else { return Ok(None) };
+        let Some(bytes) = files.get(FILE) else { return Ok(None) };
         let error = |reason: String| Error::File { file: FILE.to_owned(), reason };
-        let modules: Vec<Value> =
-            serde_json::from_slice(json).map_err(|failure| error(format!("no list of modules: {failure}")))?;
+        let Value::Array(modules) = json::parse(bytes).map_err(error)? else {
+            return Err(error("no list of modules".to_owned()));
+        };
         let text = |module: &Value, key| module.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (mut mode, mut normalize) = (None, false);
         for module in &modules {

@@ -1,14 +1,15 @@
 //! The tensors of a `pytorch_model.bin`. The reader runs nothing that a pickle asks for, and knows tensors, numbers and texts alone.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use pytorch_reader::{DType, PytorchReader, Tensor};
+use pytorch_reader::{DType, PickleError, PytorchError, PytorchReader, Tensor};
 use safetensors::Dtype;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::formats::{header, place};
+use super::pickle::tensor_of;
 use crate::error::{Error, Result};
 
 /// How an archive begins: PyTorch's format since version 1.6.
@@ -41,8 +42,11 @@ pub fn read(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let not_read = |error: &dyn ToString| broken(format!("not a readable PyTorch file: {}", error.to_string()));
-    let mut tensors: Vec<Tensor> =
-        PytorchReader::new(path).map_err(|error| not_read(&error))?.into_tensors().into_values().collect();
+    let reader = PytorchReader::new(path).map_err(|error| match unknown_type(&file, &error) {
+        Some(reason) => broken(reason),
+        None => not_read(&error),
+    })?;
+    let mut tensors: Vec<Tensor> = reader.into_tensors().into_values().collect();
     tensors.sort_by_cached_key(|tensor| place(&tensor.name, dtype(tensor.dtype())));
     let num_bytes = tensors.iter().map(|tensor| tensor.byte_len() as u64).fold(0, u64::saturating_add);
     let file_bytes = file.metadata().map_err(unreadable)?.len();
@@ -57,6 +61,30 @@ pub fn read(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         bytes.extend(tensor.read().map_err(|error| not_read(&error))?);
     }
     Ok(Some(bytes))
+}
+
+/// Which tensor has a type that the reader does not know: complex, sparse, quantized or of 8 bits.
+fn unknown_type(mut file: &File, error: &PytorchError) -> Option<String> {
+    let PytorchError::Pickle(PickleError::UnsupportedType(found)) = error else { return None };
+    let mut pickles = Vec::new();
+    match ZipArchive::new(BufReader::new(file)) {
+        Ok(mut archive) => {
+            let index = (0..archive.len()).find(|&index| {
+                let entry = archive.by_index_raw(index);
+                entry.is_ok_and(|entry| entry.name().is_ok_and(|name| name.ends_with("data.pkl")))
+            })?;
+            archive.by_index_raw(index).ok()?.take(MAX_PICKLE_BYTES).read_to_end(&mut pickles).ok()?;
+        }
+        // The older format begins with its pickles.
+        Err(_) => {
+            file.rewind().ok()?;
+            file.take(MAX_PICKLE_BYTES).read_to_end(&mut pickles).ok()?;
+        }
+    }
+    let name = tensor_of(found, &pickles)?;
+    let expected = "expected a dense tensor of real numbers";
+    let way_out = "convert it in PyTorch, or leave it out if the model does not use it";
+    Some(format!("tensor `{name}` needs {found}, which is not read; {expected}: {way_out}"))
 }
 
 /// `torch.save` stores its files as they are. What is compressed could become any size.

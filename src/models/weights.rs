@@ -8,11 +8,9 @@ use serde_json::Value;
 use super::fields::{json_object, shortened};
 use super::files::{Bytes, ModelFiles, is_inside};
 use super::formats::{Entry, Values, entries, header, num_scales, place, readable};
+use super::wrappers::{bare, missing};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-
-/// What programs put before every name when they wrap a model: Lightning, PyTorch's data parallelism, its compiler, and checkpoints of a training.
-const WRAPPERS: [&str; 5] = ["model.", "module.", "_orig_mod.", "state_dict.", "model_state_dict."];
 
 struct File {
     name: String,
@@ -33,7 +31,7 @@ pub(super) struct Stored<'a> {
 
 /// The weights of a network: one safetensors file, or shards with an index. The headers have been checked against the files' lengths.
 ///
-/// What wraps a model leaves `model.`, `module.` or `_orig_mod.` before its names. They are gone here.
+/// What wraps a model leaves `model.`, `module.` or `_orig_mod.` in its names. They are gone here.
 pub struct Weights {
     /// For messages: the file, or the index.
     pub(super) file: String,
@@ -128,14 +126,14 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Drops [`WRAPPERS`] from the names. Where there is the bare name as well, the wrapped tensor is another one and keeps its own.
+    /// Makes all names [`bare`]. Where there is the bare name as well, the wrapped tensor is another one and keeps its own.
     fn unwrap_names(&mut self) -> Result<()> {
         let mut wrapped: Vec<String> = self.tensors.keys().filter(|name| bare(name) != **name).cloned().collect();
-        wrapped.retain(|name| !self.tensors.contains_key(bare(name)));
+        wrapped.retain(|name| !self.tensors.contains_key(&*bare(name)));
         wrapped.sort();
         for name in &wrapped {
             let Some((_, entry)) = self.tensors.remove_entry(name) else { continue };
-            if self.tensors.insert(bare(name).to_owned(), entry).is_some() {
+            if self.tensors.insert(bare(name).into_owned(), entry).is_some() {
                 let others = wrapped.iter().filter(|other| bare(other) == bare(name));
                 let names: Vec<String> = others.map(|name| format!("`{name}`")).collect();
                 let reason =
@@ -147,7 +145,7 @@ impl Weights {
     }
 
     fn get(&self, name: &str) -> Option<(&str, &Entry)> {
-        let (name, entry) = self.tensors.get_key_value(name).or_else(|| self.tensors.get_key_value(bare(name)))?;
+        let (name, entry) = self.tensors.get_key_value(name).or_else(|| self.tensors.get_key_value(&*bare(name)))?;
         Some((name.as_str(), entry))
     }
 
@@ -201,12 +199,11 @@ impl Weights {
     /// The first of `names` that exists, with this shape, in a format that kernels read, all values finite.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] names the first name, [`Error::TensorShape`] both shapes, [`Error::NotFinite`] the first NaN or
+    /// [`Error::MissingTensor`], or [`Error::File`] with the reason, names the first name, [`Error::TensorShape`] both shapes, [`Error::NotFinite`] the first NaN or
     /// infinity, [`Error::File`] a number format, a scale that is not positive, or a tensor that was freed.
     pub(crate) fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
         let Some((name, entry)) = names.iter().find_map(|name| self.get(name)) else {
-            let name = names.first().copied().unwrap_or_default().to_owned();
-            return Err(Error::MissingTensor { file: self.file.clone(), name });
+            return Err(missing(&self.file, names.first().copied().unwrap_or_default(), self.tensors.keys()));
         };
         let File { name: file, bytes, .. } = &self.files[entry.file];
         if entry.shape != expected {
@@ -330,12 +327,4 @@ impl Weights {
 fn first_bad(scales: &[u8]) -> Option<usize> {
     let (scales, _) = scales.as_chunks();
     scales.iter().position(|&scale| !(f32::from_le_bytes(scale) > 0.0 && f32::from_le_bytes(scale).is_finite()))
-}
-
-/// A name without [`WRAPPERS`].
-fn bare(mut name: &str) -> &str {
-    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
-        name = rest;
-    }
-    name
 }

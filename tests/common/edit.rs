@@ -252,6 +252,17 @@ pub fn timm_names() -> Edit {
     })
 }
 
+/// A key whose value is written as Python writes it, such as `NaN`.
+pub fn literal(file: &'static str, key: &'static str, literal: &'static str) -> Edit {
+    Box::new(move |files| {
+        edit_bytes(files, file, |bytes| {
+            let mut value = serde_json::from_slice(&bytes).expect("JSON");
+            set(&mut value, key, "a literal".into());
+            value.to_string().replace("\"a literal\"", literal).into_bytes()
+        });
+    })
+}
+
 pub fn preprocessor(edit: impl Fn(&mut Value) + 'static) -> Edit {
     Box::new(move |files| edit_json(files, "preprocessor_config.json", &edit))
 }

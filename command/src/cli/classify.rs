@@ -184,7 +184,7 @@ fn print(wanted: &Wanted<'_>, engine: &Engine, plan: &Plan, inputs: &Inputs, run
                 }
             }
             _ => {
-                draw::layers(&mut out, result, width)?;
+                draw::layers(&mut out, result, &engine.model().pieces(&result.tokens), width)?;
                 writeln!(out)?;
             }
         }

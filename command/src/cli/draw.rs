@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use anstyle::{AnsiColor, Style};
-use sttabt::Classification;
+use sttabt::{Classification, Piece};
 use unicode_width::UnicodeWidthStr;
 
 use super::visible;
@@ -14,7 +14,7 @@ const LABEL: Style = AnsiColor::Cyan.on_default();
 
 /// Wordpieces that people read as one word.
 struct Word {
-    /// Token positions and the text of each piece, without `##`.
+    /// Token positions and the text of each piece.
     pieces: Vec<(u32, String)>,
 }
 
@@ -24,13 +24,14 @@ impl Word {
     }
 }
 
-/// Joins `##` pieces; control characters become visible instead of reaching the terminal.
-fn words(tokens: &[String]) -> Vec<Word> {
+/// Joins the pieces of a word; control characters become visible instead of reaching the terminal.
+fn words(pieces: &[Piece]) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
-    for (position, token) in tokens.iter().enumerate() {
-        match (token.strip_prefix("##"), words.last_mut()) {
-            (Some(rest), Some(word)) if !rest.is_empty() => word.pieces.push((position as u32, visible(rest))),
-            _ => words.push(Word { pieces: vec![(position as u32, visible(token))] }),
+    for (position, piece) in pieces.iter().enumerate() {
+        let shown = (position as u32, visible(&piece.text));
+        match words.last_mut() {
+            Some(word) if piece.continues => word.pieces.push(shown),
+            _ => words.push(Word { pieces: vec![shown] }),
         }
     }
     words
@@ -80,8 +81,8 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
 
 /// Writes a block per layer, `in` for K_0 to `out` for K_L. Removed pieces are dots of the same width, so that the picture reads
 /// without colour; a run of lines no wider than `width`.
-pub fn layers(out: &mut impl Write, result: &Classification, width: usize) -> Result<()> {
-    let words = words(&result.tokens);
+pub fn layers(out: &mut impl Write, result: &Classification, pieces: &[Piece], width: usize) -> Result<()> {
+    let words = words(pieces);
     let num_layers = result.kept.len() - 1;
     // `text` and `L12`, a space, the count `117/118`, two spaces.
     let count_width = 2 * result.tokens.len().to_string().len() + 1;
@@ -164,9 +165,18 @@ mod tests {
         tokens.iter().map(|token| (*token).to_owned()).collect()
     }
 
+    /// Those that begin with `+` continue a word.
+    fn pieces(texts: &[&str]) -> Vec<Piece> {
+        let piece = |text: &&str| match text.strip_prefix('+') {
+            Some(text) => Piece { text: text.to_owned(), continues: true },
+            None => Piece { text: (*text).to_owned(), continues: false },
+        };
+        texts.iter().map(piece).collect()
+    }
+
     #[test]
     fn pieces_join_to_words_and_control_characters_are_shown() {
-        let words = words(&strings(&["[CLS]", "slash", "##es", "##", "\u{1b}[2J"]));
+        let words = words(&pieces(&["[CLS]", "slash", "+es", "##", "\u{1b}[2J"]));
         let texts: Vec<String> =
             words.iter().map(|word| word.pieces.iter().map(|(_, text)| text.as_str()).collect()).collect();
         assert_eq!(texts, ["[CLS]", "slashes", "##", "\u{fffd}[2J"]);
@@ -197,7 +207,7 @@ mod tests {
             attention_maps: None,
         };
         let mut out = Vec::new();
-        layers(&mut out, &result, 80).unwrap();
+        layers(&mut out, &result, &pieces(&["[CLS]", "片", "good", "+ish", "[SEP]"]), 80).unwrap();
         summary(&mut out, &result, &["a 100.0 %".to_owned()]).unwrap();
         let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
         assert_eq!(

@@ -65,7 +65,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 pub fn check_task(config: &Config) -> Result<()> {
     let message = match config.task {
         Task::Embedding => "this model is an embedder: there are no labels to measure it by",
-        Task::MultiLabel => "this model gives any number of labels, and `eval` measures models that give one",
+        Task::MultiLabel => {
+            "this model gives any number of labels, and `eval` measures models that give one: `sttabt classify --json --file TEXTS` \
+             gives `labels` and `probs` of each text, to be measured by a program of yours"
+        }
         Task::Classification | Task::Regression => return Ok(()),
     };
     Err(Failure::Error(message.to_owned()))

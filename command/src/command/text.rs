@@ -11,6 +11,10 @@ pub fn decode<'a>(source: &str, bytes: &'a [u8]) -> Result<&'a str> {
     if let Some(encoding) = wide_encoding(bytes) {
         return error(format!("{source}: {encoding}, expected UTF-8; convert it with `iconv -f {encoding} -t UTF-8`"));
     }
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        let way_out = "run `git lfs pull` in its folder, or download it again";
+        return error(format!("{source}: a git-lfs pointer, not the file itself: {way_out}"));
+    }
     if let Some(what) = binary(bytes) {
         return error(format!("{source}: {what}, expected text in UTF-8"));
     }

@@ -14,7 +14,7 @@ pub const DINOV2_EMBEDDER: Family = Family {
         layer_norm_eps: LayerNormEps::Default(1e-6),
         ..Keys::BERT
     },
-    input: InputKind::Image { num_prefix_tokens: 1, resizes_positions: true },
+    input: InputKind::Image { num_prefix_tokens: 1, resizes_positions: true, processor: "BitImageProcessor" },
     head: HeadKind::Embedding(PoolerKind::Norm),
     names: Names {
         prefix: "dinov2.",

@@ -78,6 +78,8 @@ pub enum InputKind {
         num_prefix_tokens: usize,
         /// Whether the table of positions is resized for images of another size.
         resizes_positions: bool,
+        /// The class whose defaults count where no file names one.
+        processor: &'static str,
     },
 }
 
@@ -131,10 +133,10 @@ impl Family {
         let hidden_size = fields.size(keys.hidden_size, 1..=1 << 16)?;
         let input = match &self.input {
             InputKind::Text(kind) => InputConfig::Text(text_config(fields, kind, hidden_size)?),
-            InputKind::Image { num_prefix_tokens, resizes_positions } => {
+            InputKind::Image { num_prefix_tokens, resizes_positions, processor } => {
                 let mut image = image_config(fields, *num_prefix_tokens)?;
                 if *resizes_positions {
-                    image.image_size = Preprocessor::output_size(preprocessor, image.image_size)?;
+                    image.image_size = Preprocessor::output_size_of(processor, preprocessor, image.image_size)?;
                     check_patches(image.image_size, image.patch_size)?;
                 }
                 InputConfig::Image(image)
@@ -174,6 +176,14 @@ impl Family {
             prune: prune_config(fields)?,
             is_int8: false,
         })
+    }
+
+    /// The class of what makes pictures where no file names one; of texts none.
+    pub fn processor(&self) -> &'static str {
+        match self.input {
+            InputKind::Text(_) => "",
+            InputKind::Image { processor, .. } => processor,
+        }
     }
 
     /// How this file names its tensors.

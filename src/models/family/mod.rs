@@ -77,9 +77,8 @@ pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'stati
     let object = timm::translated(file, &object)?.unwrap_or(object);
     let fields = Fields { file, path: "", object: &object };
     let family = named(&fields, asked.embedding)?;
-    if fields.flag("is_decoder")? == Some(true) {
-        return Err(fields.error("is_decoder", true, "false"));
-    }
+    fields.require_flag("is_decoder", false)?;
+    fields.require_flag("add_cross_attention", false)?;
     Ok((family, Config { is_int8, ..family.config(&fields, asked.preprocessor)? }))
 }
 

@@ -40,6 +40,26 @@ const FAMILIES: &[(&[&str], &str)] = &[
         "its norms stand before attention and MLP",
     ),
     (&["ViTMAE", "vit_mae"], "it leaves patches out by chance"),
+    (&["DINOv3", "dinov3"], "its positions rotate queries and keys"),
+    (
+        &["CLIP", "clip", "Siglip", "siglip"],
+        "it is half of a model that compares pictures with texts, and has no labels of its own",
+    ),
+    (
+        &[
+            "ResNet",
+            "resnet",
+            "ConvNext",
+            "convnext",
+            "EfficientNet",
+            "efficientnet",
+            "MobileNet",
+            "mobilenet",
+            "RegNet",
+            "regnet",
+        ],
+        "it has convolutions instead of attention, and no tokens to prune",
+    ),
     (&["TF", "Flax"], "the class is not PyTorch's: save the model with PyTorch's `save_pretrained`"),
     (&["T5", "t5", "MT5", "mt5", "Bart", "bart", "MBart", "mbart"], "it has a decoder"),
 ];

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::models::fields::Fields;
+use crate::models::fields::{Fields, json_object};
 
 /// The sizes behind a name: width, layers, heads.
 const SIZES: &[(&str, [usize; 3])] =
@@ -13,7 +13,7 @@ const SUPPORTED: &str = "vit and deit (also distilled), tiny, small, base and la
 
 /// What timm's `config.json` says of preprocessing; `None` where the file is another's.
 pub fn pretrained_cfg(json: &[u8]) -> Option<Map<String, Value>> {
-    let config: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let config = json_object("", json).ok()?;
     let is_timm = config.contains_key("architecture") && !config.contains_key("architectures");
     config.get("pretrained_cfg").filter(|_| is_timm)?.as_object().cloned()
 }

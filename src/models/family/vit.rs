@@ -9,7 +9,7 @@ pub const VIT: Family = Family {
     name: "Vit",
     architecture: "ViTForImageClassification",
     model_type: "vit",
-    input: InputKind::Image { num_prefix_tokens: 1, resizes_positions: false },
+    input: InputKind::Image { num_prefix_tokens: 1, resizes_positions: false, processor: "ViTImageProcessor" },
     norm_order: NormOrder::Pre,
     head: HeadKind::Classifier(PoolerKind::Norm),
     names: Names {
@@ -34,7 +34,7 @@ pub const DEIT: Family = Family {
     name: "Deit",
     architecture: "DeiTForImageClassification",
     model_type: "deit",
-    input: InputKind::Image { num_prefix_tokens: 2, resizes_positions: false },
+    input: InputKind::Image { num_prefix_tokens: 2, resizes_positions: false, processor: "DeiTImageProcessor" },
     names: Names {
         prefix: "deit.",
         base: BASE,

@@ -14,6 +14,7 @@ use super::file::{check_size, orientation, oriented};
 use super::gif::decode as gif;
 #[cfg(feature = "jpeg")]
 use super::jpeg::decode as jpeg;
+use crate::models::download::what_it_is;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
@@ -38,7 +39,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     } else {
         Err(match unsupported_format(bytes) {
             Some(format) => format!("{format} images are not supported; supported: {SUPPORTED}"),
-            None => "not a PNG, JPEG, WebP, GIF or BMP image".to_owned(),
+            None => what_it_is(bytes).unwrap_or_else(|| "not a PNG, JPEG, WebP, GIF or BMP image".to_owned()),
         })
     }
 }

@@ -101,8 +101,12 @@ impl Picture {
         if [self.height, self.width] == [height, width] {
             return Ok(self.clone());
         }
-        // The convolution resizes rows first, then columns: the picture between the two must fit as well.
-        let rows = self.height.max(height);
+        if width == 0 || height == 0 {
+            let size = format!("{} × {} pixels to {width} × {height}", self.width, self.height);
+            return Err(format!("resizing {size} leaves nothing of it"));
+        }
+        // Where the convolution resizes rows first, the picture between the two steps must fit as well.
+        let rows = if resize::columns_first(self, height) { height } else { self.height.max(height) };
         if width.checked_mul(rows).is_none_or(|num_pixels| num_pixels > Self::MAX_PIXELS) {
             return Err(format!(
                 "resizing {} × {} pixels to {width} × {height} needs more than {} pixels",

@@ -1,9 +1,8 @@
-//! Resizing bit for bit as Pillow 12 does it (`src/libImaging/Resample.c`).
+//! Resizing bit for bit as Pillow 12.3 does it (`src/libImaging/Resample.c`, and `Image.resize`).
 //!
-//! A convolution over all pixels under the filter, which widens when the picture shrinks: rows first, then columns, in fixed
+//! A convolution over all pixels under the filter, which widens when the picture shrinks: rows and columns one after the other, in fixed
 //! point, rounded and clipped to 8 bits after each.
 
-use std::borrow::Cow;
 use std::f64::consts::PI;
 
 use fearless_simd::{Level, Simd, dispatch};
@@ -20,27 +19,38 @@ struct Taps {
     weights: Vec<i32>,
 }
 
+/// Whether columns are resized before rows: those of very tall pictures, which shrink. What is rounded in between is another picture then.
+pub(super) fn columns_first(picture: &Picture, height: usize) -> bool {
+    picture.height.div_ceil(100) > picture.width && height < picture.height
+}
+
 pub(super) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
     let Some(kernel) = Kernel::of(filter) else { return nearest(picture, width, height) };
     // The loops are plain ones, compiled for each instruction set.
     let level = Level::new();
-    let mut rgb = Cow::Borrowed(&picture.rgb);
-    if width != picture.width {
+    let rows = |picture: &Picture| {
         let taps = kernel.taps(picture.width, width);
-        rgb = Cow::Owned(dispatch!(level, simd => simd.vectorize(
+        let rgb = dispatch!(level, simd => simd.vectorize(
             #[inline(always)]
-            || resize_rows(&rgb, picture.width, &taps),
-        )));
-    }
-    if height != picture.height {
+            || resize_rows(&picture.rgb, picture.width, &taps),
+        ));
+        Picture { width, height: picture.height, rgb }
+    };
+    let columns = |picture: &Picture| {
         let taps = kernel.taps(picture.height, height);
-        rgb = Cow::Owned(dispatch!(level, simd => simd.vectorize(
+        let rgb = dispatch!(level, simd => simd.vectorize(
             #[inline(always)]
-            || resize_columns(&rgb, 3 * width, &taps),
-        )));
+            || resize_columns(&picture.rgb, 3 * picture.width, &taps),
+        ));
+        Picture { width: picture.width, height, rgb }
+    };
+    match (width != picture.width, height != picture.height) {
+        (true, true) if columns_first(picture, height) => rows(&columns(picture)),
+        (true, true) => columns(&rows(picture)),
+        (true, false) => rows(picture),
+        (false, true) => columns(picture),
+        (false, false) => picture.clone(),
     }
-    let rgb = rgb.into_owned();
-    Picture { width, height, rgb }
 }
 
 #[inline(always)]

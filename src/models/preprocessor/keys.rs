@@ -15,9 +15,8 @@ pub fn check_steps(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<()> {
     fields.flag("do_convert_rgb")?;
     // Without a size, all pictures become as large as the largest; they are of one size already.
     if fields.flag("do_pad")?.unwrap_or(false) {
-        let keys = [["height", "width"].as_slice()];
-        match side_or_sides(fields, "pad_size", &keys)? {
-            Some(size) if size != image_size => {
+        match side_or_sides(fields, "pad_size", &[&["height", "width"]])? {
+            Some((_, size)) if size != image_size => {
                 let expected = format!("{image_size:?}, the model's image size");
                 return Err(fields.error("pad_size", format!("{size:?}"), &expected));
             }
@@ -38,22 +37,27 @@ pub fn check_steps(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<()> {
     fields.require("data_format", "data_format", "channels_first")
 }
 
+/// Sides, and the names under which they stand: none for a number or a list.
+pub type Sides = (&'static [&'static str], Vec<usize>);
+
 /// `size` and its like: one number for a square, a list of height and width, or an object with one of the sets of `keys`. transformers writes
 /// null for the others.
-pub fn side_or_sides(fields: &Fields<'_>, key: &str, keys: &[&[&str]]) -> Result<Option<Vec<usize>>> {
+pub fn side_or_sides(fields: &Fields<'_>, key: &str, keys: &[&'static [&'static str]]) -> Result<Option<Sides>> {
     let object = match fields.object.get(key) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(sides)) if sides.len() == 2 => {
-            return sides.iter().map(|side| fields.size_of(key, side, 1..=MAX_SIDE)).collect::<Result<_>>().map(Some);
+            let sides: Result<_> = sides.iter().map(|side| fields.size_of(key, side, 1..=MAX_SIDE)).collect();
+            return Ok(Some((&[], sides?)));
         }
         Some(Value::Object(object)) => object,
-        Some(_) => return fields.size(key, 1..=MAX_SIDE).map(|side| Some(vec![side; 2])),
+        Some(_) => return fields.size(key, 1..=MAX_SIDE).map(|side| Some((&[][..], vec![side; 2]))),
     };
     let sides = Fields { file: fields.file, path: &format!("{key}."), object };
     let num_keys = object.values().filter(|value| !value.is_null()).count();
-    for names in keys {
+    for names in keys.iter().copied() {
         if names.len() == num_keys && names.iter().all(|&name| object.get(name).is_some_and(|side| !side.is_null())) {
-            return names.iter().map(|name| sides.size(name, 1..=MAX_SIDE)).collect::<Result<Vec<_>>>().map(Some);
+            let sides: Result<_> = names.iter().map(|name| sides.size(name, 1..=MAX_SIDE)).collect();
+            return Ok(Some((names, sides?)));
         }
     }
     let names: Vec<String> = keys.iter().map(|names| format!("`{}`", names.join("` and `"))).collect();

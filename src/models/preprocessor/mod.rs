@@ -1,6 +1,7 @@
 //! `preprocessor_config.json`: from a picture to the numbers that an image model reads.
 
 mod keys;
+mod size;
 
 use serde_json::{Map, Value};
 
@@ -9,11 +10,15 @@ use super::files::ModelFiles;
 use super::picture::{Filter, Middle, Picture};
 use crate::error::{Error, Result};
 use keys::{check_steps, filter, side_or_sides, three};
+use size::Resize;
 
 /// The files that hold one. transformers takes a processor's for images before the other.
 const FILE: &str = "preprocessor_config.json";
 const PROCESSOR_FILE: &str = "processor_config.json";
 const PROCESSOR_KEY: &str = "image_processor";
+
+/// The class of files that name none, and of models without a file.
+const VIT: &str = "ViTImageProcessor";
 
 /// timm's defaults.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -32,12 +37,6 @@ pub struct Preprocessor {
     rescale_factor: Option<f64>,
     normalize: Option<Normalize>,
     is_default: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Resize {
-    To([usize; 2]),
-    ShortestEdge(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,9 +87,17 @@ impl Preprocessor {
     /// [`Error::File`] if it is not a JSON object; [`Error::Config`] names a key of a wrong type, out of range, or that gives
     /// another size than `image_size`; [`Error::Unsupported`] names a class, step or filter that is not computed here.
     pub fn from_json(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<Self> {
-        let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
+        match json {
+            Some(json) => Self::of(VIT, json, image_size),
+            None => Ok(Self { is_default: true, ..Self::of(VIT, b"{}", image_size)? }),
+        }
+    }
+
+    /// The same of a model whose files are made by this class where they name none.
+    pub(super) fn of(class: &str, json: &[u8], image_size: [usize; 2]) -> Result<Self> {
+        let object = json_object(FILE, json)?;
         let fields = fields_of(&object);
-        let preprocessor = Self { is_default: json.is_none(), ..Self::read(&fields, image_size)? };
+        let preprocessor = Self::read(class, &fields, image_size)?;
         preprocessor.check_size(&fields)?;
         Ok(preprocessor)
     }
@@ -101,21 +108,27 @@ impl Preprocessor {
     /// # Errors
     /// Those of [`Self::from_json`], but for the size.
     pub fn output_size(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<[usize; 2]> {
-        let object = json.map_or(Ok(Map::new()), |json| json_object(FILE, json))?;
-        let preprocessor = Self::read(&fields_of(&object), image_size)?;
+        Self::output_size_of(VIT, json, image_size)
+    }
+
+    pub(super) fn output_size_of(class: &str, json: Option<&[u8]>, image_size: [usize; 2]) -> Result<[usize; 2]> {
+        let Some(json) = json else { return Ok(image_size) };
+        let preprocessor = Self::read(class, &fields_of(&json_object(FILE, json)?), image_size)?;
         Ok(match (preprocessor.center_crop, preprocessor.resize) {
             (Some((size, _)), _) | (None, Some((Resize::To(size), _))) => size,
             _ => image_size,
         })
     }
 
-    fn read(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
-        let defaults = Defaults::of(fields, image_size)?;
+    fn read(class: &str, fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
+        let defaults = Defaults::of(class, fields, image_size)?;
         check_steps(fields, image_size)?;
-        let (resize, filter) = (resize(fields, &defaults)?, filter(fields, defaults.filter)?);
-        let crop_size = match side_or_sides(fields, "crop_size", &[["height", "width"].as_slice()])?.as_deref() {
-            Some(&[height, width]) => [height, width],
-            _ => defaults.crop_size,
+        let is_shortest_edge = !fields.flag("default_to_square")?.unwrap_or(!defaults.is_shortest_edge);
+        let resize = Resize::read(fields, is_shortest_edge)?.unwrap_or(defaults.resize);
+        let filter = filter(fields, defaults.filter)?;
+        let crop_size = match side_or_sides(fields, "crop_size", &[&["height", "width"]])? {
+            Some((_, sides)) => sides.try_into().unwrap_or(defaults.crop_size),
+            None => defaults.crop_size,
         };
         let rescale_factor = fields.number("rescale_factor", 1.0 / 255.0, 1e-12..=1e12)?;
         let normalize = Normalize::read(fields, ["image_mean", "image_std"], defaults.mean, defaults.std)?;
@@ -192,9 +205,8 @@ impl Preprocessor {
             (None, Some((Resize::To(size), _))) if size != self.image_size => {
                 Err(fields.error("size", format!("{size:?}"), &expected))
             }
-            (None, Some((Resize::ShortestEdge(side), _))) => {
-                let found = format!("a shortest edge of {side} without `do_center_crop`");
-                Err(fields.error("size", found, &expected))
+            (None, Some((resize, _))) if !matches!(resize, Resize::To(_)) => {
+                Err(fields.error("size", format!("{resize} without `do_center_crop`"), &expected))
             }
             _ => Ok(()),
         }
@@ -254,23 +266,9 @@ impl Preprocessor {
     }
 }
 
-impl Resize {
-    /// The new size of a picture of `size`; `get_resize_output_image_size` of Hugging Face's `image_transforms`.
-    fn size(self, size: [usize; 2]) -> [usize; 2] {
-        match self {
-            Self::To(size) => size,
-            Self::ShortestEdge(edge) => {
-                let shortest = size[0].min(size[1]) as u64;
-                // 64 bits: also where `usize` has 32.
-                size.map(|side| usize::try_from(edge as u64 * side as u64 / shortest).unwrap_or(usize::MAX))
-            }
-        }
-    }
-}
-
 impl Defaults {
-    /// Those of the class that the file names.
-    fn of(fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
+    /// Those of the class that the file names, else of this one.
+    fn of(class: &str, fields: &Fields<'_>, image_size: [usize; 2]) -> Result<Self> {
         let vit = Self {
             resize: Resize::To(image_size),
             filter: Filter::Bilinear,
@@ -281,12 +279,11 @@ impl Defaults {
             std: [0.5; 3],
         };
         let cropped = Self { filter: Filter::Bicubic, center_crop: true, crop_size: [224; 2], ..vit };
-        let Some(name) = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?) else {
-            return Ok(vit);
-        };
+        let named = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
+        let name = named.unwrap_or(class);
         let class = ["Fast", "Pil"].into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
         Ok(match class {
-            "ViTImageProcessor" | "ViTFeatureExtractor" => vit,
+            VIT | "ViTFeatureExtractor" => vit,
             "DeiTImageProcessor" | "DeiTFeatureExtractor" => Self { resize: Resize::To([256; 2]), ..cropped },
             "BitImageProcessor" => Self {
                 resize: Resize::ShortestEdge(224),
@@ -304,17 +301,6 @@ impl Defaults {
             }
         })
     }
-}
-
-fn resize(fields: &Fields<'_>, defaults: &Defaults) -> Result<Resize> {
-    let keys = [["shortest_edge"].as_slice(), ["height", "width"].as_slice()];
-    let is_number = fields.object.get("size").is_some_and(Value::is_number);
-    Ok(match side_or_sides(fields, "size", &keys)?.as_deref() {
-        Some(&[edge, _]) if is_number && defaults.is_shortest_edge => Resize::ShortestEdge(edge),
-        Some(&[edge]) => Resize::ShortestEdge(edge),
-        Some(&[height, width]) => Resize::To([height, width]),
-        _ => defaults.resize,
-    })
 }
 
 impl Normalize {

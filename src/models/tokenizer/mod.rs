@@ -3,6 +3,7 @@
 mod charsmap;
 mod check;
 mod class;
+mod pieces;
 mod rewrite;
 mod settings;
 
@@ -22,6 +23,8 @@ use super::files::ModelFiles;
 use super::input::{Input, TextTokens};
 use crate::error::{Error, Result};
 use class::Class;
+use pieces::Marks;
+pub use pieces::Piece;
 use settings::{Settings, file_error};
 
 /// A text model's tokenizer: it makes the tokens that today's transformers makes of the same files, and cuts them at the model's limit.
@@ -34,6 +37,7 @@ pub struct Tokenizer {
     /// Whether a pair's second text has other token types; else all are 0.
     lowers_texts: bool,
     gives_types: bool,
+    marks: Marks,
 }
 
 impl Tokenizer {
@@ -55,6 +59,7 @@ impl Tokenizer {
         }
         rewrite::rewrite(&mut json, class, &settings).map_err(|reason| file_error(file, &reason))?;
         check::parts(&json).map_err(|reason| file_error(file, &reason))?;
+        let marks = Marks::of(&json);
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(Value::Object(json)).map_err(|error| file_error(file, &error))?;
         check_ids(&inner, file, limits)?;
@@ -92,12 +97,18 @@ impl Tokenizer {
         inner.with_truncation(Some(truncation)).map_err(|error| file_error(file, &error))?;
         inner.with_padding(None);
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
-        Ok(Self { inner, limits, max_tokens, lowers_texts: settings.lowers_texts, gives_types })
+        Ok(Self { inner, limits, max_tokens, lowers_texts: settings.lowers_texts, gives_types, marks })
     }
 
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// Tokens as people read them.
+    pub fn pieces(&self, tokens: &[String]) -> Vec<Piece> {
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        self.marks.pieces(tokens, |token| added.contains_key(token))
     }
 
     /// The tokens of an input, `[CLS]` first. `index` is its place in the batch, for messages.

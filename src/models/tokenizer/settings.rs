@@ -9,6 +9,7 @@ use super::class::Class;
 use crate::error::{Error, Result};
 use crate::models::fields::{Fields, json_object, shortened};
 use crate::models::files::{MODULES, ModelFiles};
+use crate::models::json::INFINITY;
 
 const CONFIG: &str = "tokenizer_config.json";
 const MAP: &str = "special_tokens_map.json";
@@ -215,7 +216,7 @@ fn length(fields: &Fields<'_>) -> Result<Option<usize>> {
     let key = if fields.object.contains_key("model_max_length") { "model_max_length" } else { "max_len" };
     match fields.object.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) if value.as_f64().is_some_and(|length| length > NO_LENGTH) => Ok(None),
+        Some(value) if value == INFINITY || value.as_f64().is_some_and(|length| length > NO_LENGTH) => Ok(None),
         Some(value) => {
             // Some files have 512.0.
             let length = value.as_f64().filter(|length| *length >= 1.0 && length.fract() == 0.0);

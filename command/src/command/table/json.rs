@@ -15,7 +15,15 @@ pub struct Json {
     pub objects: Vec<(Line, Map<String, Value>)>,
 }
 
+/// Where a number is NaN, as Python writes it, there is null.
 pub fn read(text: &str) -> LineResult<Json> {
+    parse(text).or_else(|error| {
+        let json = sttabt::without_not_finite(text.as_bytes()).and_then(|json| String::from_utf8(json).ok());
+        json.and_then(|json| parse(&json).ok()).ok_or(error)
+    })
+}
+
+fn parse(text: &str) -> LineResult<Json> {
     let objects = if text.trim_start().starts_with('[') { array(text)? } else { lines(text)? };
     let keys: BTreeSet<&String> = objects.iter().flat_map(|(_, object)| object.keys()).collect();
     Ok(Json { keys: keys.into_iter().cloned().collect(), objects })
