@@ -518,7 +518,7 @@ fn texts_need_no_labels() {
             "a.tsv",
             b"sentence\tlabel\na\t1\n",
             &["--label-column", "right"],
-            "a.tsv: no column `right`; columns: `sentence`, `label`",
+            "a.tsv: no column `right`; the header has `sentence`, `label`",
         ),
     ];
     let config = config("no|yes");
