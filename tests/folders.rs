@@ -199,7 +199,7 @@ fn broken_pytorch_files() {
         (
             "quantized",
             of(View { class: "QInt8Storage", ..one() }, 16),
-            "pytorch_model.bin: tensor `x` needs torch.QInt8Storage, which is not read; expected a dense tensor of real numbers: convert it in \
+            "pytorch_model.bin: tensor `x` needs torch.QInt8Storage, which is not read; expected a dense tensor of f16, bf16, f32, f64 or whole numbers: convert it in \
              PyTorch, or leave it out if the model does not use it",
         ),
         (
@@ -316,7 +316,7 @@ fn folders_that_lack_something() {
     let error = ModelFiles::from_dir(&folder).err().expect("a folder").to_string();
     assert_eq!(error, format!("cannot read {}: it is a folder, expected a file", weights.display()));
     #[cfg(unix)]
-    for name in ["tokenizer_config.json", "model.safetensors", BIN] {
+    for name in ["config.json", "tokenizer_config.json", "model.safetensors", BIN] {
         let folder = scratch("link_to_nothing");
         let mut files = tiny_files();
         drop(files.remove(if name == BIN { "model.safetensors" } else { name }));

@@ -274,6 +274,12 @@ fn tensors_that_are_refused() {
              `net.bert.embeddings.word_embeddings.weight`: drop what stands before it",
         ),
         (
+            "adapters beside the weights that they change",
+            tensors(unused("bert.encoder.layer.0.attention.self.query.lora_A", Dtype::F32, vec![0; 4])),
+            "model.safetensors: adapters such as `bert.encoder.layer.0.attention.self.query.lora_A`: merge them with PEFT's \
+             `merge_and_unload`, and save the model again",
+        ),
+        (
             "adapters that are not merged",
             tensors(|tensors| {
                 for part in ["base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"] {
@@ -283,8 +289,7 @@ fn tensors_that_are_refused() {
                 }
                 tensors.remove("bert.encoder.layer.0.attention.self.query.weight");
             }),
-            "model.safetensors: tensor `bert.encoder.layer.0.attention.self.query.weight` is missing, and there are adapters such as \
-             `bert.encoder.layer.0.attention.self.query.lora_A.default.weight`: merge them with PEFT's `merge_and_unload`, and save the \
+            "model.safetensors: adapters such as `bert.encoder.layer.0.attention.self.query.lora_A.default.weight`: merge them with PEFT's `merge_and_unload`, and save the \
              model again",
         ),
         (

@@ -32,11 +32,14 @@ impl ModelFiles {
         let folder = folder.as_ref();
         let KnownFiles { networks, config, weights, vocabularies, others, .. } = Self::KNOWN;
         // ApproxNet may be missing, but not a part of it.
-        let networks = networks.iter().filter(|network| network.is_empty() || folder.join(network).is_dir());
+        let networks = networks
+            .iter()
+            .filter(|network| network.is_empty() || is_there(&folder.join(network.trim_end_matches('/'))));
         let mut names: Vec<String> = [vocabularies, others].concat().into_iter().map(str::to_owned).collect();
         for network in networks {
             let config = format!("{network}{config}");
             let path = folder.join(&config);
+            check_link(&path)?;
             File::open(&path).map_err(|error| no_config(&path, &error))?;
             names.extend(weights.iter().map(|name| format!("{network}{name}")));
             if !weights.iter().any(|name| is_there(&folder.join(network).join(name))) {
@@ -106,13 +109,14 @@ fn unreadable(path: &Path, error: &dyn ToString) -> Error {
 
 /// A folder in a file's place can be opened, and gives nothing. A cache that was copied in part has links to what is not there.
 fn check_is_file(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        Err(unreadable(path, &"it is a folder, expected a file"))
-    } else if path.is_symlink() && !path.exists() {
-        Err(unreadable(path, &"it is a link, and the file that it names is gone: download it again"))
-    } else {
-        Ok(())
+    if path.is_dir() { Err(unreadable(path, &"it is a folder, expected a file")) } else { check_link(path) }
+}
+
+fn check_link(path: &Path) -> Result<()> {
+    if path.is_symlink() && !path.exists() {
+        return Err(unreadable(path, &"it is a link, and the file that it names is gone: download it again"));
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

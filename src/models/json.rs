@@ -8,13 +8,21 @@ pub const INFINITY: &str = "Infinity";
 /// What a file holds. NaN and Infinity are texts: where a number is needed, that is an error which names the key. The error is the reason.
 pub fn parse(json: &[u8]) -> Result<Value, String> {
     let quoted = || with_not_finite(json, |name| format!("\"{name}\""));
-    let parsed = serde_json::from_slice(json);
-    let parsed = parsed.or_else(|error| quoted().and_then(|json| serde_json::from_slice(&json).ok()).ok_or(error));
+    let parsed = serde_json::from_slice(json).or_else(|error| match quoted() {
+        // Its error is the one that is left, in the same line.
+        Some(json) => serde_json::from_slice(&json).map_err(|error| without_column(&error)),
+        None => Err(error.to_string()),
+    });
     parsed.map_err(|error| match json {
         [0xef, 0xbb, 0xbf, ..] => "it begins with a byte order mark: save it as UTF-8 without one".to_owned(),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16: save it as UTF-8".to_owned(),
         _ => format!("not JSON: {error}"),
     })
+}
+
+fn without_column(error: &serde_json::Error) -> String {
+    let error = error.to_string();
+    error.rsplit_once(" column ").map_or(error.as_str(), |(start, _)| start).to_owned()
 }
 
 /// The same JSON with null instead of NaN, Infinity and numbers beyond all others. `None` if it has none of them.

@@ -66,6 +66,10 @@ pub fn read(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
 /// Which tensor has a type that the reader does not know: complex, sparse, quantized or of 8 bits.
 fn unknown_type(mut file: &File, error: &PytorchError) -> Option<String> {
     let PytorchError::Pickle(PickleError::UnsupportedType(found)) = error else { return None };
+    // Other objects stand behind a tensor that is not to blame.
+    if !found.ends_with("Storage") && !found.contains("._rebuild_") {
+        return None;
+    }
     let mut pickles = Vec::new();
     match ZipArchive::new(BufReader::new(file)) {
         Ok(mut archive) => {
@@ -82,7 +86,7 @@ fn unknown_type(mut file: &File, error: &PytorchError) -> Option<String> {
         }
     }
     let name = tensor_of(found, &pickles)?;
-    let expected = "expected a dense tensor of real numbers";
+    let expected = "expected a dense tensor of f16, bf16, f32, f64 or whole numbers";
     let way_out = "convert it in PyTorch, or leave it out if the model does not use it";
     Some(format!("tensor `{name}` needs {found}, which is not read; {expected}: {way_out}"))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::fields::{json_object, shortened};
 use super::files::{Bytes, ModelFiles, is_inside};
 use super::formats::{Entry, Values, entries, header, num_scales, place, readable};
-use super::wrappers::{bare, missing};
+use super::wrappers::{bare, check_merged, missing};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -128,6 +128,7 @@ impl Weights {
 
     /// Makes all names [`bare`]. Where there is the bare name as well, the wrapped tensor is another one and keeps its own.
     fn unwrap_names(&mut self) -> Result<()> {
+        check_merged(&self.file, self.tensors.keys())?;
         let mut wrapped: Vec<String> = self.tensors.keys().filter(|name| bare(name) != **name).cloned().collect();
         wrapped.retain(|name| !self.tensors.contains_key(&*bare(name)));
         wrapped.sort();

@@ -41,10 +41,7 @@ const FAMILIES: &[(&[&str], &str)] = &[
     ),
     (&["ViTMAE", "vit_mae"], "it leaves patches out by chance"),
     (&["DINOv3", "dinov3"], "its positions rotate queries and keys"),
-    (
-        &["CLIP", "clip", "Siglip", "siglip"],
-        "it is half of a model that compares pictures with texts, and has no labels of its own",
-    ),
+    (&["CLIP", "clip", "Siglip", "siglip"], "it is half of a model that compares pictures with texts"),
     (
         &[
             "ResNet",

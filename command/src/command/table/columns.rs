@@ -128,14 +128,22 @@ pub fn find(args: &ColumnArgs, header: &Header<'_>, labels: Labels) -> Result<(C
             columns
         }
     };
-    let label = match (&args.label_column, header.label()) {
+    let label = match (&args.label_column, labels) {
         (Some(label), _) => Some(header.named(label)?),
-        (None, Ok((label, why))) => {
-            assumed.extend(why);
-            Some(label)
-        }
-        (None, Err(error)) if labels == Labels::Needed => return Err(error),
-        (None, Err(_)) => None,
+        (None, Labels::IfThere) if !header.has_label() => None,
+        (None, _) => match header.label() {
+            // The column of a text that only has a label's name.
+            Ok((label, _)) if labels == Labels::IfThere && [Some(text), pair].contains(&Some(label)) => None,
+            Ok((label, why)) => {
+                assumed.extend(why);
+                Some(label)
+            }
+            Err(Failure::Error(what)) if labels == Labels::IfThere => {
+                assumed.push(format!("the labels are left aside: {what}"));
+                None
+            }
+            Err(failure) => return Err(failure),
+        },
     };
     for column in [Some(text), pair, label].into_iter().flatten() {
         if [Some(text), pair, label].iter().filter(|other| **other == Some(column)).count() > 1 {
@@ -218,6 +226,11 @@ impl Header<'_> {
                 Err(self.error(&what, false))
             }
         }
+    }
+
+    /// Whether some column has a usual name of labels.
+    fn has_label(&self) -> bool {
+        LABELS.iter().any(|name| !self.all(name).is_empty())
     }
 
     /// The column of the label by its usual names, and what was assumed.

@@ -19,7 +19,7 @@ pub struct Json {
 pub fn read(text: &str) -> LineResult<Json> {
     parse(text).or_else(|error| {
         let json = sttabt::without_not_finite(text.as_bytes()).and_then(|json| String::from_utf8(json).ok());
-        json.and_then(|json| parse(&json).ok()).ok_or(error)
+        json.map_or(Err(error), |json| parse(&json))
     })
 }
 

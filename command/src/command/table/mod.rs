@@ -6,7 +6,6 @@ mod json;
 mod quotes;
 mod rows;
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use sttabt::{Config, Task};
@@ -16,7 +15,7 @@ use super::labels::{Carrier, decide};
 use super::model_dir::unreadable;
 use super::text::decode;
 use super::{Failure, Result, note};
-use columns::{Header, Labels};
+use columns::{Columns, Header, Labels};
 use rows::{Source, Written};
 
 /// A line of a file, from 1.
@@ -78,21 +77,19 @@ pub fn parse(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> R
 /// The same of a file whose labels may be missing, or be none of the model's: then a note says so.
 pub fn parse_texts(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config) -> Result<Table<Option<Expected>>> {
     let (written, has_labels, mut notes) = written(args, path, bytes, Labels::IfThere)?;
-    let mut expected_of_rows = vec![None; written.len()];
     if has_labels {
-        let mut labelled = written.clone();
-        match expected(args, path, config, &mut labelled, &mut notes) {
+        let (mut labelled, mut more) = (written.clone(), Vec::new());
+        match expected(args, path, config, &mut labelled, &mut more) {
             Ok(expected) => {
-                let by_line: HashMap<Line, Expected> = labelled.iter().map(|row| row.line).zip(expected).collect();
-                expected_of_rows = written.iter().map(|row| by_line.get(&row.line).copied()).collect();
+                notes.extend(more);
+                return Ok(Table { rows: rows(args, labelled, expected.into_iter().map(Some).collect()), notes });
             }
-            Err(Failure::Usage(what) | Failure::Error(what)) => {
-                notes.push(format!("the labels are left aside: {what}"))
-            }
-            Err(Failure::ClosedPipe) => {}
+            Err(Failure::Usage(what) | Failure::Error(what)) => notes.push(left_aside(&what)),
+            Err(failure) => return Err(failure),
         }
     }
-    Ok(Table { rows: rows(args, written, expected_of_rows), notes })
+    let none = vec![None; written.len()];
+    Ok(Table { rows: rows(args, written, none), notes })
 }
 
 /// The rows as they are written, whether they have labels, and what was assumed.
@@ -104,12 +101,26 @@ fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Resu
     let source = Source::read(path, text, args.no_header)?;
     let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
     let (columns, assumed) = columns::find(args, &header, labels)?;
-    let notes = source.note().into_iter().chain(assumed).collect();
-    let written = source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?;
+    let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
+    let mut columns = columns;
+    let mut written = source.rows(&columns);
+    // A label that is none of one label: a list of several, or nothing.
+    if let (Err((line, what)), Some(_), Labels::IfThere) = (&written, columns.label, labels) {
+        let without = Columns { label: None, ..columns };
+        if let Ok(rows) = source.rows(&without) {
+            notes.push(left_aside(&format!("line {line}: {what}")));
+            (columns, written) = (without, Ok(rows));
+        }
+    }
+    let written = written.map_err(|(line, what)| bad(path, line, &what))?;
     if written.is_empty() {
         return Err(Failure::Error(format!("{}: no rows", path.display())));
     }
     Ok((written, columns.label.is_some(), notes))
+}
+
+fn left_aside(why: &str) -> String {
+    format!("the labels are left aside: {why}")
 }
 
 /// What the labels mean to a model; rows without one are dropped.
