@@ -213,8 +213,7 @@ fn what_is_not_computed() {
         (
             "half of a pair",
             config("architectures", json!(["SiglipModel"])),
-            "architecture `SiglipModel` is not supported: it is half of a model that compares pictures with texts, and has no labels \
-             of its own",
+            "architecture `SiglipModel` is not supported: it is half of a model that compares pictures with texts",
         ),
         (
             "convolutions",
