@@ -10,7 +10,7 @@ use sttabt::{InputConfig, Model, ModelFiles, Ratio};
 
 use crate::approx_net::smaller;
 use crate::batch::{Batch, Padding};
-use crate::elastic::{Pruned, answers, loss};
+use crate::elastic::{Pruned, Way, answers, loss};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::optimizer::{AdamW, GradientValues};
@@ -59,10 +59,11 @@ pub fn run(args: &BenchArgs, device: &Device, mut print: impl FnMut(&str)) -> Re
     let samples: Vec<Tokens> = (0..args.batch).map(|_| sample(&main, args.tokens, &mut random)).collect();
     let samples: Vec<&Tokens> = samples.iter().collect();
     let batch = Batch::new(&samples, &main.config.input, Padding::None, &place);
-    let parent = answers(&main, &parameters.constants(), &batch, None);
+    let parent = answers(&main, &parameters.constants(), &batch, &Way::Dense);
     let recipe = Recipe {
         rate: 1e-5,
         decay: 0.01,
+        approx_factor: 1.0,
         threshold_factor: 1.0,
         clip: Some(0.5),
         decays_matrices_only: false,
@@ -83,7 +84,7 @@ pub fn run(args: &BenchArgs, device: &Device, mut print: impl FnMut(&str)) -> Re
             lap("kept");
             retention = pruned.as_ref().map_or(retention, |pruned| pruned.retention);
             let leaves = parameters.leaves();
-            let loss = loss(&main, &leaves, &batch, pruned.as_ref(), &parent);
+            let loss = loss(&main, &leaves, &batch, &pruned.as_ref().map_or(Way::Dense, Way::Pruned), &parent);
             lap("forward");
             let gradients = leaves.gradients(loss.total.backward());
             drop((leaves, loss));

@@ -1,5 +1,6 @@
 //! `sttabt-train compress` and `distill`: from a model and some of its inputs to a folder that runs pruned, and a report.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -7,16 +8,16 @@ use burn::tensor::{DType, Device};
 use clap::Args;
 use serde_json::json;
 use sttabt::training::{NetworkValues, Tokens, Which, values};
-use sttabt::{Model, ModelFiles, Task};
+use sttabt::{InputConfig, Model, ModelFiles, Task};
 
 use crate::approx_net::smaller;
 use crate::checkpoint::Progress;
-use crate::data::{Data, Split};
+use crate::data::{Data, Labels, Split};
 use crate::distill::Transfers;
 use crate::error::{Error, Result};
 use crate::finish::Finished;
-use crate::learners::{Distil, Elastic, Shared};
-use crate::measure::parent_answers;
+use crate::learners::{Distil, Elastic, Select, Shared};
+use crate::measure::ParentAnswers;
 use crate::network::Network;
 use crate::parameters::{Parameters, Place};
 use crate::random::Random;
@@ -55,8 +56,11 @@ pub enum Stages {
 }
 
 const DEFAULT_STEPS: usize = 3000;
-/// The share of a budget's steps or time in which ApproxNet learns.
-const DISTIL_SHARE: f64 = 0.4;
+const STAGES: [&str; 3] = ["distil", "select", "elastic"];
+/// The shares of a budget's steps or time: ApproxNet's distillation, selection, elastic training.
+const SHARES: [f64; 3] = [0.3, 0.5, 0.2];
+/// ApproxNet's rate in the selection, in units of the model's.
+const SELECT_FACTOR: f64 = 5.0;
 /// The share of a budget's time that is for all but steps: answers of the parent, thresholds, the report.
 const OVERHEAD: f64 = 0.15;
 
@@ -84,9 +88,9 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     let model = Model::from_bytes(ModelFiles::from_dir(&args.run.model)?)?;
     let missing = || Error::content(&args.run.model, "no network in it");
     let main_values = values(&model, Which::Main)?.ok_or_else(missing)?;
-    let data = Data::read(&args.run.data, &model)?;
+    let data = Data::read(&args.run.data, &model, Labels::IfThere)?;
     data.notes.iter().for_each(|note| print(&format!("{note}\n")));
-    let split = Split::new(data.samples.len(), args.run.seed);
+    let split = Split::new(&data, args.run.seed);
     let place = Place::new(device.clone(), DType::F32);
     let mut random = Random::of(args.run.seed, 3);
     let mut parameters = Parameters::new(place.clone());
@@ -111,16 +115,14 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
             (tokens, lengths)
         }
     };
-    // A picture's answers depend on the crop; those of a text are asked for once.
-    let answers = match is_augmented || stages == Stages::Distil {
-        true => Vec::new(),
-        false => unit_vectors(model.config().task, parent_answers(&model, &data.samples)?),
-    };
     let shared = Shared {
         model: &model,
         samples: &data.samples,
         tokens: &tokens,
-        answers: &answers,
+        answers: match is_augmented || stages == Stages::Distil {
+            true => None,
+            false => Some(RefCell::new(ParentAnswers::new(&model, data.samples.len())?)),
+        },
         validation: &split.validation,
         parent: &parent,
         parent_leaves: parent_parameters.constants(),
@@ -130,6 +132,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         batch_size: args.run.batch,
     };
     let mut distil = Distil::new(&shared, &networks.transfers);
+    let mut select = Select::new(&shared);
     let mut elastic = Elastic::new(&shared);
     let stage = |name, recipe, trained| Stage {
         name,
@@ -140,19 +143,26 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         batch_size: args.run.batch.min(split.train.len()),
     };
     let (approx_ids, idle) = trained_by_distillation(&networks);
-    let distil_stage = stage("distil", recipe(args.approx_rate), approx_ids);
-    let elastic_stage = stage("elastic", recipe(args.rate), networks.main.ids.clone());
+    let distil_stage = stage(STAGES[0], recipe(args.approx_rate), approx_ids);
+    let idle_maps = networks.approx.ids_after_last_map();
+    let finding = networks.approx.ids_but_words().filter(|id| !idle_maps.contains(id));
+    let select_ids = networks.main.ids_but_words().chain(finding).collect();
+    let select_recipe = Recipe { approx_factor: SELECT_FACTOR, ..recipe(args.rate) };
+    let select_stage = stage(STAGES[1], select_recipe, select_ids);
+    let elastic_stage = stage(STAGES[2], recipe(args.rate), networks.main.ids_but_words().collect());
     let plan = if checkpoints.exist() {
         checkpoints.progress()?.plan
     } else {
-        let learners: [(&Stage<'_>, &mut dyn Learns); 2] =
-            [(&distil_stage, &mut distil), (&elastic_stage, &mut elastic)];
+        let learners: [(&Stage<'_>, &mut dyn Learns); 3] =
+            [(&distil_stage, &mut distil), (&select_stage, &mut select), (&elastic_stage, &mut elastic)];
         plan(args, stages, &mut parameters, learners)?
     };
     let progress = Progress {
         settings: args.run.settings(
             &format!("{stages:?}"),
-            json!({"reduction": args.reduction, "rate": args.rate, "approx_rate": args.approx_rate}),
+            json!({
+                "stages": STAGES, "reduction": args.reduction, "rate": args.rate, "approx_rate": args.approx_rate,
+            }),
         ),
         plan: plan.clone(),
         stage: 0,
@@ -165,10 +175,16 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     crate::stop::on_interrupt(&trainer.is_stopped);
     trainer.stage(0, &distil_stage, &mut distil)?;
     if stages == Stages::All {
-        trainer.stage(1, &elastic_stage, &mut elastic)?;
+        trainer.stage(1, &select_stage, &mut select)?;
+        trainer.stage(2, &elastic_stage, &mut elastic)?;
     }
     trainer.finish()?;
     let mut notes = data.notes.clone();
+    if stages == Stages::All && matches!(model.config().input, InputConfig::Text(_)) {
+        notes.push(
+            "the tables of words learn in the first stage, ApproxNet's alone; the model's stays as it is".to_owned(),
+        );
+    }
     if !idle.is_empty() {
         let names: Vec<&str> = idle.iter().map(|&id| &*trainer.parameters.list[id].name).collect();
         notes.push(format!("not trained, because no loss depends on them: {}", names.join(", ")));
@@ -178,7 +194,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     }
     let calibrated = calibrate(args, &networks, &trainer.parameters, &shared, &split)?;
     print(&format!("concrete: p_logit {:.3} keeps {:.3} of the tokens\n", calibrated.0, calibrated.1));
-    let names = ["distil", "elastic"].into_iter().map(str::to_owned);
+    let names = STAGES.into_iter().map(str::to_owned);
     let finished = Finished {
         run: &args.run,
         model: &model,
@@ -214,21 +230,11 @@ fn calibrate(
     calibration.p_logit(&networks.approx, args.keep, &parameters.place)
 }
 
-/// The loss of an embedder compares directions.
-fn unit_vectors(task: Task, mut answers: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    if task == Task::Embedding {
-        for answer in &mut answers {
-            let length = answer.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-            answer.iter_mut().for_each(|value| *value /= length);
-        }
-    }
-    answers
-}
-
 fn recipe(rate: f64) -> Recipe {
     Recipe {
         rate,
         decay: 1e-4,
+        approx_factor: 1.0,
         threshold_factor: 1.0,
         clip: Some(0.5),
         decays_matrices_only: false,
@@ -275,11 +281,11 @@ fn plan(
     args: &CompressArgs,
     stages: Stages,
     parameters: &mut Parameters,
-    learners: [(&Stage<'_>, &mut dyn Learns); 2],
+    learners: [(&Stage<'_>, &mut dyn Learns); 3],
 ) -> Result<Vec<usize>> {
     let shares = match stages {
-        Stages::Distil => [1.0, 0.0],
-        Stages::All => [DISTIL_SHARE, 1.0 - DISTIL_SHARE],
+        Stages::Distil => [1.0, 0.0, 0.0],
+        Stages::All => SHARES,
     };
     let Some(minutes) = args.run.budget else {
         let steps = args.run.steps.unwrap_or(DEFAULT_STEPS) as f64;

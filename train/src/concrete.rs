@@ -148,7 +148,7 @@ impl Concrete<'_> {
         let mut loss = Loss::sum(place, parts);
         if let (Some(teacher), true) = (teacher, settings.teacher_factor > 0.0) {
             let divergence = teacher_kl(&logits, teacher, 1.0);
-            loss.total = loss.total + divergence.clone().mul_scalar(settings.teacher_factor);
+            loss.total = loss.total.clone() + divergence.clone().mul_scalar(settings.teacher_factor);
             loss.parts.push(("teacher_kl", divergence));
         }
         Outcome { loss, mean_retention, logits, found }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sttabt::training::{Tokens, tokens};
-use sttabt::{Input, InputConfig, Model, Picture};
+use sttabt::{Input, InputConfig, Model, Picture, Task};
+use sttabt_command::command::table::{Expected, Row, Table, parse, parse_texts};
+use sttabt_command::command::{ColumnArgs, images, text};
 
 use crate::error::{Error, Result};
 use crate::files::read;
@@ -13,17 +15,22 @@ use crate::random::Random;
 
 /// Where the data is.
 #[derive(Args, Clone)]
-#[group(required = true, multiple = false)]
 pub struct DataArgs {
-    /// Texts: one a line, or a .tsv or .csv whose header names `sentence` or `text`
-    #[arg(long, visible_alias = "data", value_name = "FILE")]
+    /// Texts, or pairs: a .txt with one text a line, or a .tsv, .csv or .jsonl with columns as `sttabt eval` reads them
+    #[arg(long, visible_alias = "data", value_name = "FILE", required_unless_present_any = ["pairs", "images"], conflicts_with_all = ["pairs", "images"])]
     pub texts: Option<PathBuf>,
-    /// Pairs: two columns separated by a tab, or a header that names `sentence1` and `sentence2`
-    #[arg(long, value_name = "FILE")]
+    /// The same, where every row must have a second text
+    #[arg(long, value_name = "FILE", conflicts_with = "images")]
     pub pairs: Option<PathBuf>,
-    /// Pictures: all in this folder and those below
+    /// Pictures: all in this folder and those below; folders that are called as the model's classes are labels
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
+    /// What the report is about, of the same kind; by default a tenth of the data, which is then not learned from
+    #[arg(long, value_name = "PATH")]
+    pub held_back: Option<PathBuf>,
+    /// Of a file with columns
+    #[command(flatten)]
+    pub columns: ColumnArgs,
 }
 
 impl DataArgs {
@@ -49,35 +56,51 @@ pub struct Data {
     pub labels: Option<Vec<Label>>,
     /// What was left out, and why.
     pub notes: Vec<String>,
+    /// So many at the end are of the file that is held back.
+    pub num_held_back: usize,
 }
 
-/// Names of the columns that are known.
-const TEXT: [&str; 4] = ["sentence", "text", "sentence1", "question1"];
-const PAIR: [&str; 3] = ["sentence2", "text_pair", "question2"];
-const LABEL: [&str; 2] = ["label", "score"];
-/// Ends of the names of pictures.
-const PICTURES: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+/// Whether a training can do without labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// It cannot.
+    Needed,
+    /// It can: what labels there are measure it.
+    IfThere,
+}
 
 impl Data {
     /// Reads what the arguments name, for a model.
-    pub fn read(args: &DataArgs, model: &Model) -> Result<Self> {
+    pub fn read(args: &DataArgs, model: &Model, labels: Labels) -> Result<Self> {
         let is_image_model = matches!(model.config().input, InputConfig::Image(_));
-        let data = match (&args.texts, &args.pairs, &args.images) {
-            (_, _, Some(folder)) => pictures(folder)?,
-            (Some(path), _, _) => rows(path, model, false)?,
-            (_, Some(path), _) => rows(path, model, true)?,
-            _ => return Err(Error::Usage("nothing to train on: give --texts, --pairs or --images".to_owned())),
-        };
         if is_image_model != args.images.is_some() {
             let [reads, needs] =
                 if is_image_model { ["pictures", "--images DIR"] } else { ["texts", "--texts FILE or --pairs FILE"] };
             return Err(Error::Usage(format!("the model reads {reads}: give {needs}")));
         }
+        let of = |path: &Path| match &args.images {
+            Some(_) => pictures(&args.columns, path, model, labels),
+            None => texts(args, path, model, labels),
+        };
+        let mut data = of(args.path())?;
         if data.samples.len() < MIN_SAMPLES {
             let found = data.samples.len();
             let reason =
                 format!("{found} samples, expected at least {MIN_SAMPLES} (a tenth is held back for the report)");
             return Err(Error::content(args.path(), reason));
+        }
+        if let Some(path) = &args.held_back {
+            let more = of(path)?;
+            data.num_held_back = more.samples.len();
+            data.samples.extend(more.samples);
+            if data.labels.is_some() != more.labels.is_some() {
+                let which = if data.labels.is_some() { path } else { args.path() };
+                let reason =
+                    "no labels that the model knows, and the other file has them: give both labels, or neither";
+                return Err(Error::content(which, reason));
+            }
+            data.labels = data.labels.zip(more.labels).map(|(labels, more)| [labels, more].concat());
+            data.notes.extend(more.notes);
         }
         Ok(data)
     }
@@ -86,109 +109,113 @@ impl Data {
 /// Fewer cannot be split.
 const MIN_SAMPLES: usize = 40;
 
-fn pictures(folder: &Path) -> Result<Data> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
-            let path = entry.map_err(Error::file("read", &folder))?.path();
-            let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-            if path.is_dir() {
-                folders.push(path);
-            } else if PICTURES.contains(&&*ending) {
-                files.push(path);
+fn pictures(columns: &ColumnArgs, folder: &Path, model: &Model, wanted: Labels) -> Result<Data> {
+    let mut notes = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(Error::file("read", folder))?;
+    // Folders in it may be called as the model's classes are.
+    let has_folders = entries.filter_map(std::result::Result::ok).any(|entry| entry.path().is_dir());
+    let labelled = match (model.config().task, has_folders) {
+        (Task::Classification, true) => Some(images::labelled(columns, folder, model.config())),
+        _ => None,
+    };
+    let (files, classes): (Vec<PathBuf>, Option<Vec<usize>>) = match labelled {
+        Some(Ok(labelled)) => {
+            let (files, classes) = labelled.into_iter().unzip();
+            (files, Some(classes))
+        }
+        Some(Err(failure)) if wanted == Labels::Needed => return Err(failure.into()),
+        None if wanted == Labels::Needed => {
+            let reason = "no labels in it: expected one folder per class, and a model that gives one of several labels";
+            return Err(Error::content(folder, reason));
+        }
+        failed => {
+            if let Some(Err(failure)) = failed {
+                notes.push(format!("the folders' names are no labels: {}", Error::from(failure)));
+            }
+            let files = images::files(&[folder.to_owned()])?;
+            (files.into_iter().take(limit(columns)).collect(), None)
+        }
+    };
+    let (mut samples, mut labels, mut num_skipped) = (Vec::new(), Vec::new(), 0);
+    for (at, path) in files.into_iter().enumerate() {
+        match picture(&path) {
+            Ok(_) => {
+                samples.push(Sample::Picture(path));
+                labels.extend(classes.as_ref().map(|classes| Label::Class(classes[at])));
+            }
+            Err(error) => {
+                num_skipped += 1;
+                notes.push(format!("skipped: {error}"));
             }
         }
     }
-    files.sort();
-    let mut notes = Vec::new();
-    let mut samples = Vec::new();
-    for path in files {
-        match picture(&path) {
-            Ok(_) => samples.push(Sample::Picture(path)),
-            Err(error) => notes.push(format!("skipped: {error}")),
-        }
+    if num_skipped > 0 {
+        notes.push(format!("{num_skipped} pictures were skipped"));
     }
-    if !notes.is_empty() {
-        notes.push(format!("{} pictures were skipped", notes.len()));
+    if samples.is_empty() {
+        return Err(Error::content(folder, format!("no picture in it can be read; {}", notes.join("; "))));
     }
-    Ok(Data { samples, labels: None, notes })
+    Ok(Data { samples, labels: classes.map(|_| labels), notes, num_held_back: 0 })
 }
 
 fn picture(path: &Path) -> Result<Picture> {
-    Ok(Picture::decode(&path.display().to_string(), &read(path)?)?)
+    Ok(images::picture(path)?)
 }
 
-/// The cells of a line.
-fn cells(path: &Path, text: &str) -> Result<Vec<Vec<String>>> {
-    if path.extension().is_some_and(|ending| ending == "csv") {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-        let wrong = |error: csv::Error| Error::content(path, error.to_string());
-        return reader.records().map(|row| Ok(row.map_err(wrong)?.iter().map(str::to_owned).collect())).collect();
-    }
-    // GLUE's files have quotes that mean nothing.
-    Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
-}
-
-fn rows(path: &Path, model: &Model, has_pairs: bool) -> Result<Data> {
+fn texts(args: &DataArgs, path: &Path, model: &Model, wanted: Labels) -> Result<Data> {
     let bytes = read(path)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line =
-            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-        Error::content(path, format!("line {line} is not UTF-8: convert it with `iconv -t UTF-8`"))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let mut rows = cells(path, text)?;
-    let first: Vec<String> = rows.first().into_iter().flatten().map(|cell| cell.trim().to_lowercase()).collect();
-    let find = |names: &[&str]| names.iter().find_map(|name| first.iter().position(|cell| cell == name));
-    let has_header = find(&TEXT).is_some() && (first.len() > 1 || path.extension().is_some_and(|end| end != "txt"));
-    let (text_column, pair_column, label_column) = if has_header {
-        rows.remove(0);
-        (find(&TEXT).unwrap_or(0), find(&PAIR), find(&LABEL))
-    } else {
-        (0, Some(1), None)
+    let columns = &args.columns;
+    let is_plain = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
+    let named = [&columns.text_column, &columns.pair_column, &columns.label_column];
+    let has_columns = named.into_iter().any(Option::is_some) || columns.no_header || args.pairs.is_some();
+    let table = match wanted {
+        Labels::Needed => with_optional_labels(parse(columns, path, &bytes, model.config())?),
+        Labels::IfThere if is_plain && !has_columns => lines(columns, path, &bytes)?,
+        Labels::IfThere => parse_texts(columns, path, &bytes, model.config())?,
     };
-    if has_pairs && has_header && pair_column.is_none() {
-        let reason = format!("no column `{}`, expected one of {}", PAIR[0], PAIR.join(", "));
+    if let (Some(_), Some(row)) = (&args.pairs, table.rows.iter().find(|row| row.text_pair.is_none())) {
+        let reason = format!(
+            "line {} has one text, expected two: name the columns with --text-column and --pair-column",
+            row.line
+        );
         return Err(Error::content(path, reason));
     }
-    let (mut samples, mut labels, mut num_empty) = (Vec::new(), Vec::new(), 0);
-    let mut unknown = None;
-    for (at, row) in rows.iter().enumerate() {
-        let cell = |column: Option<usize>| row.get(column?).map(|cell| cell.trim()).filter(|cell| !cell.is_empty());
-        let text = cell(Some(text_column));
-        let pair = if has_pairs { cell(pair_column) } else { None };
-        let (Some(text), true) = (text, pair.is_some() || !has_pairs) else {
-            num_empty += 1;
-            continue;
-        };
-        samples.push(Sample::Text(text.to_owned(), pair.map(str::to_owned)));
-        if let Some(column) = label_column {
-            match label(model, cell(Some(column)).unwrap_or_default()) {
-                Some(label) => labels.push(label),
-                None => unknown = unknown.or(Some(at + 2)),
-            }
-        }
-    }
-    let mut notes = Vec::new();
-    if num_empty > 0 {
-        notes.push(format!("{num_empty} lines without a text were left out"));
-    }
-    if let Some(line) = unknown {
-        notes.push(format!("line {line} has a label that the model does not know: all labels are left aside"));
-    }
-    let labels = (label_column.is_some() && unknown.is_none()).then_some(labels);
-    Ok(Data { samples, labels, notes })
+    let labels: Option<Vec<Label>> = table.rows.iter().map(|row| row.expected.map(Label::from)).collect();
+    let samples = table.rows.into_iter().map(|row| Sample::Text(row.text, row.text_pair)).collect();
+    Ok(Data { samples, labels, notes: table.notes, num_held_back: 0 })
 }
 
-fn label(model: &Model, cell: &str) -> Option<Label> {
-    let names = &model.config().labels;
-    if names.len() == 1 {
-        return cell.parse().ok().map(Label::Value);
+fn with_optional_labels(table: Table) -> Table<Option<Expected>> {
+    let rows = table.rows.into_iter().map(|row| {
+        let Row { line, text, text_pair, expected } = row;
+        Row { line, text, text_pair, expected: Some(expected) }
+    });
+    Table { rows: rows.collect(), notes: table.notes }
+}
+
+fn limit(columns: &ColumnArgs) -> usize {
+    columns.limit.map_or(usize::MAX, |limit| limit as usize)
+}
+
+/// One text a line.
+fn lines(columns: &ColumnArgs, path: &Path, bytes: &[u8]) -> Result<Table<Option<Expected>>> {
+    let text = text::decode(&path.display().to_string(), bytes)?;
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let rows = lines.map(|(line, text)| Row { line, text: text.to_owned(), text_pair: None, expected: None });
+    let rows: Vec<_> = rows.take(limit(columns)).collect();
+    match rows.is_empty() {
+        true => Err(Error::content(path, "no texts: expected one a line")),
+        false => Ok(Table { rows, notes: Vec::new() }),
     }
-    let named = names.iter().position(|name| name.eq_ignore_ascii_case(cell));
-    let index = cell.parse::<usize>().ok().filter(|&index| index < names.len());
-    named.or(index).map(Label::Class)
+}
+
+impl From<Expected> for Label {
+    fn from(expected: Expected) -> Self {
+        match expected {
+            Expected::Label(label) => Self::Class(label),
+            Expected::Value(value) => Self::Value(value),
+        }
+    }
 }
 
 impl Sample {
@@ -241,11 +268,15 @@ pub struct Split {
 }
 
 impl Split {
-    /// A tenth is held back, and a twentieth chooses; each at most so many.
-    pub fn new(num_samples: usize, seed: u64) -> Self {
+    /// A twentieth chooses, and a tenth is held back unless a file of its own is; each at most so many.
+    pub fn new(data: &Data, seed: u64) -> Self {
+        let num_samples = data.samples.len() - data.num_held_back;
         let mut order: Vec<usize> = (0..num_samples).collect();
         Random::of(seed, SPLIT).shuffle(&mut order);
-        let held_back = order.split_off(num_samples - (num_samples / 10).clamp(1, 2000));
+        let held_back = match data.num_held_back {
+            0 => order.split_off(num_samples - (num_samples / 10).clamp(1, 2000)),
+            _ => (num_samples..data.samples.len()).collect(),
+        };
         let validation = order.split_off(order.len() - (num_samples / 20).clamp(1, 256));
         Self { train: order, validation, held_back }
     }

@@ -97,18 +97,29 @@ impl Pruned {
     }
 }
 
+/// How a network computes a batch.
+pub enum Way<'a> {
+    /// All tokens.
+    Dense,
+    /// Some tokens.
+    Pruned(&'a Pruned),
+    /// All tokens, through gates that are open or closed and have a derivative.
+    Gated(&'a [Tensor<2>]),
+}
+
 /// What a network answers: logits, or a vector of length 1.
-pub fn answers(network: &Network, leaves: &Leaves, batch: &Batch, pruned: Option<&Pruned>) -> Tensor<2> {
-    let (input, mode) = match pruned {
-        Some(pruned) => (pruned.batch(batch), pruned.mode()),
-        None => (batch, Mode::Dense),
+pub fn answers(network: &Network, leaves: &Leaves, batch: &Batch, way: &Way<'_>) -> Tensor<2> {
+    let (input, mode) = match way {
+        Way::Dense => (batch, Mode::Dense),
+        Way::Pruned(pruned) => (pruned.batch(batch), pruned.mode()),
+        Way::Gated(masks) => (batch, Mode::Gated(masks)),
     };
     let mut pass = network.run(leaves, input, &mode, Wanted::default());
     let last = pass.hidden_states.pop();
     let last = last.unwrap_or_else(|| network.place().zeros([0, 0]));
-    let rows = match pruned.and_then(|pruned| pruned.kept.last()) {
-        Some(kept) => &kept.rows,
-        None => &input.rows,
+    let rows = match way {
+        Way::Pruned(pruned) => pruned.kept.last().map_or(&input.rows, |kept| &kept.rows),
+        _ => &input.rows,
     };
     if network.config.task == Task::Embedding {
         network.embedding(leaves, &last, rows)
@@ -118,8 +129,8 @@ pub fn answers(network: &Network, leaves: &Leaves, batch: &Batch, pruned: Option
 }
 
 /// The distance of the answers from the parent's: divergence of labels, else squares.
-pub fn loss(network: &Network, leaves: &Leaves, batch: &Batch, pruned: Option<&Pruned>, parent: &Tensor<2>) -> Loss {
-    let answers = answers(network, leaves, batch, pruned);
+pub fn loss(network: &Network, leaves: &Leaves, batch: &Batch, way: &Way<'_>, parent: &Tensor<2>) -> Loss {
+    let answers = answers(network, leaves, batch, way);
     let distance = match network.config.task {
         Task::Classification => teacher_kl(&answers, parent, TEMPERATURE).mul_scalar(TEMPERATURE * TEMPERATURE),
         Task::MultiLabel | Task::Regression => (answers - parent.clone()).square().mean(),

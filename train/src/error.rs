@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sttabt_command::command::Failure;
+
 /// An error; its message names the thing, what was found and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,6 +61,16 @@ pub enum Error {
 
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Usage(message) => Self::Usage(message),
+            Failure::Error(message) => Self::Failed(message),
+            Failure::ClosedPipe => Self::Failed("whoever read the output is gone".to_owned()),
+        }
+    }
+}
 
 impl Error {
     /// For `map_err` on file operations.

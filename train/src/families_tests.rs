@@ -11,14 +11,15 @@ use crate::approx_net::smaller;
 use crate::batch::{Batch, Padding};
 use crate::data::Sample;
 use crate::distill::{self, Teacher, Transfers};
-use crate::elastic::{Pruned, answers, loss};
+use crate::elastic::{Pruned, Way, answers, kept_tokens, loss};
 use crate::files::read_json;
 use crate::folder::{Format, Written};
 use crate::measure;
-use crate::network::Network;
+use crate::network::{Mode, Network, Wanted};
 use crate::optimizer::GradientValues;
 use crate::parameters::{Parameters, Place};
 use crate::random::Random;
+use crate::select::gates;
 
 const FAMILIES: [&str; 15] = [
     "bert-embed-cls",
@@ -112,7 +113,8 @@ fn passes_are_the_engines() {
         for (rule, ratio) in [("dense", None), ("topk:0.3", Ratio::new(0.3)), ("topk:0.7", Ratio::new(0.7))] {
             let pruned = ratio.map(|ratio| Pruned::new(&loaded.approx, &leaves, &batch, ratio, &loaded.place));
             let pruned = pruned.transpose().expect(name);
-            let found = answers(&loaded.main, &leaves, &batch, pruned.as_ref());
+            let way = pruned.as_ref().map_or(Way::Dense, Way::Pruned);
+            let found = answers(&loaded.main, &leaves, &batch, &way);
             let found: Vec<f64> = found.try_into_vec_as().expect("values");
             let expected = loaded.expected(rule);
             assert_eq!(found.len(), expected.len(), "{name}, {rule}");
@@ -124,6 +126,40 @@ fn passes_are_the_engines() {
         }
     }
     assert!(num_compared > 1000, "{num_compared} numbers");
+}
+
+/// Gates that are open for the kept tokens compute what the packed pass does.
+#[test]
+fn gates_are_the_pruned_pass() {
+    for name in FAMILIES {
+        let Some(loaded) = load(name) else { continue };
+        let (batch, leaves) = (loaded.batch(), loaded.parameters.constants());
+        for ratio in [0.15, 0.4, 1.0] {
+            let ratio = Ratio::new(ratio).expect("a ratio");
+            let wanted = Wanted { probs: true, ..Wanted::default() };
+            let pass = loaded.approx.run(&leaves, &batch, &Mode::Dense, wanted);
+            let gates = gates(&loaded.approx, &pass.probs, &batch.rows, ratio.get(), &loaded.place).expect(name);
+            let kept = kept_tokens(&loaded.approx, &leaves, &batch, ratio).expect(name);
+            for (layer, (gate, kept)) in gates.iter().zip(&kept).enumerate() {
+                let values: Vec<f64> = gate.clone().try_into_vec_as().expect("values");
+                let open: Vec<Vec<u32>> = values
+                    .chunks(batch.rows.width)
+                    .map(|row| (0..).zip(row).filter(|(_, value)| **value == 1.0).map(|(at, _)| at).collect())
+                    .collect();
+                assert_eq!(open, *kept, "{name}, layer {layer}");
+                assert!(values.iter().all(|&value| value == 0.0 || value == 1.0), "{name}, layer {layer}");
+            }
+            let pruned = Pruned::new(&loaded.approx, &leaves, &batch, ratio, &loaded.place).expect(name);
+            let values = |way: &Way<'_>| -> Vec<f64> {
+                answers(&loaded.main, &leaves, &batch, way).try_into_vec_as().expect("values")
+            };
+            let (found, expected) = (values(&Way::Gated(&gates)), values(&Way::Pruned(&pruned)));
+            let scale = expected.iter().fold(1.0, |scale: f64, value| scale.max(value.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() < 2e-5 * scale, "{name}: {found}, expected {expected}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -158,12 +194,13 @@ fn every_parameter_learns_or_is_listed() {
             loaded.parameters.list[id].is_trained = false;
         }
         let constants = loaded.parameters.constants();
-        let parent = answers(&loaded.main, &constants, &batch, None).add_scalar(0.1);
+        let parent = answers(&loaded.main, &constants, &batch, &Way::Dense).add_scalar(0.1);
         for ratio in [None, Ratio::new(0.4)] {
             let pruned = ratio.map(|ratio| Pruned::new(&loaded.approx, &constants, &batch, ratio, &loaded.place));
             let pruned = pruned.transpose().expect(name);
             let leaves = loaded.parameters.leaves();
-            let elastic = loss(&loaded.main, &leaves, &batch, pruned.as_ref(), &parent);
+            let way = pruned.as_ref().map_or(Way::Dense, Way::Pruned);
+            let elastic = loss(&loaded.main, &leaves, &batch, &way, &parent);
             let gradients = leaves.gradients(elastic.total.backward());
             let gradients = GradientValues::read(&loaded.parameters, gradients).expect(name);
             assert_eq!(gradients.missing(&loaded.parameters), Vec::<&str>::new(), "{name} {ratio:?}");

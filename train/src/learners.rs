@@ -1,5 +1,7 @@
 //! The stages of `compress`: what their steps compute.
 
+use std::cell::RefCell;
+
 use burn::tensor::{Tensor, TensorData};
 use serde_json::json;
 use sttabt::training::Tokens;
@@ -8,12 +10,14 @@ use sttabt::{Model, Ratio};
 use crate::batch::{Batch, Padding};
 use crate::data::Sample;
 use crate::distill::{self, Teacher, Transfers};
-use crate::elastic::{Draw, Pruned, answers, loss};
+use crate::elastic::{Draw, Pruned, Way, answers, loss};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::network::Network;
+use crate::measure::ParentAnswers;
+use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Parameters, Place};
 use crate::random::Random;
+use crate::select::gates;
 use crate::trainer::Learns;
 
 /// What all stages look at.
@@ -24,8 +28,8 @@ pub struct Shared<'a> {
     pub samples: &'a [Sample],
     /// Of each text; empty for pictures.
     pub tokens: &'a [Tokens],
-    /// The parent's answers to each text; empty for pictures.
-    pub answers: &'a [Vec<f32>],
+    /// The parent's answers to each text; absent for pictures, whose answers depend on the crop.
+    pub answers: Option<RefCell<ParentAnswers>>,
     /// Places of the samples that choose the best state.
     pub validation: &'a [usize],
     /// The dense source.
@@ -59,14 +63,14 @@ impl Shared<'_> {
     }
 
     /// The dense parent's answers.
-    fn parent_answers(&self, samples: &[usize], batch: &Batch) -> Tensor<2> {
-        if self.answers.is_empty() {
-            return answers(self.parent, &self.parent_leaves, batch, None);
-        }
-        let values: Vec<f32> = samples.iter().flat_map(|&at| self.answers[at].iter().copied()).collect();
+    fn parent_answers(&self, samples: &[usize], batch: &Batch) -> Result<Tensor<2>> {
+        let Some(known) = &self.answers else {
+            return Ok(answers(self.parent, &self.parent_leaves, batch, &Way::Dense));
+        };
+        let values = known.borrow_mut().of(self.samples, samples)?;
         let width = values.len() / samples.len().max(1);
         let data = TensorData::new(values, [samples.len(), width]);
-        Tensor::from_data(data, (&self.place.device, self.place.dtype))
+        Ok(Tensor::from_data(data, (&self.place.device, self.place.dtype)))
     }
 
     /// The mean of a number over the batches of the validation samples.
@@ -158,23 +162,69 @@ impl Learns for Elastic<'_> {
     ) -> Result<(Loss, serde_json::Value)> {
         let ratio = self.draw.ratio(random);
         let batch = self.shared.batch(samples, Some(random))?;
-        let parent = self.shared.parent_answers(samples, &batch);
+        let parent = self.shared.parent_answers(samples, &batch)?;
         let pruned = self.pruned(leaves, &batch, ratio)?;
         let retention = pruned.as_ref().map_or(1.0, |pruned| pruned.retention);
         let line = json!({"ratio": ratio.map_or(1.0, Ratio::get), "retention": retention});
-        Ok((loss(self.shared.main, leaves, &batch, pruned.as_ref(), &parent), line))
+        Ok((loss(self.shared.main, leaves, &batch, &way(&pruned), &parent), line))
     }
 
     fn validate(&mut self, parameters: &Parameters) -> Result<f64> {
         let leaves = parameters.constants();
         self.shared.mean(|samples, batch| {
-            let parent = self.shared.parent_answers(samples, batch);
+            let parent = self.shared.parent_answers(samples, batch)?;
             let mut sum = 0.0;
             for ratio in [None, Ratio::new(VALIDATED)] {
                 let pruned = self.pruned(&leaves, batch, ratio)?;
-                sum += number(loss(self.shared.main, &leaves, batch, pruned.as_ref(), &parent).total)?;
+                sum += number(loss(self.shared.main, &leaves, batch, &way(&pruned), &parent).total)?;
             }
             Ok(sum / 2.0)
         })
+    }
+}
+
+fn way(pruned: &Option<Pruned>) -> Way<'_> {
+    pruned.as_ref().map_or(Way::Dense, Way::Pruned)
+}
+
+/// ApproxNet learns from the answers which tokens they need, and the model to answer from those.
+pub struct Select<'a>(Elastic<'a>);
+
+/// Of the mean retention in the loss: layers that keep the same tokens keep fewer together.
+const RETENTION: f64 = 0.1;
+
+impl<'a> Select<'a> {
+    /// Of a run.
+    pub fn new(shared: &'a Shared<'a>) -> Self {
+        Self(Elastic { shared, draw: Draw { smallest: 0.1, dense_share: 0.2 } })
+    }
+}
+
+impl Learns for Select<'_> {
+    fn loss(
+        &mut self,
+        _parameters: &Parameters,
+        leaves: &Leaves,
+        samples: &[usize],
+        random: &mut Random,
+    ) -> Result<(Loss, serde_json::Value)> {
+        let Shared { main, approx, place, .. } = self.0.shared;
+        // All gates are open where none is drawn, so that every parameter has a derivative.
+        let ratio = self.0.draw.ratio(random).map_or(1.0, Ratio::get);
+        let batch = self.0.shared.batch(samples, Some(random))?;
+        let parent = self.0.shared.parent_answers(samples, &batch)?;
+        let pass = approx.run(leaves, &batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
+        let gates = gates(approx, &pass.probs, &batch.rows, ratio, place)?;
+        let mut loss = loss(main, leaves, &batch, &Way::Gated(&gates), &parent);
+        let open = gates.iter().map(|gate| gate.clone().sum_dim(1)).reduce(|sum, of_layer| sum + of_layer);
+        let open = open.unwrap_or_else(|| place.zeros([1, 1]));
+        let retention = (open / batch.rows.counts(place)).mean().div_scalar(gates.len() as f64);
+        let line = json!({"ratio": ratio, "retention": number(retention.clone().without_autodiff())?});
+        loss.add("retention", retention.mul_scalar(RETENTION));
+        Ok((loss, line))
+    }
+
+    fn validate(&mut self, parameters: &Parameters) -> Result<f64> {
+        self.0.validate(parameters)
     }
 }

@@ -33,6 +33,7 @@ mod recipe;
 mod report;
 mod rows;
 mod run_args;
+mod select;
 mod stop;
 pub mod supervised;
 mod thresholds;

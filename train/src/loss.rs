@@ -22,6 +22,12 @@ impl Loss {
         Self { total: total.unwrap_or_else(|| place.zeros([1])), parts }
     }
 
+    /// With one more part.
+    pub fn add(&mut self, name: &'static str, part: Tensor<1>) {
+        self.total = self.total.clone() + part.clone();
+        self.parts.push((name, part));
+    }
+
     /// Numbers for a log; the total comes first.
     ///
     /// # Errors

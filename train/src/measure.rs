@@ -176,12 +176,36 @@ fn pearson(one: &[f64], other: &[f64]) -> f64 {
     if scale > 0.0 { sums[0] / scale } else { 0.0 }
 }
 
-/// The answers of the dense parent to all samples, for a loss.
-pub fn parent_answers(model: &Model, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
-    let all: Vec<&Sample> = samples.iter().collect();
-    let found = answers(&mut engine(model)?, &all, &Prune::Dense)?;
-    match found.outputs.len() == samples.len() {
-        true => Ok(found.outputs),
-        false => Err(Error::Failed("the engine gave another number of results than there are inputs".to_owned())),
+/// The dense parent's answers, each asked for when it is first needed.
+pub struct ParentAnswers {
+    engine: Engine,
+    task: Task,
+    of_samples: Vec<Option<Vec<f32>>>,
+}
+
+impl ParentAnswers {
+    /// To so many samples.
+    pub fn new(model: &Model, num_samples: usize) -> Result<Self> {
+        Ok(Self { engine: engine(model)?, task: model.config().task, of_samples: vec![None; num_samples] })
+    }
+
+    /// To some of the samples, one after another.
+    pub fn of(&mut self, all: &[Sample], wanted: &[usize]) -> Result<Vec<f32>> {
+        let missing: Vec<usize> = wanted.iter().copied().filter(|&at| self.of_samples[at].is_none()).collect();
+        let samples: Vec<&Sample> = missing.iter().map(|&at| &all[at]).collect();
+        let found = answers(&mut self.engine, &samples, &Prune::Dense)?;
+        for (at, mut answer) in missing.into_iter().zip(found.outputs) {
+            // The loss of an embedder compares directions.
+            if self.task == Task::Embedding {
+                let length = answer.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+                answer.iter_mut().for_each(|value| *value /= length);
+            }
+            self.of_samples[at] = Some(answer);
+        }
+        if wanted.iter().any(|&at| self.of_samples[at].is_none()) {
+            let reason = "the engine gave another number of results than there are inputs";
+            return Err(Error::Failed(reason.to_owned()));
+        }
+        Ok(wanted.iter().filter_map(|&at| self.of_samples[at].as_deref()).flatten().copied().collect())
     }
 }

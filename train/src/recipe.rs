@@ -10,6 +10,8 @@ pub struct Recipe {
     pub rate: f64,
     /// Of those that decay.
     pub decay: f64,
+    /// The rate of ApproxNet, in units of the others'.
+    pub approx_factor: f64,
     /// The rate of thresholds, in units of the others'.
     pub threshold_factor: f64,
     /// The largest norm of the gradient.
@@ -38,7 +40,11 @@ impl Recipe {
             false => name.contains("bias") || name.replace('_', "").contains("layernorm"),
         };
         Group {
-            rate_factor: if is_threshold { self.threshold_factor } else { 1.0 },
+            rate_factor: match is_threshold {
+                true => self.threshold_factor,
+                false if name.starts_with("approx/") => self.approx_factor,
+                false => 1.0,
+            },
             decay: if is_spared || is_threshold { 0.0 } else { self.decay },
         }
     }

@@ -69,9 +69,19 @@ impl RunArgs {
 
     /// What must be the same for a run to go on.
     pub fn settings(&self, command: &str, others: serde_json::Value) -> serde_json::Value {
+        let columns = &self.data.columns;
+        let columns = json!([
+            columns.text_column,
+            columns.pair_column,
+            columns.label_column,
+            columns.no_header,
+            columns.limit,
+            columns.labels.map(|reading| format!("{reading:?}")),
+        ]);
         json!({
-            "command": command, "model": self.model, "data": self.data.path(), "steps": self.steps,
-            "budget": self.budget, "batch": self.batch, "seed": self.seed, "others": others,
+            "command": command, "model": self.model, "data": self.data.path(), "columns": columns,
+            "held_back": self.data.held_back, "steps": self.steps, "budget": self.budget, "batch": self.batch,
+            "seed": self.seed, "others": others,
         })
     }
 

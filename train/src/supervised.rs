@@ -4,13 +4,13 @@ use burn::tensor::{DType, Device};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sttabt::training::{Part, Tokens, Which, name_of, values};
-use sttabt::{Model, ModelFiles, Task};
+use sttabt::{Model, ModelFiles};
 
 use crate::batch::Batch;
 use crate::checkpoint::Progress;
 use crate::concrete::{Concrete, Settings};
-use crate::data::{Data, Split};
-use crate::elastic::answers;
+use crate::data::{Data, Labels, Split};
+use crate::elastic::{Way, answers};
 use crate::error::{Error, Result};
 use crate::finish::Finished;
 use crate::learners::{Shared, number};
@@ -122,6 +122,10 @@ impl Supervised {
         }
     }
 
+    fn labels(&self) -> Labels {
+        if matches!(self, Self::Concrete(_)) { Labels::IfThere } else { Labels::Needed }
+    }
+
     fn recipe(&self) -> Recipe {
         let (rate, decay) = match self {
             Self::Finetune(args) => (args.rate, 1e-2),
@@ -131,6 +135,7 @@ impl Supervised {
         Recipe {
             rate,
             decay,
+            approx_factor: 1.0,
             threshold_factor: 10.0,
             clip: Some(0.5),
             decays_matrices_only: false,
@@ -167,20 +172,12 @@ impl Supervised {
         }
     }
 
-    /// What the data and the model must have.
-    fn check_parts(&self, model: &Model, data: &Data) -> Result<()> {
-        let has_labels = data.labels.is_some() && model.config().task != Task::MultiLabel;
+    /// What the model must have.
+    fn check_parts(&self, model: &Model) -> Result<()> {
         match self {
             Self::Concrete(_) if !model.has_approx_net() => {
                 let reason = "no ApproxNet in it: make one with `sttabt-train distill`";
                 Err(Error::content(&self.run().model, reason))
-            }
-            Self::Finetune(_) | Self::Ltp(_) if !has_labels => {
-                let name = self.name();
-                let reason = format!(
-                    "no labels that the model knows, and `{name}` needs them: a column `label` with one label for each row"
-                );
-                Err(Error::content(self.run().data.path(), reason))
             }
             _ => Ok(()),
         }
@@ -236,11 +233,11 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
     let model = Model::from_bytes(ModelFiles::from_dir(&run.model)?)?;
     let main_values = values(&model, Which::Main)?;
     let main_values = main_values.ok_or_else(|| Error::content(&run.model, "no network in it"))?;
-    let data = Data::read(&run.data, &model)?;
+    let data = Data::read(&run.data, &model, command.labels())?;
     data.notes.iter().for_each(|note| print(&format!("{note}\n")));
-    command.check_parts(&model, &data)?;
+    command.check_parts(&model)?;
     let approx_values = values(&model, Which::ApproxNet)?;
-    let split = Split::new(data.samples.len(), run.seed);
+    let split = Split::new(&data, run.seed);
     let place = Place::new(device.clone(), DType::F32);
     let mut parameters = Parameters::new(place.clone());
     let config = crate::files::read_json(&run.model.join("config.json"))?;
@@ -263,7 +260,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         model: &model,
         samples: &data.samples,
         tokens: &tokens,
-        answers: &[],
+        answers: None,
         validation: &split.validation,
         parent: &parent,
         parent_leaves: parent_parameters.constants(),
@@ -367,13 +364,13 @@ impl Learner<'_> {
             let thresholds: std::result::Result<Vec<f64>, _> = self.thresholds.iter().map(value).collect();
             let thresholds = thresholds.map_err(|error| Error::Device(error.to_string()))?;
             let logits = match thresholds.is_empty() {
-                true => answers(main, leaves, batch, None),
+                true => answers(main, leaves, batch, &Way::Dense),
                 false => ltp::hard_logits(main, &thresholds, leaves, batch),
             };
             let task = task_loss(main.config.task, &logits, some_labels, place);
             return Ok((Loss::sum(place, vec![("task", task)]), json!({})));
         };
-        let teacher = (settings.teacher_factor > 0.0).then(|| answers(parent, parent_leaves, batch, None));
+        let teacher = (settings.teacher_factor > 0.0).then(|| answers(parent, parent_leaves, batch, &Way::Dense));
         let concrete = Concrete { main, approx, p_logits: self.thresholds };
         let outcome = concrete.loss(leaves, batch, labels.as_deref(), teacher.as_ref(), settings);
         Ok((outcome.loss, json!({"retention": number(outcome.mean_retention)?})))

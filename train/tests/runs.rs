@@ -147,7 +147,7 @@ fn what_cannot_be_is_refused() {
     for (model, texts, out, more, expected) in [
         (&int8, &texts, &out, vec![], "train the model that the int8 one was made of"),
         (&fixture(), &few, &out, vec![], "2 samples, expected at least 40"),
-        (&fixture(), &latin, &out, vec![], "line 2 is not UTF-8"),
+        (&fixture(), &latin, &out, vec![], "line 2: not UTF-8"),
         (&fixture(), &texts, &full, vec![], "not empty: name a new folder"),
         (&fixture(), &texts, &out, vec!["--keep", "0"], "--keep 0: expected more than 0"),
         (&vit, &texts, &out, vec![], "the model reads pictures: give --images DIR"),
@@ -191,7 +191,7 @@ fn trainings_with_labels() {
     fs::remove_dir_all(scratch.0.join("ltp")).expect("removed");
     fs::remove_dir_all(scratch.0.join("concrete")).expect("removed");
     for (name, texts, more, expected) in [
-        ("ltp", &texts, vec![], "`ltp` needs them: a column `label`"),
+        ("ltp", &texts, vec![], "no text column"),
         ("concrete", &labelled, vec!["--target-ratio", "1"], "--target-ratio 1: expected more than 0 and less than 1"),
     ] {
         let (_, (is_done, text)) = run(name, texts, &more);

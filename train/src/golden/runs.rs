@@ -323,6 +323,7 @@ fn recipe(settings: &Value) -> Recipe {
     Recipe {
         rate: number("lr").unwrap_or_default(),
         decay: number("weight_decay").unwrap_or_default(),
+        approx_factor: 1.0,
         threshold_factor: number("p_logit_lr_factor").unwrap_or(1.0),
         clip: number("clip_global_norm"),
         decays_matrices_only: is_image_recipe,

@@ -9,7 +9,7 @@ use sttabt::training::{Activation, NetworkValues, Part, PoolerKind};
 use sttabt::{Config, PoolingMode};
 
 use crate::batch::{Batch, BatchInput};
-use crate::ops::{gelu, layer_norm, softmax};
+use crate::ops::{gated_probs, gelu, layer_norm, masked_probs, softmax};
 use crate::parameters::{Id, Leaves, Parameters, Place};
 use crate::rows::{Kept, Rows};
 
@@ -63,6 +63,9 @@ pub enum Mode<'a> {
     Dense,
     /// Multiplies by the soft masks M_0 … M_L, `[N, R]` each.
     Masked(&'a [Tensor<2>]),
+    /// Multiplies attention by M_l, and what a layer adds by M_{l+1}. With masks of 0 and 1 that is the pruned pass itself. A mask's
+    /// derivative tells what its token would add.
+    Gated(&'a [Tensor<2>]),
     /// Multiplies a layer's output by what this makes of its probabilities, `[N, R]`.
     Scaled(&'a dyn Fn(usize, &Tensor<4>) -> Tensor<2>),
     /// Removes tokens after each layer, as this says of its probabilities and of those that are there, `[N, R]` of 0 and 1. Removed
@@ -151,6 +154,11 @@ impl Network {
     /// L
     pub fn num_layers(&self) -> usize {
         self.layers.len()
+    }
+
+    /// All parameters but the table of words, of which a batch has a few: its optimiser would take a third of a step.
+    pub fn ids_but_words(&self) -> impl Iterator<Item = Id> {
+        self.ids.iter().copied().filter(|&id| Some(id) != self.words)
     }
 
     /// The parameters that no attention map depends on: the head, and what the last layer does after its map.
@@ -242,14 +250,15 @@ impl Network {
                 _ => None,
             };
             let masks = match mode {
-                Mode::Masked(masks) => Some([&masks[at], &masks[at + 1]]),
+                Mode::Masked(masks) | Mode::Gated(masks) => Some([&masks[at], &masks[at + 1]]),
                 _ => None,
             };
             let key_mask = match mode {
                 Mode::Removing(_) => Some(layout.masked_keys(&present)),
                 _ => layout.key_mask(),
             };
-            let step = Step { layer, layout, kept, masks, key_mask: key_mask.as_ref() };
+            let is_gated = matches!(mode, Mode::Gated(_));
+            let step = Step { layer, layout, kept, masks, is_gated, key_mask: key_mask.as_ref() };
             let result = self.layer(leaves, rows, &step);
             rows = result.rows;
             match mode {
@@ -272,7 +281,7 @@ impl Network {
     }
 
     fn layer(&self, leaves: &Leaves, rows: Tensor<2>, step: &Step<'_>) -> LayerResult {
-        let Step { layer, layout, kept, masks, key_mask } = *step;
+        let Step { layer, layout, kept, masks, is_gated, key_mask } = *step;
         let (num_samples, heads) = (layout.num_samples(), self.config.num_attention_heads);
         let head_size = self.config.hidden_size / heads;
         let select = |rows: Tensor<2>| match kept {
@@ -284,6 +293,10 @@ impl Network {
             None => [None, None],
         };
         let masked = |rows: Tensor<2>, mask: &Option<Tensor<2>>| match mask {
+            Some(mask) if !is_gated => rows * mask.clone(),
+            _ => rows,
+        };
+        let gated = |rows: Tensor<2>| match &out_mask {
             Some(mask) => rows * mask.clone(),
             None => rows,
         };
@@ -307,8 +320,7 @@ impl Network {
         let mut probs = softmax(scores.clone());
         if let Some([in_mask, _]) = masks {
             let mask = in_mask.clone().reshape([num_samples, 1, 1, layout.width]);
-            probs = probs * mask;
-            probs = probs.clone() / probs.sum_dim(3).add_scalar(EPS);
+            probs = if is_gated { gated_probs(probs, mask) } else { masked_probs(probs, mask) };
         }
         let context = probs.clone().matmul(split(value, layout)).swap_dims(1, 2);
         let places = num_samples * query_layout.width;
@@ -317,7 +329,7 @@ impl Network {
             Some(scale) => rows * leaves.vector(scale).unsqueeze::<2>(),
             None => rows,
         };
-        let attended = masked(self.linear(leaves, layer.attention_output, context), &out_mask);
+        let attended = gated(self.linear(leaves, layer.attention_output, context));
         let mut hidden = select(rows) + scaled(attended, layer.attention_scale);
         if !self.is_pre_norm {
             hidden = self.norm(leaves, layer.attention_norm, hidden);
@@ -325,7 +337,7 @@ impl Network {
         let input = if self.is_pre_norm { self.norm(leaves, layer.mlp_norm, hidden.clone()) } else { hidden.clone() };
         let inner = masked(self.linear(leaves, layer.intermediate, input), &out_mask);
         let inner = self.activate(self.activation, inner);
-        let output = masked(self.linear(leaves, layer.output, inner), &out_mask);
+        let output = gated(self.linear(leaves, layer.output, inner));
         let mut rows = hidden + scaled(output, layer.mlp_scale);
         if !self.is_pre_norm {
             rows = self.norm(leaves, layer.mlp_norm, rows);
@@ -344,6 +356,7 @@ struct Step<'a> {
     kept: Option<&'a Kept>,
     /// Of what enters and of what leaves.
     masks: Option<[&'a Tensor<2>; 2]>,
+    is_gated: bool,
     key_mask: Option<&'a Tensor<4>>,
 }
 
