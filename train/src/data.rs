@@ -149,8 +149,10 @@ fn pictures(columns: &ColumnArgs, folder: &Path, model: &Model, wanted: Labels) 
             }
         }
     }
-    if num_skipped > 0 {
-        notes.push(format!("{num_skipped} pictures were skipped"));
+    match num_skipped {
+        0 => {}
+        1 => notes.push("1 picture was skipped".to_owned()),
+        _ => notes.push(format!("{num_skipped} pictures were skipped")),
     }
     if samples.is_empty() {
         return Err(Error::content(folder, format!("no picture in it can be read; {}", notes.join("; "))));

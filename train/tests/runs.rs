@@ -198,3 +198,52 @@ fn trainings_with_labels() {
         assert!(!is_done && text.contains(expected), "{name}: {text}");
     }
 }
+
+/// A BMP of one colour that changes from left to right.
+fn bmp(colour: u8, size: u32) -> Vec<u8> {
+    let num_bytes = 3 * size * size;
+    let mut bytes = b"BM".to_vec();
+    for number in [54 + num_bytes, 0, 54, 40, size, size, 24 << 16 | 1, 0, num_bytes, 0, 0, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    let column = |x: u32| [colour, (x * 255 / size) as u8, colour.wrapping_mul(3)];
+    bytes.extend((0..size * size).flat_map(|at| column(at % size)));
+    bytes
+}
+
+/// Folders that are called as the model's classes are labels; what is no picture is named and skipped; others are held back.
+#[test]
+fn pictures_are_learned_from() {
+    let scratch = Scratch::new("pictures");
+    let (pictures, others) = (scratch.0.join("pictures"), scratch.0.join("others"));
+    for (folder, num_pictures) in [(&pictures, 44), (&others, 4)] {
+        for at in 0..num_pictures {
+            let class = folder.join(format!("LABEL_{}", at % 2));
+            fs::create_dir_all(&class).expect("a folder");
+            // Rows of 52 pixels fill up whole words.
+            fs::write(class.join(format!("{at}.bmp")), bmp(at * 5, 52)).expect("a picture");
+        }
+    }
+    fs::write(pictures.join("LABEL_1/broken.png"), b"no picture").expect("a file");
+    let model = fixture().with_file_name("tiny-vit");
+    let run = |name: &str, more: &[&str]| {
+        let out = scratch.0.join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sttabt-train"));
+        command.args(["--threads", "1", "compress", "--steps", "10", "--batch", "8"]).arg("--model").arg(&model);
+        command.arg("--images").arg(&pictures).arg("--out").arg(&out).args(more).env("STTABT_TRAIN_QUIET", "1");
+        let (is_done, text) = finish(command);
+        assert!(is_done, "{text}");
+        let report = fs::read_to_string(out.join("report.json")).expect("a report");
+        (serde_json::from_str::<serde_json::Value>(&report).expect("JSON"), text)
+    };
+    let others = others.display().to_string();
+    let (report, text) = run("labelled", &["--held-back", &others]);
+    assert!(text.contains("broken.png") && text.contains("1 picture was skipped"), "{text}");
+    assert_eq!(report["samples"], serde_json::json!([42, 2, 4]));
+    assert!(report["parent"]["metric"].is_number(), "{report}");
+    fs::rename(pictures.join("LABEL_0"), pictures.join("a cat")).expect("another name");
+    let (report, _) = run("without", &[]);
+    assert_eq!(report["samples"], serde_json::json!([38, 2, 4]));
+    assert!(report["parent"]["metric"].is_null(), "{report}");
+    assert!(report["notes"].to_string().contains("the folders' names are no labels"), "{report}");
+}
