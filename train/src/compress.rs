@@ -9,10 +9,11 @@ use clap::Args;
 use serde_json::json;
 use sttabt::training::{NetworkValues, Tokens, Which, values};
 use sttabt::{InputConfig, Model, ModelFiles, Task};
+use sttabt_command::command::table::Labels;
 
 use crate::approx_net::smaller;
 use crate::checkpoint::Progress;
-use crate::data::{Data, Labels, Split};
+use crate::data::{Data, Split};
 use crate::distill::Transfers;
 use crate::error::{Error, Result};
 use crate::finish::Finished;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sttabt::training::{Tokens, tokens};
 use sttabt::{Input, InputConfig, Model, Picture, Task};
-use sttabt_command::command::table::{Expected, Row, Table, parse, parse_texts};
+use sttabt_command::command::table::{Expected, Labels, Row, Table, parse, parse_texts};
 use sttabt_command::command::{ColumnArgs, images, text};
 
 use crate::error::{Error, Result};
@@ -58,15 +58,6 @@ pub struct Data {
     pub notes: Vec<String>,
     /// So many at the end are of the file that is held back.
     pub num_held_back: usize,
-}
-
-/// Whether a training can do without labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Labels {
-    /// It cannot.
-    Needed,
-    /// It can: what labels there are measure it.
-    IfThere,
 }
 
 impl Data {

@@ -5,11 +5,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use sttabt::training::{Part, Tokens, Which, name_of, values};
 use sttabt::{Model, ModelFiles};
+use sttabt_command::command::table::Labels;
 
 use crate::batch::Batch;
 use crate::checkpoint::Progress;
 use crate::concrete::{Concrete, Settings};
-use crate::data::{Data, Labels, Split};
+use crate::data::{Data, Split};
 use crate::elastic::{Way, answers};
 use crate::error::{Error, Result};
 use crate::finish::Finished;

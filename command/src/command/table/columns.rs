@@ -87,7 +87,9 @@ pub struct Columns {
 /// Whether a file must have labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
+    /// It must.
     Needed,
+    /// Nobody needs them.
     IfThere,
 }
 

@@ -15,8 +15,10 @@ use super::labels::{Carrier, decide};
 use super::model_dir::unreadable;
 use super::text::decode;
 use super::{Failure, Result, note};
-use columns::{Columns, Header, Labels};
+use columns::{Columns, Header};
 use rows::{Source, Written};
+
+pub use columns::Labels;
 
 /// A line of a file, from 1.
 pub type Line = u64;
