@@ -10,7 +10,7 @@ use sttabt::{InputConfig, Model, ModelFiles, Ratio};
 
 use crate::approx_net::smaller;
 use crate::batch::{Batch, Padding};
-use crate::elastic::{Pruned, Way, answers, loss};
+use crate::elastic::{Keep, Pruned, Way, answers, loss};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::optimizer::{AdamW, GradientValues};
@@ -79,7 +79,7 @@ pub fn run(args: &BenchArgs, device: &Device, mut print: impl FnMut(&str)) -> Re
             let mut lap = |name: &'static str| parts.push((name, start.elapsed().as_secs_f64() * 1e3));
             let pruned = match kind {
                 0 => None,
-                _ => Some(Pruned::new(&approx, &approx_leaves, &batch, ratio, &place)?),
+                _ => Some(Pruned::new(&approx, &approx_leaves, &batch, Keep::TopK(ratio), &place)?),
             };
             lap("kept");
             retention = pruned.as_ref().map_or(retention, |pruned| pruned.retention);

@@ -60,6 +60,8 @@ const DEFAULT_STEPS: usize = 3000;
 const STAGES: [&str; 3] = ["distil", "select", "elastic"];
 /// The shares of a budget's steps or time: ApproxNet's distillation, selection, elastic training.
 const SHARES: [f64; 3] = [0.3, 0.5, 0.2];
+/// Where an ApproxNet is in the folder.
+const SHARES_OF_DISTILLED: [f64; 3] = [0.0, 0.7, 0.3];
 /// ApproxNet's rate in the selection, in units of the model's. At 1e-4 what it keeps swings from step to step, at 3e-5 it gets better.
 const SELECT_FACTOR: f64 = 1.5;
 /// The share of a budget's time that is for all but steps: answers of the parent, thresholds, the report.
@@ -73,6 +75,8 @@ struct Networks {
     main: Network,
     approx: Network,
     approx_values: NetworkValues,
+    /// Whether ApproxNet was in the folder.
+    is_distilled: bool,
     transfers: Transfers,
 }
 
@@ -156,7 +160,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     } else {
         let learners: [(&Stage<'_>, &mut dyn Learns); 3] =
             [(&distil_stage, &mut distil), (&select_stage, &mut select), (&elastic_stage, &mut elastic)];
-        plan(args, stages, &mut parameters, learners)?
+        plan(args, stages, &networks, &mut parameters, learners)?
     };
     let progress = Progress {
         settings: args.run.settings(
@@ -251,10 +255,9 @@ fn networks(
     random: &mut Random,
 ) -> Result<Networks> {
     // An ApproxNet that is there goes on learning.
-    let approx_values = match values(model, Which::ApproxNet)? {
-        Some(found) => found,
-        None => smaller(main_values, args.reduction, random)?,
-    };
+    let found = values(model, Which::ApproxNet)?;
+    let is_distilled = found.is_some();
+    let approx_values = found.map_or_else(|| smaller(main_values, args.reduction, random), Ok)?;
     let config: serde_json::Value = crate::files::read_json(&args.run.model.join("config.json"))?;
     let pad_token = main_values.is_text().then(|| config["pad_token_id"].as_u64().unwrap_or(0) as usize);
     let mut main = Network::new(main_values, "", pad_token, parameters);
@@ -263,7 +266,7 @@ fn networks(
     let sizes = [main.config.hidden_size, approx.config.hidden_size];
     let transfers = Transfers::random(parameters, main.num_layers(), sizes, random);
     let transfers = transfers.ok_or_else(|| Error::Failed("no transfers".to_owned()))?;
-    Ok(Networks { main, approx, approx_values, transfers })
+    Ok(Networks { main, approx, approx_values, is_distilled, transfers })
 }
 
 /// Those that distillation trains, and those that it cannot: nothing depends on them.
@@ -281,11 +284,13 @@ fn trained_by_distillation(networks: &Networks) -> (Vec<usize>, Vec<usize>) {
 fn plan(
     args: &CompressArgs,
     stages: Stages,
+    networks: &Networks,
     parameters: &mut Parameters,
     learners: [(&Stage<'_>, &mut dyn Learns); 3],
 ) -> Result<Vec<usize>> {
     let shares = match stages {
         Stages::Distil => [1.0, 0.0, 0.0],
+        Stages::All if networks.is_distilled => SHARES_OF_DISTILLED,
         Stages::All => SHARES,
     };
     let Some(minutes) = args.run.budget else {

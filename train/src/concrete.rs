@@ -25,23 +25,12 @@ pub struct BackTracked {
     pub scores: Vec<Tensor<2>>,
 }
 
-/// Goes back through the scores of ApproxNet's layers.
-pub fn back_track(
-    scores: &[Tensor<4>],
-    rows: &Rows,
-    p_logits: &[Tensor<1>],
-    num_anchors: usize,
-    constants: &PruneConfig,
-) -> BackTracked {
+/// U of each layer, `[N, R, R]`, from the scores of ApproxNet's.
+pub fn maps(scores: &[Tensor<4>], rows: &Rows) -> Vec<Tensor<3>> {
     let (num_samples, width) = (rows.num_samples(), rows.width);
-    let real = &rows.real;
-    let counts = real.clone().sum_dim(1).add_scalar(EPS).reshape([num_samples, 1, 1, 1]);
-    let keys = real.clone().reshape([num_samples, 1, 1, width]);
-    let anchors = real.clone().zeros_like().slice_fill([0..num_samples, 0..num_anchors.min(width)], 1.0);
-    let (mut mask, mut c) = (anchors.clone(), anchors.clone());
-    let mut found = BackTracked { masks: vec![anchors], scores: Vec::new() };
-    let weight = f64::from(constants.concrete_impact_weight);
-    for (scores, p_logit) in scores.iter().zip(p_logits).rev() {
+    let counts = rows.real.clone().sum_dim(1).add_scalar(EPS).reshape([num_samples, 1, 1, 1]);
+    let keys = rows.real.clone().reshape([num_samples, 1, 1, width]);
+    let of_layer = |scores: &Tensor<4>| {
         let mean = (scores.clone() * keys.clone()).sum_dim(3) / counts.clone();
         let centred = scores.clone() - mean;
         let variance = (centred.clone().square() * keys.clone()).sum_dim(3) / counts.clone();
@@ -49,15 +38,56 @@ pub fn back_track(
         let deviation = variance.clamp_min(TINY).sqrt().add_scalar(EPS);
         let phi =
             (centred / deviation).mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
-        let map = phi.mean_dim(1).reshape([num_samples, width, width]);
-        let impact = c.mul_scalar(weight).add_scalar(1.0 - weight) * mask.clone();
-        let given = impact.reshape([num_samples, 1, width]).matmul(map).reshape([num_samples, width]);
-        let u = given / mask.clone().sum_dim(1).add_scalar(EPS);
+        phi.mean_dim(1).reshape([num_samples, width, width])
+    };
+    scores.iter().map(of_layer).collect()
+}
+
+/// Where the recursion stands: M and c of the layer above, `[N, R]`.
+pub struct Above {
+    /// The soft mask.
+    pub mask: Tensor<2>,
+    /// The scores.
+    pub c: Tensor<2>,
+}
+
+impl Above {
+    /// Above the last layer: the anchors alone.
+    pub fn anchors(rows: &Rows, num_anchors: usize) -> Self {
+        let all = rows.real.clone().zeros_like();
+        let mask = all.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0);
+        Self { c: mask.clone(), mask }
+    }
+
+    /// One layer down; gives how far the scores are above the threshold: logit(p) + logit(c).
+    pub fn step(&mut self, map: &Tensor<3>, rows: &Rows, p_logit: &Tensor<1>, constants: &PruneConfig) -> Tensor<2> {
+        let (num_samples, width) = (rows.num_samples(), rows.width);
+        let weight = f64::from(constants.concrete_impact_weight);
+        let impact = self.c.clone().mul_scalar(weight).add_scalar(1.0 - weight) * self.mask.clone();
+        let given = impact.reshape([num_samples, 1, width]).matmul(map.clone()).reshape([num_samples, width]);
+        let u = given / self.mask.clone().sum_dim(1).add_scalar(EPS);
         let u = u.clone() / u.max_dim(1).add_scalar(EPS);
-        c = u.mul_scalar(0.99).add_scalar(0.01) * real.clone();
-        let threshold = logit(sigmoid(p_logit.clone())).reshape([1, 1]);
-        let gate = sigmoid((logit(c.clone()) + threshold).div_scalar(f64::from(constants.concrete_temperature)));
-        mask = maximum(mask, gate);
+        self.c = u.mul_scalar(0.99).add_scalar(0.01) * rows.real.clone();
+        let above = logit(self.c.clone()) + logit(sigmoid(p_logit.clone())).reshape([1, 1]);
+        let gate = sigmoid(above.clone().div_scalar(f64::from(constants.concrete_temperature)));
+        self.mask = maximum(self.mask.clone(), gate);
+        above
+    }
+}
+
+/// Goes back through the maps of ApproxNet's layers.
+pub fn back_track(
+    maps: &[Tensor<3>],
+    rows: &Rows,
+    p_logits: &[Tensor<1>],
+    num_anchors: usize,
+    constants: &PruneConfig,
+) -> BackTracked {
+    let mut above = Above::anchors(rows, num_anchors);
+    let mut found = BackTracked { masks: vec![above.mask.clone()], scores: Vec::new() };
+    for (map, p_logit) in maps.iter().zip(p_logits).rev() {
+        above.step(map, rows, p_logit, constants);
+        let Above { mask, c } = &above;
         found.masks.push(mask.clone());
         found.scores.push(c.clone());
     }
@@ -122,7 +152,7 @@ impl Concrete<'_> {
         let pass = approx.run(leaves, batch, &Mode::Dense, wanted);
         let p_logits: Vec<Tensor<1>> = p_logits.iter().map(|&id| leaves.vector(id)).collect();
         let (num_anchors, constants) = (main.config.num_anchors, &main.config.prune);
-        let found = back_track(&pass.scores, &batch.rows, &p_logits, num_anchors, constants);
+        let found = back_track(&maps(&pass.scores, &batch.rows), &batch.rows, &p_logits, num_anchors, constants);
         let threshold = constants.concrete_hard_threshold;
         let hard = |mask: &Tensor<2>| {
             let kept = mask.clone().without_autodiff().greater_equal_scalar(threshold);

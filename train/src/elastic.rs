@@ -7,35 +7,107 @@ use sttabt::training::TopK;
 use sttabt::{Ratio, Task};
 
 use crate::batch::Batch;
+use crate::concrete::{back_track, maps};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, teacher_kl};
 use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Place};
 use crate::random::Random;
 use crate::rows::Kept;
+use crate::thresholds::Calibration;
 
-/// What the ratios are drawn from.
+/// Which tokens a step keeps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Keep {
+    /// This share of each sample's tokens in each layer, and those of the layers above.
+    TopK(Ratio),
+    /// Those above a threshold, at which this share of the batch is kept.
+    Concrete(Ratio),
+}
+
+impl Keep {
+    /// `topk` or `concrete`.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::TopK(_) => "topk",
+            Self::Concrete(_) => "concrete",
+        }
+    }
+
+    /// The share.
+    pub fn ratio(self) -> Ratio {
+        match self {
+            Self::TopK(ratio) | Self::Concrete(ratio) => ratio,
+        }
+    }
+}
+
+/// What a step keeps is drawn from this.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
-    /// The smallest ratio.
+    /// The smallest ratio of `topk`. What the layers keep together is more, and `concrete` counts that: its smallest is half as much again.
     pub smallest: f64,
     /// The share of steps that are dense.
     pub dense_share: f64,
 }
 
 impl Draw {
-    /// Of a step: log-uniform, or `None` for a dense one.
-    pub fn ratio(&self, random: &mut Random) -> Option<Ratio> {
-        let (is_dense, at) = (random.unit() < self.dense_share, random.unit());
-        if is_dense { None } else { Ratio::new(self.smallest.powf(at)) }
+    /// Of a step: one of the rules, with a log-uniform ratio; or `None` for a dense one.
+    pub fn keep(&self, random: &mut Random) -> Option<Keep> {
+        let (is_dense, is_concrete, at) = (random.unit() < self.dense_share, random.unit() < 0.5, random.unit());
+        if is_dense {
+            return None;
+        }
+        match is_concrete {
+            true => Ratio::new((1.5 * self.smallest).powf(at)).map(Keep::Concrete),
+            false => Ratio::new(self.smallest.powf(at)).map(Keep::TopK),
+        }
     }
 }
 
 /// The softness of the answers that are compared.
 const TEMPERATURE: f64 = 2.0;
 
-/// The tokens of K_1 … K_L in a batch, as `topk` finds them from a network's attention; K_0 comes first.
-pub fn kept_tokens(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio) -> Result<Vec<Vec<Vec<u32>>>> {
+/// K_0 … K_L of the samples of a batch, as a rule finds them from ApproxNet's attention.
+pub fn kept_tokens(
+    approx: &Network,
+    leaves: &Leaves,
+    batch: &Batch,
+    keep: Keep,
+    place: &Place,
+) -> Result<Vec<Vec<Vec<u32>>>> {
+    match keep {
+        Keep::TopK(ratio) => by_top_k(approx, leaves, batch, ratio),
+        Keep::Concrete(share) => by_thresholds(approx, leaves, batch, share, place),
+    }
+}
+
+fn by_thresholds(
+    approx: &Network,
+    leaves: &Leaves,
+    batch: &Batch,
+    share: Ratio,
+    place: &Place,
+) -> Result<Vec<Vec<Vec<u32>>>> {
+    let (rows, width) = (&batch.rows, batch.rows.width);
+    let pass = approx.run(leaves, batch, &Mode::Dense, Wanted { scores: true, ..Wanted::default() });
+    let maps = maps(&pass.scores, rows);
+    let (p_logit, _) = Calibration::of_batch(&maps, rows).p_logit(approx, share.get(), place)?;
+    let p_logits = vec![place.tensor(&[f64::from(p_logit)], [1]); maps.len()];
+    let (num_anchors, constants) = (approx.config.num_anchors, &approx.config.prune);
+    let of_layer = |mask: Tensor<2>| {
+        let values = mask.try_into_vec_as::<f32>().map_err(|error| Error::Device(error.to_string()))?;
+        let of_sample = |(row, &length): (&[f32], &usize)| {
+            let is_kept: Vec<bool> =
+                row[..length].iter().map(|&mask| mask >= constants.concrete_hard_threshold).collect();
+            positions(&is_kept)
+        };
+        Ok(values.chunks_exact(width).zip(&rows.lengths).map(of_sample).collect())
+    };
+    back_track(&maps, rows, &p_logits, num_anchors, constants).masks.into_iter().map(of_layer).collect()
+}
+
+fn by_top_k(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio) -> Result<Vec<Vec<Vec<u32>>>> {
     let pass = approx.run(leaves, batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
     let width = batch.rows.width;
     let maps: Vec<Vec<f32>> = pass.probs.into_iter().map(mean_of_heads).collect::<Result<_>>()?;
@@ -73,8 +145,8 @@ pub struct Pruned {
 
 impl Pruned {
     /// By a frozen ApproxNet; its leaves are constants.
-    pub fn new(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio, place: &Place) -> Result<Self> {
-        let kept = kept_tokens(approx, leaves, batch, ratio)?;
+    pub fn new(approx: &Network, leaves: &Leaves, batch: &Batch, keep: Keep, place: &Place) -> Result<Self> {
+        let kept = kept_tokens(approx, leaves, batch, keep, place)?;
         let share = |of_layer: &Vec<Vec<u32>>| -> f64 {
             of_layer.iter().zip(&batch.rows.lengths).map(|(kept, &length)| kept.len() as f64 / length as f64).sum()
         };

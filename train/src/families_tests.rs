@@ -9,9 +9,10 @@ use sttabt::{InputConfig, Model, ModelFiles, Prune, Ratio, Task};
 
 use crate::approx_net::smaller;
 use crate::batch::{Batch, Padding};
+use crate::concrete::maps;
 use crate::data::Sample;
 use crate::distill::{self, Teacher, Transfers};
-use crate::elastic::{Pruned, Way, answers, kept_tokens, loss};
+use crate::elastic::{Keep, Pruned, Way, answers, kept_tokens, loss};
 use crate::files::read_json;
 use crate::folder::{Format, Written};
 use crate::measure;
@@ -19,7 +20,8 @@ use crate::network::{Mode, Network, Wanted};
 use crate::optimizer::GradientValues;
 use crate::parameters::{Parameters, Place};
 use crate::random::Random;
-use crate::select::gates;
+use crate::select::{concrete_gates, top_k_gates};
+use crate::thresholds::Calibration;
 
 const FAMILIES: [&str; 15] = [
     "bert-embed-cls",
@@ -111,7 +113,8 @@ fn passes_are_the_engines() {
         let Some(loaded) = load(name) else { continue };
         let (batch, leaves) = (loaded.batch(), loaded.parameters.constants());
         for (rule, ratio) in [("dense", None), ("topk:0.3", Ratio::new(0.3)), ("topk:0.7", Ratio::new(0.7))] {
-            let pruned = ratio.map(|ratio| Pruned::new(&loaded.approx, &leaves, &batch, ratio, &loaded.place));
+            let pruned =
+                ratio.map(|ratio| Pruned::new(&loaded.approx, &leaves, &batch, Keep::TopK(ratio), &loaded.place));
             let pruned = pruned.transpose().expect(name);
             let way = pruned.as_ref().map_or(Way::Dense, Way::Pruned);
             let found = answers(&loaded.main, &leaves, &batch, &way);
@@ -134,22 +137,32 @@ fn gates_are_the_pruned_pass() {
     for name in FAMILIES {
         let Some(loaded) = load(name) else { continue };
         let (batch, leaves) = (loaded.batch(), loaded.parameters.constants());
-        for ratio in [0.15, 0.4, 1.0] {
-            let ratio = Ratio::new(ratio).expect("a ratio");
-            let wanted = Wanted { probs: true, ..Wanted::default() };
-            let pass = loaded.approx.run(&leaves, &batch, &Mode::Dense, wanted);
-            let gates = gates(&loaded.approx, &pass.probs, &batch.rows, ratio.get(), &loaded.place).expect(name);
-            let kept = kept_tokens(&loaded.approx, &leaves, &batch, ratio).expect(name);
+        let ratio = |ratio| Ratio::new(ratio).expect("a ratio");
+        let top_k = [0.15, 0.4, 1.0].map(|share| Keep::TopK(ratio(share)));
+        let concrete = [0.2, 0.5].map(|share| Keep::Concrete(ratio(share)));
+        let wanted = Wanted { probs: true, scores: true, ..Wanted::default() };
+        let pass = loaded.approx.run(&leaves, &batch, &Mode::Dense, wanted);
+        for keep in top_k.into_iter().chain(concrete) {
+            let (approx, place, rows) = (&loaded.approx, &loaded.place, &batch.rows);
+            let gates = match keep {
+                Keep::TopK(ratio) => top_k_gates(approx, &pass.probs, rows, Some(ratio), place).expect(name),
+                Keep::Concrete(share) => {
+                    let maps = maps(&pass.scores, rows);
+                    let found = Calibration::of_batch(&maps, rows).p_logit(approx, share.get(), place);
+                    concrete_gates(approx, &maps, rows, found.expect(name).0, place)
+                }
+            };
+            let kept = kept_tokens(approx, &leaves, &batch, keep, place).expect(name);
             for (layer, (gate, kept)) in gates.iter().zip(&kept).enumerate() {
                 let values: Vec<f64> = gate.clone().try_into_vec_as().expect("values");
                 let open: Vec<Vec<u32>> = values
                     .chunks(batch.rows.width)
                     .map(|row| (0..).zip(row).filter(|(_, value)| **value == 1.0).map(|(at, _)| at).collect())
                     .collect();
-                assert_eq!(open, *kept, "{name}, layer {layer}");
+                assert_eq!(open, *kept, "{name}, layer {layer}, {keep:?}");
                 assert!(values.iter().all(|&value| value == 0.0 || value == 1.0), "{name}, layer {layer}");
             }
-            let pruned = Pruned::new(&loaded.approx, &leaves, &batch, ratio, &loaded.place).expect(name);
+            let pruned = Pruned::new(approx, &leaves, &batch, keep, place).expect(name);
             let values = |way: &Way<'_>| -> Vec<f64> {
                 answers(&loaded.main, &leaves, &batch, way).try_into_vec_as().expect("values")
             };
@@ -196,7 +209,8 @@ fn every_parameter_learns_or_is_listed() {
         let constants = loaded.parameters.constants();
         let parent = answers(&loaded.main, &constants, &batch, &Way::Dense).add_scalar(0.1);
         for ratio in [None, Ratio::new(0.4)] {
-            let pruned = ratio.map(|ratio| Pruned::new(&loaded.approx, &constants, &batch, ratio, &loaded.place));
+            let pruned =
+                ratio.map(|ratio| Pruned::new(&loaded.approx, &constants, &batch, Keep::TopK(ratio), &loaded.place));
             let pruned = pruned.transpose().expect(name);
             let leaves = loaded.parameters.leaves();
             let way = pruned.as_ref().map_or(Way::Dense, Way::Pruned);

@@ -8,16 +8,18 @@ use sttabt::training::Tokens;
 use sttabt::{Model, Ratio};
 
 use crate::batch::{Batch, Padding};
+use crate::concrete::maps;
 use crate::data::Sample;
 use crate::distill::{self, Teacher, Transfers};
-use crate::elastic::{Draw, Pruned, Way, answers, loss};
+use crate::elastic::{Draw, Keep, Pruned, Way, answers, loss};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::measure::ParentAnswers;
 use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Parameters, Place};
 use crate::random::Random;
-use crate::select::gates;
+use crate::select::{concrete_gates, top_k_gates};
+use crate::thresholds::Calibration;
 use crate::trainer::Learns;
 
 /// What all stages look at.
@@ -146,9 +148,9 @@ impl<'a> Elastic<'a> {
         Self { shared, draw: Draw { smallest: 0.1, dense_share: 0.25 } }
     }
 
-    fn pruned(&self, leaves: &Leaves, batch: &Batch, ratio: Option<Ratio>) -> Result<Option<Pruned>> {
-        let pruned = |ratio| Pruned::new(self.shared.approx, leaves, batch, ratio, &self.shared.place);
-        ratio.map(pruned).transpose()
+    fn pruned(&self, leaves: &Leaves, batch: &Batch, keep: Option<Keep>) -> Result<Option<Pruned>> {
+        let pruned = |keep| Pruned::new(self.shared.approx, leaves, batch, keep, &self.shared.place);
+        keep.map(pruned).transpose()
     }
 }
 
@@ -160,12 +162,12 @@ impl Learns for Elastic<'_> {
         samples: &[usize],
         random: &mut Random,
     ) -> Result<(Loss, serde_json::Value)> {
-        let ratio = self.draw.ratio(random);
+        let keep = self.draw.keep(random);
         let batch = self.shared.batch(samples, Some(random))?;
         let parent = self.shared.parent_answers(samples, &batch)?;
-        let pruned = self.pruned(leaves, &batch, ratio)?;
+        let pruned = self.pruned(leaves, &batch, keep)?;
         let retention = pruned.as_ref().map_or(1.0, |pruned| pruned.retention);
-        let line = json!({"ratio": ratio.map_or(1.0, Ratio::get), "retention": retention});
+        let line = line(keep, retention);
         Ok((loss(self.shared.main, leaves, &batch, &way(&pruned), &parent), line))
     }
 
@@ -174,13 +176,20 @@ impl Learns for Elastic<'_> {
         self.shared.mean(|samples, batch| {
             let parent = self.shared.parent_answers(samples, batch)?;
             let mut sum = 0.0;
-            for ratio in [None, Ratio::new(VALIDATED)] {
-                let pruned = self.pruned(&leaves, batch, ratio)?;
+            let ratio = Ratio::new(VALIDATED);
+            let ways = [None, ratio.map(Keep::TopK), ratio.map(Keep::Concrete)];
+            for keep in ways {
+                let pruned = self.pruned(&leaves, batch, keep)?;
                 sum += number(loss(self.shared.main, &leaves, batch, &way(&pruned), &parent).total)?;
             }
-            Ok(sum / 2.0)
+            Ok(sum / ways.len() as f64)
         })
     }
+}
+
+fn line(keep: Option<Keep>, retention: f64) -> serde_json::Value {
+    let (rule, ratio) = keep.map_or(("dense", 1.0), |keep| (keep.rule(), keep.ratio().get()));
+    json!({"rule": rule, "ratio": ratio, "retention": retention})
 }
 
 fn way(pruned: &Option<Pruned>) -> Way<'_> {
@@ -191,7 +200,7 @@ fn way(pruned: &Option<Pruned>) -> Way<'_> {
 pub struct Select<'a>(Elastic<'a>);
 
 /// Of the mean retention in the loss: layers that keep the same tokens keep fewer together.
-const RETENTION: f64 = 0.1;
+const RETENTION: f64 = 0.4;
 
 impl<'a> Select<'a> {
     /// Of a run.
@@ -209,17 +218,26 @@ impl Learns for Select<'_> {
         random: &mut Random,
     ) -> Result<(Loss, serde_json::Value)> {
         let Shared { main, approx, place, .. } = self.0.shared;
-        // All gates are open where none is drawn, so that every parameter has a derivative.
-        let ratio = self.0.draw.ratio(random).map_or(1.0, Ratio::get);
+        let keep = self.0.draw.keep(random);
         let batch = self.0.shared.batch(samples, Some(random))?;
         let parent = self.0.shared.parent_answers(samples, &batch)?;
-        let pass = approx.run(leaves, &batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
-        let gates = gates(approx, &pass.probs, &batch.rows, ratio, place)?;
+        let (rows, is_concrete) = (&batch.rows, matches!(keep, Some(Keep::Concrete(_))));
+        let wanted = Wanted { probs: !is_concrete, scores: is_concrete, ..Wanted::default() };
+        let pass = approx.run(leaves, &batch, &Mode::Dense, wanted);
+        let gates = match keep {
+            Some(Keep::Concrete(share)) => {
+                let maps = maps(&pass.scores, rows);
+                let (p_logit, _) = Calibration::of_batch(&maps, rows).p_logit(approx, share.get(), place)?;
+                concrete_gates(approx, &maps, rows, p_logit, place)
+            }
+            // All gates are open in a dense step, so that every parameter has a derivative.
+            _ => top_k_gates(approx, &pass.probs, rows, keep.map(Keep::ratio), place)?,
+        };
         let mut loss = loss(main, leaves, &batch, &Way::Gated(&gates), &parent);
         let open = gates.iter().map(|gate| gate.clone().sum_dim(1)).reduce(|sum, of_layer| sum + of_layer);
         let open = open.unwrap_or_else(|| place.zeros([1, 1]));
-        let retention = (open / batch.rows.counts(place)).mean().div_scalar(gates.len() as f64);
-        let line = json!({"ratio": ratio, "retention": number(retention.clone().without_autodiff())?});
+        let retention = (open / rows.counts(place)).mean().div_scalar(gates.len() as f64);
+        let line = line(keep, number(retention.clone().without_autodiff())?);
         loss.add("retention", retention.mul_scalar(RETENTION));
         Ok((loss, line))
     }

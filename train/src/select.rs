@@ -1,68 +1,120 @@
 //! Selection: ApproxNet learns from the answers which tokens they need.
 //!
 //! Attention says where a network looks, which is not what its answer depends on. Here every token has a gate before every layer.
-//! It is open where `topk` keeps the token, so the pass computes what the pruned one does. Its derivative is that of a soft gate:
+//! It is open where the rule keeps the token, so the pass computes what the pruned one does. Its derivative is that of a soft gate:
 //!
 //! ```text
+//! topk:
 //! m[j] = Σ_i G_{l+1}[i] · Ā[i, j] · (0.9 + 0.1 · w[i]) / Σ G_{l+1}          Ā: mean over ApproxNet's heads
 //! g[j] = 1 where m[j] is among the k largest, else 0;      dg[j] = d sigmoid((log m[j] − b) / τ)
 //!        b: the middle between log m of the k-th and of the next
 //! G_l  = g + G_{l+1} − g · G_{l+1};    w[j] = m[j] · G_l[j] / Σ m · G_l
+//!
+//! concrete, with M, c and logit(p) of the paper:
+//! g[j] = 1 where logit(p) + logit(c[j]) is positive, else 0;      dg[j] = d sigmoid((logit(p) + logit(c[j])) / τ)
 //! ```
 //!
-//! G_{l+1} and w are constants in m. Of tokens with the very same m at the border, which random weights alone have, none is kept by g.
+//! What the layers above give, G_{l+1}, w, M and their c, is constant in m and c. Of tokens with the very same m at the border, which random weights alone have, none is kept by g.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use sttabt::Ratio;
 
+use crate::concrete::Above;
 use crate::error::{Error, Result};
 use crate::network::{EPS, Network};
 use crate::parameters::Place;
 use crate::rows::Rows;
 
-/// τ, in units of log m: how far from the border a token may lie and still learn.
+/// τ, in units of log m or logit c: how far from the border a token may lie and still learn.
 const TEMPERATURE: f64 = 0.3;
 
-/// G_0 … G_L, `[N, R]` of 0 and 1, from ApproxNet's attention of each layer, `[N, heads, R, R]`.
-pub fn gates(approx: &Network, probs: &[Tensor<4>], rows: &Rows, ratio: f64, place: &Place) -> Result<Vec<Tensor<2>>> {
+/// G_0 … G_L of a rule, `[N, R]` of 0 and 1, from the last layer's to the first's; reversed by `finish`.
+struct Gates(Vec<Tensor<2>>);
+
+impl Gates {
+    fn anchors(rows: &Rows, num_anchors: usize) -> Self {
+        let closed = rows.real.clone().zeros_like();
+        Self(vec![closed.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0)])
+    }
+
+    fn above(&self) -> &Tensor<2> {
+        &self.0[self.0.len() - 1]
+    }
+
+    /// A layer's own gates: open where `distance` from the border is positive.
+    fn push(&mut self, distance: Tensor<2>, rows: &Rows, place: &Place) {
+        let soft = sigmoid(distance.div_scalar(TEMPERATURE)) * rows.real.clone();
+        let is_open = soft.clone().without_autodiff().greater_scalar(0.5);
+        let open = place.zeros(soft.dims()).mask_fill(is_open, 1.0);
+        let own = open + (soft.clone() - soft.without_autodiff());
+        let above = self.above().clone();
+        self.0.push(above.clone() + own.clone() - above * own);
+    }
+
+    fn finish(mut self) -> Vec<Tensor<2>> {
+        self.0.reverse();
+        self.0
+    }
+}
+
+/// The gates of `topk`, G_0 … G_L, `[N, R]` of 0 and 1, from ApproxNet's attention of each layer, `[N, heads, R, R]`; without a ratio all are open.
+pub fn top_k_gates(
+    approx: &Network,
+    probs: &[Tensor<4>],
+    rows: &Rows,
+    ratio: Option<Ratio>,
+    place: &Place,
+) -> Result<Vec<Tensor<2>>> {
     let (num_samples, width) = (rows.num_samples(), rows.width);
     let weight = f64::from(approx.config.prune.topk_impact_weight);
     let num_anchors = approx.config.num_anchors.min(width);
-    let mut gate = rows.real.clone().zeros_like().slice_fill([0..num_samples, 0..num_anchors], 1.0);
-    let mut w = gate.clone().div_scalar(num_anchors as f64);
-    let mut gates = vec![gate.clone()];
+    let mut gates = Gates::anchors(rows, num_anchors);
+    let mut w = gates.above().clone().div_scalar(num_anchors as f64);
     for probs in probs.iter().rev() {
         // Through what the layers above ask for, derivatives would grow from layer to layer.
-        let asking = gate.clone().without_autodiff();
+        let asking = gates.above().clone().without_autodiff();
         let map = probs.clone().mean_dim(1).reshape([num_samples, width, width]);
         let impact = w.mul_scalar(weight).add_scalar(1.0 - weight) * asking.clone();
         let given = impact.reshape([num_samples, 1, width]).matmul(map).reshape([num_samples, width]);
         let m = given / asking.sum_dim(1);
         let log = m.clone().add_scalar(EPS).log();
         let borders = borders(&log, rows, ratio, place)?;
-        let soft = sigmoid((log - borders).div_scalar(TEMPERATURE)) * rows.real.clone();
-        let is_open = soft.clone().without_autodiff().greater_scalar(0.5);
-        let open = place.zeros(soft.dims()).mask_fill(is_open, 1.0);
-        let own = open + (soft.clone() - soft.without_autodiff());
-        gate = gate.clone() + own.clone() - gate * own;
-        let kept = m.without_autodiff() * gate.clone().without_autodiff();
+        gates.push(log - borders, rows, place);
+        let kept = m.without_autodiff() * gates.above().clone().without_autodiff();
         w = kept.clone() / kept.sum_dim(1).add_scalar(1e-8);
-        gates.push(gate.clone());
     }
-    gates.reverse();
-    Ok(gates)
+    Ok(gates.finish())
+}
+
+/// The gates of `concrete`, in the same form, from the maps U of ApproxNet's layers, `[N, R, R]`.
+pub fn concrete_gates(
+    approx: &Network,
+    maps: &[Tensor<3>],
+    rows: &Rows,
+    p_logit: f32,
+    place: &Place,
+) -> Vec<Tensor<2>> {
+    let (num_anchors, constants) = (approx.config.num_anchors, &approx.config.prune);
+    let p_logit = place.tensor(&[f64::from(p_logit)], [1]);
+    let mut gates = Gates::anchors(rows, num_anchors);
+    let mut above = Above::anchors(rows, num_anchors);
+    for map in maps.iter().rev() {
+        let distance = above.step(map, rows, &p_logit, constants);
+        above = Above { mask: above.mask.without_autodiff(), c: above.c.without_autodiff() };
+        gates.push(distance, rows, place);
+    }
+    gates.finish()
 }
 
 /// Between the k-th largest and the next of each sample, `[N, 1]`; below all where all are kept.
-fn borders(log: &Tensor<2>, rows: &Rows, ratio: f64, place: &Place) -> Result<Tensor<2>> {
+fn borders(log: &Tensor<2>, rows: &Rows, ratio: Option<Ratio>, place: &Place) -> Result<Tensor<2>> {
     let values = log.clone().without_autodiff().try_into_vec_as::<f32>();
     let values = values.map_err(|error| Error::Device(error.to_string()))?;
-    let ratio = Ratio::new(ratio).ok_or_else(|| Error::Failed(format!("a ratio of {ratio}")))?;
     let of_sample = |(values, &length): (&[f32], &usize)| {
         let mut sorted = values[..length].to_vec();
         sorted.sort_by(|one, other| other.total_cmp(one));
-        let k = ratio.ceil_of(length);
+        let k = ratio.map_or(length, |ratio| ratio.ceil_of(length));
         match sorted.get(k) {
             Some(&next) if k > 0 => f64::from(sorted[k - 1] + next) / 2.0,
             _ => BELOW_ALL,

@@ -3,14 +3,15 @@
 use burn::tensor::Tensor;
 
 use crate::batch::Batch;
-use crate::concrete::back_track;
+use crate::concrete::{back_track, maps};
 use crate::error::{Error, Result};
 use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Place};
+use crate::rows::Rows;
 
 /// What ApproxNet says of some samples.
 pub struct Calibration {
-    batches: Vec<(Vec<Tensor<4>>, Batch)>,
+    batches: Vec<(Vec<Tensor<3>>, Rows)>,
 }
 
 /// Halvings of the interval.
@@ -19,28 +20,34 @@ const NUM_HALVINGS: usize = 24;
 impl Calibration {
     /// Runs ApproxNet once over each batch.
     pub fn new(approx: &Network, leaves: &Leaves, batches: Vec<Batch>) -> Self {
-        let scores = |batch: Batch| {
+        let maps = |batch: Batch| {
             let pass = approx.run(leaves, &batch, &Mode::Dense, Wanted { scores: true, ..Wanted::default() });
-            (pass.scores, batch)
+            (maps(&pass.scores, &batch.rows), batch.rows)
         };
-        Self { batches: batches.into_iter().map(scores).collect() }
+        Self { batches: batches.into_iter().map(maps).collect() }
+    }
+
+    /// Of one batch, whose maps are known.
+    pub fn of_batch(maps: &[Tensor<3>], rows: &Rows) -> Self {
+        let maps = maps.iter().map(|map| map.clone().without_autodiff()).collect();
+        Self { batches: vec![(maps, rows.clone())] }
     }
 
     /// Mean over samples and l = 0 … L of |K_l| / T.
     fn retention(&self, approx: &Network, p_logit: f64, place: &Place) -> Result<f64> {
         let (num_anchors, constants) = (approx.config.num_anchors, &approx.config.prune);
         let (mut sum, mut num_samples) = (0.0, 0);
-        for (scores, batch) in &self.batches {
-            let p_logits = vec![place.tensor(&[p_logit], [1]); scores.len()];
-            let found = back_track(scores, &batch.rows, &p_logits, num_anchors, constants);
+        for (maps, rows) in &self.batches {
+            let p_logits = vec![place.tensor(&[p_logit], [1]); maps.len()];
+            let found = back_track(maps, rows, &p_logits, num_anchors, constants);
             let num_sets = found.masks.len() as f64;
             for mask in found.masks {
                 let kept = mask.greater_equal_scalar(constants.concrete_hard_threshold);
-                let shares = batch.rows.real.clone().zeros_like().mask_fill(kept, 1.0) * batch.rows.weights.clone();
+                let shares = rows.real.clone().zeros_like().mask_fill(kept, 1.0) * rows.weights.clone();
                 let share = shares.sum().try_into_scalar::<f64>().map_err(|error| Error::Device(error.to_string()))?;
                 sum += share / num_sets;
             }
-            num_samples += batch.rows.num_samples();
+            num_samples += rows.num_samples();
         }
         Ok(sum / num_samples.max(1) as f64)
     }
