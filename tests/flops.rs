@@ -1,6 +1,6 @@
 //! FLOPs are counted from the rows that are computed: the formula and a counter in every kernel give the same number.
 //!
-//! The feature `count-rows`, which tests alone have, lets each kernel add its rows to one counter on the device.
+//! After `start_counting` each kernel adds its rows to one counter on the device.
 
 use crate::common::*;
 use sttabt::backend::gpu::{Variant, Variants};

@@ -1,4 +1,4 @@
-//! Model folders on disk as people download them: which files are read, `pytorch_model.bin`, and what else lies there.
+//! Model folders on disk as people download them: which files are read, and what else lies there.
 #![cfg(feature = "bin")]
 
 use std::path::{Path, PathBuf};
@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 use crate::common::edit::*;
 use crate::common::torch::*;
 use crate::common::*;
-use safetensors::Dtype;
 use serde_json::json;
 use sttabt::{BackendKind, Classification, Input, Model, ModelFiles};
 
-const BIN: &str = "pytorch_model.bin";
+pub const BIN: &str = "pytorch_model.bin";
 const INPUTS: [Input<'_>; 2] = [Input::Text("w5 w6 w7 w30 w31"), Input::Pair("w9 w9", "w51")];
 
-fn results(model: &Model) -> Vec<Classification> {
+pub fn results(model: &Model) -> Vec<Classification> {
     under_each_rule(model, &INPUTS, BackendKind::Cpu)
 }
 
 /// An empty folder for one test.
-fn scratch(name: &str) -> PathBuf {
+pub fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("folders_{name}"));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -26,7 +25,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 /// Writes tiny-bert after an edit, and reads it back.
-fn saved(name: &str, edit: &Edit) -> Result<Model, String> {
+pub fn saved(name: &str, edit: &Edit) -> Result<Model, String> {
     let folder = scratch(name);
     let mut files = tiny_files();
     edit(&mut files);
@@ -36,14 +35,14 @@ fn saved(name: &str, edit: &Edit) -> Result<Model, String> {
 }
 
 /// Another form of a network's weights.
-fn in_place(folder: &'static str, name: &'static str, write: fn(&Tensors) -> Vec<u8>) -> Edit {
+pub fn in_place(folder: &'static str, name: &'static str, write: fn(&Tensors) -> Vec<u8>) -> Edit {
     Box::new(move |files| {
         let weights = files.remove(&format!("{folder}model.safetensors")).expect("weights");
         files.insert(format!("{folder}{name}"), write(&parse_weights(weights.as_ref())));
     })
 }
 
-fn bin(bytes: Vec<u8>) -> Edit {
+pub fn bin(bytes: Vec<u8>) -> Edit {
     all(vec![without("model.safetensors"), Box::new(move |files| files.insert(BIN, bytes.clone()))])
 }
 
@@ -105,145 +104,6 @@ fn folders_with_other_weights() {
     for (what, edit) in rows {
         let model = saved(what, &edit).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(results(&model), expected, "{what}");
-    }
-}
-
-/// Pickles of tensors that are views, share their bytes, or stand beside other things.
-#[test]
-fn views_and_other_things_in_a_pickle() {
-    let tensors = parse_weights(&bytes(&tiny_files(), "model.safetensors"));
-    let mut views = views(&tensors);
-    let mut storages: Vec<Vec<u8>> = tensors.values().map(|tensor| tensor.bytes.clone()).collect();
-    let place = |name: &str| tensors.keys().position(|key| key == name).expect("a tensor");
-    // Stored by columns.
-    let output = place("bert.encoder.layer.3.output.dense.weight");
-    let values = tensors["bert.encoder.layer.3.output.dense.weight"].values();
-    let columns = (0..96).flat_map(|column| (0..48).map(move |row| row * 96 + column));
-    storages[output] = columns.flat_map(|at| values[at].to_le_bytes()).collect();
-    views[output].stride = vec![1, 48];
-    // Two in one storage.
-    let [weight, bias] = [place("classifier.weight"), place("classifier.bias")];
-    let bias_bytes = storages[bias].clone();
-    storages[weight].extend(bias_bytes);
-    views[weight].storage_len += 5;
-    views[bias].key = weight.to_string();
-    (views[bias].storage_len, views[bias].offset) = (245, 240);
-    let trace = std::env::temp_dir().join("sttabt_a_pickle_was_run");
-    let command = format!("touch {}", trace.display());
-    let mut pickle = Pickle::new();
-    pickle.state_dict(&views, |pickle| {
-        pickle.text("_metadata").op("}").text("epoch").int(3).text("rate").op("G").op(0.5_f64.to_be_bytes());
-        // It would be a call, if anything here were run.
-        pickle.text("danger").global("os", "system").text(&command).op([0x85, b'R']);
-    });
-    let file = archive(&archived(pickle.0, storages), 0);
-    let model = saved("views", &bin(file)).expect("a model");
-    assert_eq!(results(&model), results(&tiny_bert()));
-    assert!(!trace.exists());
-}
-
-#[test]
-fn broken_pytorch_files() {
-    let tensors = parse_weights(&bytes(&tiny_files(), "model.safetensors"));
-    let good = torch_file(&tensors);
-    let one = || views(&Tensors::from([("x".to_owned(), HostTensor::f32(&[2, 2], &[1.0; 4]))])).remove(0);
-    let of = |view: View, storage: usize| {
-        let mut pickle = Pickle::new();
-        pickle.state_dict(&[view], |_| {});
-        archive(&archived(pickle.0, [vec![0; storage]]), 0)
-    };
-    // Behind one that can be read, whose texts and classes are remembered.
-    let of_two = |more: &dyn Fn(&mut Pickle)| {
-        let mut pickle = Pickle::new();
-        pickle.state_dict(&[one()], more);
-        archive(&archived(pickle.0, [vec![0; 16], vec![0; 16]]), 0)
-    };
-    let pickled = |write: &dyn Fn(&mut Pickle)| {
-        let mut pickle = Pickle::new();
-        write(&mut pickle);
-        archive(&archived(pickle.0, []), 0)
-    };
-    let legacy = legacy_torch_file(&Tensors::from([("x".to_owned(), HostTensor::f32(&[2, 2], &[1.0; 4]))]));
-    let at = legacy.windows(12).position(|bytes| bytes == b"FloatStorage").expect("its class");
-    let complex = [&legacy[..at], b"Complex", &legacy[at..]].concat();
-    let mut big_endian = archived(Pickle::new().op("}.").0.clone(), []);
-    big_endian[1].1 = b"big".to_vec();
-    let rows: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("cut", good[..good.len() / 2].to_vec(), "pytorch_model.bin: not a valid archive of PyTorch: "),
-        (
-            "deflated",
-            archive(&archived(Pickle::new().op("}.").0.clone(), []), 8),
-            "pytorch_model.bin: `archive/data.pkl` in it is compressed, ",
-        ),
-        ("no pickle", archive(&[("x".to_owned(), vec![0])], 0), "pytorch_model.bin: not a readable PyTorch file: "),
-        ("big endian", archive(&big_endian, 0), "pytorch_model.bin: not a readable PyTorch file: "),
-        (
-            "a large pickle",
-            archive(&archived(vec![b'N'; 5 << 20], []), 0),
-            "pytorch_model.bin: `archive/data.pkl` in it has 5242880 bytes, expected at most 4194304",
-        ),
-        (
-            "a list",
-            pickled(&|pickle| {
-                pickle.op("].");
-            }),
-            "pytorch_model.bin: not a readable PyTorch file: ",
-        ),
-        ("beyond its storage", of(View { offset: 1, ..one() }, 16), "pytorch_model.bin: not a readable PyTorch file: "),
-        ("a short storage", of(one(), 12), "pytorch_model.bin: not a readable PyTorch file: "),
-        (
-            "repeated without end",
-            of(View { shape: vec![1 << 30, 2], stride: vec![0, 1], ..one() }, 16),
-            "pytorch_model.bin: its tensors have 8589934592 bytes, and the file ",
-        ),
-        (
-            "quantized",
-            of(View { class: "QInt8Storage", ..one() }, 16),
-            "pytorch_model.bin: tensor `x` needs torch.QInt8Storage, which is not read; expected a dense tensor of f16, bf16, f32, f64 or whole numbers: convert it in \
-             PyTorch, or leave it out if the model does not use it",
-        ),
-        (
-            "complex",
-            of_two(&|pickle| {
-                pickle.text("y.weight").tensor(&View { class: "ComplexFloatStorage", key: "1".to_owned(), ..one() });
-            }),
-            "pytorch_model.bin: tensor `y.weight` needs torch.ComplexFloatStorage, which is not read; ",
-        ),
-        (
-            "complex before 1.6",
-            complex,
-            "pytorch_model.bin: tensor `x` needs torch.ComplexFloatStorage, which is not read; ",
-        ),
-        (
-            "sparse",
-            of_two(&|pickle| {
-                pickle.text("y.weight").global("torch._utils", "_rebuild_sparse_tensor").op("(");
-                pickle.global("torch.serialization", "_get_layout").text("torch.sparse_coo").op([0x85, b'R']);
-                pickle.op("(").tensor(&View { key: "1".to_owned(), ..one() }).op("ttR");
-            }),
-            "pytorch_model.bin: tensor `y.weight` needs torch._utils._rebuild_sparse_tensor, which is not read; ",
-        ),
-        (
-            "other tensors",
-            of(one(), 16),
-            "pytorch_model.bin: tensor `bert.embeddings.word_embeddings.weight` is missing",
-        ),
-        ("nothing", Vec::new(), "pytorch_model.bin: an empty file: download it again"),
-        (
-            "a pointer",
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n".to_vec(),
-            "pytorch_model.bin: a git-lfs pointer, ",
-        ),
-        (
-            "a bare pickle",
-            Pickle::new().op("}.").0.clone(),
-            "pytorch_model.bin: a pickle of PyTorch's, which is not read here: ",
-        ),
-    ];
-    for (what, bytes, expected) in rows {
-        let error = saved("broken", &bin(bytes)).err().unwrap_or_else(|| panic!("{what}: no error"));
-        assert!(error.starts_with(expected), "{what}\n     found: {error}\n  expected: {expected}");
-        println!("{what}: {error}");
     }
 }
 
@@ -411,45 +271,6 @@ fn names_that_are_known() {
     assert_eq!(named("config.json", map.clone()), [""; 0]);
     assert_eq!(named("modules.json", map), [""; 0]);
     assert_eq!(ModelFiles::named_by("modules.json", b"\xff"), [""; 0]);
-}
-
-/// bf16 and integers keep their formats on the way out of a pickle.
-#[test]
-fn formats_in_a_pickle() {
-    let half = |files: &mut ModelFiles| {
-        edit_tensors(files, |tensors| {
-            tensors.values_mut().for_each(HostTensor::round_to_bf16);
-            let ids = HostTensor { dtype: Dtype::I64, shape: vec![2], bytes: vec![1; 16] };
-            tensors.insert("bert.embeddings.position_ids".to_owned(), ids);
-            tensors.insert("mask".to_owned(), HostTensor { dtype: Dtype::BOOL, shape: vec![2], bytes: vec![1; 2] });
-        });
-    };
-    let expected = variant_of(tiny_files(), "bf16", half);
-    let model = saved("formats", &all(vec![Box::new(half), in_place("", BIN, torch_file)])).expect("a model");
-    assert_eq!((model.weights_dtype(), results(&model)), ("bf16", results(&expected)));
-}
-
-/// Both forms as Python's pickler writes them: shared storages, views, a parameter, a dictionary with attributes.
-#[test]
-fn what_pythons_pickler_writes() {
-    let expected: [(&str, Dtype, &[usize], &[f32]); 4] = [
-        ("a.last", Dtype::F32, &[2], &[5.0, 6.0]),
-        ("a.transposed", Dtype::F32, &[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
-        ("a.weight", Dtype::F32, &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
-        ("b.bias", Dtype::F16, &[4], &[0.5, -0.5, 8.0, 9.0]),
-    ];
-    for name in ["zip.bin", "legacy.bin"] {
-        let folder = scratch("python");
-        std::fs::write(folder.join("config.json"), "{}").expect("a file");
-        std::fs::copy(fixture("torch").join(name), folder.join(BIN)).expect("a file");
-        let files = ModelFiles::from_dir(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut tensors = parse_weights(&bytes(&files, BIN));
-        let ids = tensors.remove("position_ids").expect("ids");
-        assert_eq!((ids.dtype, &*ids.shape, ids.bytes[16]), (Dtype::I64, &[1, 3][..], 2), "{name}");
-        let found = tensors.iter().map(|(name, tensor)| (&**name, tensor.dtype, &*tensor.shape, tensor.widened()));
-        let expected = expected.map(|(name, dtype, shape, values)| (name, dtype, shape, values.to_vec()));
-        assert_eq!(found.collect::<Vec<_>>(), expected, "{name}");
-    }
 }
 
 /// A mapped file takes memory only while it is read: once the weights are packed, all but a few of its pages are given back.

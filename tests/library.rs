@@ -25,6 +25,7 @@ mod ltp;
 mod model_variants;
 mod parity;
 mod parity_cases;
+mod pickles;
 mod policy;
 #[cfg(feature = "jpeg")]
 mod preprocessing;

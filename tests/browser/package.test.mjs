@@ -94,7 +94,7 @@ for (const backend of ["gpu", "cpu"]) {
         }));
 }
 
-test("a lost GPU is replaced, and the pending call answered", () =>
+test("a lost GPU is replaced, and the pending call or batch answered", () =>
     withPage(async (page) => {
         const found = await page.evaluate(async () => {
             const model = await window.load({ url: "/families/bert-relu", backend: "gpu" });
@@ -102,16 +102,16 @@ test("a lost GPU is replaced, and the pending call answered", () =>
             const classify = () => model.classify("w5 w6", { prune: { rule: "dense" } });
             const before = await classify();
             model.loseDevice(1);
-            const after = await classify();
+            const [after, second] = await model.classifyBatch(["w5 w6", "w5 w6"], { prune: { rule: "dense" } });
             model.loseDevice(3);
             const failed = await window.outcome(classify());
             const recovered = await classify();
             const { backend } = model;
             model.dispose();
-            const later = [after.logits, recovered.logits];
+            const later = [after.logits, second.logits, recovered.logits];
             return { before: before.logits, later, failed, backend, notes: window.notes };
         });
-        assert.deepEqual(found.later, [found.before, found.before]);
+        assert.deepEqual(found.later, [found.before, found.before, found.before]);
         assert.match(found.failed, /^device: .*device lost.*; 2 new devices were lost as well$/);
         assert.equal(found.backend.backend, "gpu");
         assert.match(found.notes.join("\n"), /device lost.*computing again on a new device/);

@@ -13,7 +13,7 @@ use crate::loss::{Loss, teacher_kl};
 use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Place};
 use crate::random::Random;
-use crate::rows::Kept;
+use crate::rows::{Gates, Kept};
 use crate::thresholds::Calibration;
 
 /// Which tokens a step keeps.
@@ -176,7 +176,7 @@ pub enum Way<'a> {
     /// Some tokens.
     Pruned(&'a Pruned),
     /// All tokens, through gates that are open or closed and have a derivative.
-    Gated(&'a [Tensor<2>]),
+    Gated(&'a Gates),
 }
 
 /// What a network answers: logits, or a vector of length 1.
@@ -184,7 +184,7 @@ pub fn answers(network: &Network, leaves: &Leaves, batch: &Batch, way: &Way<'_>)
     let (input, mode) = match way {
         Way::Dense => (batch, Mode::Dense),
         Way::Pruned(pruned) => (pruned.batch(batch), pruned.mode()),
-        Way::Gated(masks) => (batch, Mode::Gated(masks)),
+        Way::Gated(gates) => (batch, Mode::Gated(gates)),
     };
     let mut pass = network.run(leaves, input, &mode, Wanted::default());
     let last = pass.hidden_states.pop();

@@ -149,11 +149,11 @@ fn gates_are_the_pruned_pass() {
                 Keep::Concrete(share) => {
                     let maps = maps(&pass.scores, rows);
                     let found = Calibration::of_batch(&maps, rows).p_logit(approx, share.get(), place);
-                    concrete_gates(approx, &maps, rows, found.expect(name).0, place)
+                    concrete_gates(approx, &maps, rows, found.expect(name).0, place).expect(name)
                 }
             };
             let kept = kept_tokens(approx, &leaves, &batch, keep, place).expect(name);
-            for (layer, (gate, kept)) in gates.iter().zip(&kept).enumerate() {
+            for (layer, (gate, kept)) in gates.values.iter().zip(&kept).enumerate() {
                 let values: Vec<f64> = gate.clone().try_into_vec_as().expect("values");
                 let open: Vec<Vec<u32>> = values
                     .chunks(batch.rows.width)

@@ -228,15 +228,15 @@ impl Learns for Select<'_> {
             Some(Keep::Concrete(share)) => {
                 let maps = maps(&pass.scores, rows);
                 let (p_logit, _) = Calibration::of_batch(&maps, rows).p_logit(approx, share.get(), place)?;
-                concrete_gates(approx, &maps, rows, p_logit, place)
+                concrete_gates(approx, &maps, rows, p_logit, place)?
             }
             // All gates are open in a dense step, so that every parameter has a derivative.
             _ => top_k_gates(approx, &pass.probs, rows, keep.map(Keep::ratio), place)?,
         };
         let mut loss = loss(main, leaves, &batch, &Way::Gated(&gates), &parent);
-        let open = gates.iter().map(|gate| gate.clone().sum_dim(1)).reduce(|sum, of_layer| sum + of_layer);
+        let open = gates.values.iter().map(|gate| gate.clone().sum_dim(1)).reduce(|sum, of_layer| sum + of_layer);
         let open = open.unwrap_or_else(|| place.zeros([1, 1]));
-        let retention = (open / rows.counts(place)).mean().div_scalar(gates.len() as f64);
+        let retention = (open / rows.counts(place)).mean().div_scalar(gates.values.len() as f64);
         let line = line(keep, number(retention.clone().without_autodiff())?);
         loss.add("retention", retention.mul_scalar(RETENTION));
         Ok((loss, line))

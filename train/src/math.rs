@@ -1,4 +1,29 @@
-//! Loops over f32 numbers, written so that the compiler makes vectors of them.
+//! Loops over f32 numbers, written so that the compiler makes vectors of them: with AVX2 where the processor has it. The numbers are the
+//! same without, because no loop adds in another order. Loops are written with `for`: a closure that is not inlined stays without AVX2.
+
+/// Makes a function of a loop, compiled for AVX2 too.
+macro_rules! vectors {
+    ($($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => { $(
+        $(#[$doc])*
+        pub fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn every($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $type),*) {
+                    every($($arg),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has it.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            every($($arg),*)
+        }
+    )* };
+}
 
 /// exp of a number that is not positive; 0 far below. Right to 1e-11.
 #[inline(always)]
@@ -71,47 +96,6 @@ const ERFC: [f64; 9] = [
     -1.265_512_23,
 ];
 
-/// x · Φ(x), and its derivative Φ(x) + x · φ(x).
-pub fn gelu(input: &[f32], output: &mut [f32], derivative: Option<&mut [f32]>) {
-    let cdf = |x: f64| {
-        let half = 0.5 * erf(x.abs() * std::f64::consts::FRAC_1_SQRT_2);
-        0.5 + if x < 0.0 { -half } else { half }
-    };
-    let Some(derivative) = derivative else {
-        output.iter_mut().zip(input).for_each(|(output, &x)| *output = (f64::from(x) * cdf(f64::from(x))) as f32);
-        return;
-    };
-    const PDF: f64 = 0.398_942_280_401_432_7;
-    for ((output, derivative), &x) in output.iter_mut().zip(derivative).zip(input) {
-        let x = f64::from(x);
-        let cdf = cdf(x);
-        *output = (x * cdf) as f32;
-        *derivative = (cdf + x * PDF * exp(-0.5 * x * x)) as f32;
-    }
-}
-
-/// e^x / Σ e^x of each row.
-pub fn softmax(width: usize, input: &[f32], output: &mut [f32]) {
-    let mut powers = vec![0.0; width];
-    for (input, output) in input.chunks_exact(width).zip(output.chunks_exact_mut(width)) {
-        let largest = f64::from(input.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        powers.iter_mut().zip(input).for_each(|(power, &x)| *power = exp(f64::from(x) - largest));
-        let total = 1.0 / powers.iter().sum::<f64>();
-        output.iter_mut().zip(&powers).for_each(|(output, power)| *output = (power * total) as f32);
-    }
-}
-
-/// y · (g − Σ g y) of each row. What is left of a gradient after cancelling needs the digits: sums are f64 here and below.
-pub fn softmax_backward(width: usize, output: &[f32], grad: &[f32], result: &mut [f32]) {
-    let rows = output.chunks_exact(width).zip(grad.chunks_exact(width)).zip(result.chunks_exact_mut(width));
-    for ((output, grad), result) in rows {
-        let along = sum(output, |at, y| f64::from(y) * f64::from(grad[at]));
-        for ((result, &y), &g) in result.iter_mut().zip(output).zip(grad) {
-            *result = (f64::from(y) * (f64::from(g) - along)) as f32;
-        }
-    }
-}
-
 /// Four sums at a time, always in the same order.
 #[inline(always)]
 fn sum(values: &[f32], term: impl Fn(usize, f32) -> f64) -> f64 {
@@ -124,42 +108,95 @@ fn sum(values: &[f32], term: impl Fn(usize, f32) -> f64) -> f64 {
     sums.iter().sum::<f64>() + rest.iter().enumerate().map(|(at, &value)| term(start + at, value)).sum::<f64>()
 }
 
-/// Normalises rows, and gives the mean and the inverse deviation of each.
-pub fn normalise(input: &[f32], weight: &[f32], bias: &[f32], eps: f64, means: &mut [[f64; 2]], output: &mut [f32]) {
-    let width = weight.len();
-    let rows = input.chunks_exact(width).zip(output.chunks_exact_mut(width));
-    for ((input, output), stored) in rows.zip(means) {
-        let mean = sum(input, |_, x| f64::from(x)) / width as f64;
-        let variance = sum(input, |_, x| (f64::from(x) - mean) * (f64::from(x) - mean)) / width as f64;
-        let scale = 1.0 / (variance + eps).sqrt();
-        *stored = [mean, scale];
-        for (((output, &x), &weight), &bias) in output.iter_mut().zip(input).zip(weight).zip(bias) {
-            *output = ((f64::from(x) - mean) * scale * f64::from(weight) + f64::from(bias)) as f32;
+vectors! {
+    /// x · Φ(x), and its derivative Φ(x) + x · φ(x).
+    pub fn gelu(input: &[f32], output: &mut [f32], derivative: Option<&mut [f32]>) {
+        let cdf = |x: f64| {
+            let half = 0.5 * erf(x.abs() * std::f64::consts::FRAC_1_SQRT_2);
+            0.5 + if x < 0.0 { -half } else { half }
+        };
+        let Some(derivative) = derivative else {
+            for (output, &x) in output.iter_mut().zip(input) {
+                *output = (f64::from(x) * cdf(f64::from(x))) as f32;
+            }
+            return;
+        };
+        const PDF: f64 = 0.398_942_280_401_432_7;
+        for ((output, derivative), &x) in output.iter_mut().zip(derivative).zip(input) {
+            let x = f64::from(x);
+            let cdf = cdf(x);
+            *output = (x * cdf) as f32;
+            *derivative = (cdf + x * PDF * exp(-0.5 * x * x)) as f32;
         }
     }
-}
 
-/// The gradient of what went in, (g w − mean(g w) − x̂ · mean(g w x̂)) / σ; adds to those of weight and bias.
-pub fn normalise_backward(
-    input: &[f32],
-    weight: &[f32],
-    means: &[[f64; 2]],
-    grad: &[f32],
-    result: &mut [f32],
-    [of_weight, of_bias]: [&mut [f64]; 2],
-) {
-    let width = weight.len();
-    let rows = input.chunks_exact(width).zip(grad.chunks_exact(width)).zip(result.chunks_exact_mut(width));
-    for (((input, grad), result), &[mean, scale]) in rows.zip(means) {
-        let slope = |at: usize, g: f32| f64::from(g) * f64::from(weight[at]);
-        let normalised = |at: usize| (f64::from(input[at]) - mean) * scale;
-        let average = sum(grad, slope) / width as f64;
-        let along = sum(grad, |at, g| slope(at, g) * normalised(at)) / width as f64;
-        for (at, (result, &g)) in result.iter_mut().zip(grad).enumerate() {
-            let x = normalised(at);
-            *result = ((slope(at, g) - average - x * along) * scale) as f32;
-            of_weight[at] += f64::from(g) * x;
-            of_bias[at] += f64::from(g);
+    /// e^x / Σ e^x of each row.
+    pub fn softmax(width: usize, input: &[f32], output: &mut [f32]) {
+        let mut powers = vec![0.0; width];
+        for (input, output) in input.chunks_exact(width).zip(output.chunks_exact_mut(width)) {
+            let mut largest = f32::NEG_INFINITY;
+            for &x in input {
+                largest = largest.max(x);
+            }
+            for (power, &x) in powers.iter_mut().zip(input) {
+                *power = exp(f64::from(x) - f64::from(largest));
+            }
+            let total = 1.0 / powers.iter().sum::<f64>();
+            for (output, power) in output.iter_mut().zip(&powers) {
+                *output = (power * total) as f32;
+            }
+        }
+    }
+
+    /// y · (g − Σ g y) of each row. What is left of a gradient after cancelling needs the digits: sums are f64 here and below.
+    pub fn softmax_backward(width: usize, output: &[f32], grad: &[f32], result: &mut [f32]) {
+        let rows = output.chunks_exact(width).zip(grad.chunks_exact(width)).zip(result.chunks_exact_mut(width));
+        for ((output, grad), result) in rows {
+            let along = sum(output, |at, y| f64::from(y) * f64::from(grad[at]));
+            for ((result, &y), &g) in result.iter_mut().zip(output).zip(grad) {
+                *result = (f64::from(y) * (f64::from(g) - along)) as f32;
+            }
+        }
+    }
+
+    /// Normalises rows, and gives the mean and the inverse deviation of each.
+    pub fn normalise(input: &[f32], weight: &[f32], bias: &[f32], eps: f64, means: &mut [[f64; 2]], output: &mut [f32]) {
+        let width = weight.len();
+        let rows = input.chunks_exact(width).zip(output.chunks_exact_mut(width));
+        for ((input, output), stored) in rows.zip(means) {
+            let mean = sum(input, |_, x| f64::from(x)) / width as f64;
+            let variance = sum(input, |_, x| (f64::from(x) - mean) * (f64::from(x) - mean)) / width as f64;
+            let scale = 1.0 / (variance + eps).sqrt();
+            *stored = [mean, scale];
+            for (((output, &x), &weight), &bias) in output.iter_mut().zip(input).zip(weight).zip(bias) {
+                *output = ((f64::from(x) - mean) * scale * f64::from(weight) + f64::from(bias)) as f32;
+            }
+        }
+    }
+
+    /// The gradient of what went in, (g w − mean(g w) − x̂ · mean(g w x̂)) / σ; adds to those of weight and bias.
+    pub fn normalise_backward(
+        input: &[f32],
+        weight: &[f32],
+        means: &[[f64; 2]],
+        grad: &[f32],
+        result: &mut [f32],
+        sums: [&mut [f64]; 2],
+    ) {
+        let [of_weight, of_bias] = sums;
+        let width = weight.len();
+        let rows = input.chunks_exact(width).zip(grad.chunks_exact(width)).zip(result.chunks_exact_mut(width));
+        for (((input, grad), result), &[mean, scale]) in rows.zip(means) {
+            let slope = |at: usize, g: f32| f64::from(g) * f64::from(weight[at]);
+            let normalised = |at: usize| (f64::from(input[at]) - mean) * scale;
+            let average = sum(grad, slope) / width as f64;
+            let along = sum(grad, |at, g| slope(at, g) * normalised(at)) / width as f64;
+            for (at, (result, &g)) in result.iter_mut().zip(grad).enumerate() {
+                let x = normalised(at);
+                *result = ((slope(at, g) - average - x * along) * scale) as f32;
+                of_weight[at] += f64::from(g) * x;
+                of_bias[at] += f64::from(g);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use crate::error::{Error, Result};
 use crate::parameters::Place;
 
 /// The rows of a batch of N samples with at most R tokens each.
@@ -175,5 +176,58 @@ impl Kept {
     /// The rows that go on.
     pub fn select(&self, rows: Tensor<2>) -> Tensor<2> {
         rows.select(0, self.within.clone())
+    }
+}
+
+/// The tokens that a layer changes; the others stay as they are, and are there for the next layer.
+pub struct Open {
+    /// Those tokens.
+    pub kept: Kept,
+    /// Of each token of the batch, its row among all rows and the changed ones behind them.
+    places: Tensor<1, Int>,
+}
+
+impl Open {
+    /// Sorted positions of each sample.
+    pub fn new(all: &Rows, open: &[Vec<u32>], place: &Place) -> Self {
+        let num_rows: usize = all.lengths.iter().sum();
+        let mut places: Vec<i64> = (0..num_rows as i64).collect();
+        let mut next = num_rows as i64;
+        for (open, start) in open.iter().zip(&all.starts) {
+            for &position in open {
+                places[start + position as usize] = next;
+                next += 1;
+            }
+        }
+        let places = Tensor::from_data(TensorData::new(places, [num_rows]), &place.device);
+        Self { kept: Kept::of_all(all, open, place), places }
+    }
+
+    /// All rows, some of them changed.
+    pub fn put(&self, rows: Tensor<2>, changed: Tensor<2>) -> Tensor<2> {
+        Tensor::cat(vec![rows, changed], 0).select(0, self.places.clone())
+    }
+}
+
+/// The gates of a batch.
+pub struct Gates {
+    /// G_0 … G_L, `[N, R]` of 0 and 1.
+    pub values: Vec<Tensor<2>>,
+    /// The tokens of those that are 1.
+    pub open: Vec<Open>,
+}
+
+impl Gates {
+    /// From their values.
+    pub fn new(values: Vec<Tensor<2>>, rows: &Rows, place: &Place) -> Result<Self> {
+        let open = |gate: &Tensor<2>| {
+            let values = gate.clone().without_autodiff().try_into_vec_as::<f32>();
+            let values = values.map_err(|error| Error::Device(error.to_string()))?;
+            let of_sample = |row: &[f32]| (0..).zip(row).filter(|(_, value)| **value > 0.5).map(|(at, _)| at).collect();
+            let open: Vec<Vec<u32>> = values.chunks_exact(rows.width).map(of_sample).collect();
+            Ok(Open::new(rows, &open, place))
+        };
+        let open = values.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { values, open })
     }
 }

@@ -24,52 +24,58 @@ use crate::concrete::Above;
 use crate::error::{Error, Result};
 use crate::network::{EPS, Network};
 use crate::parameters::Place;
-use crate::rows::Rows;
+use crate::rows::{Gates, Rows};
 
 /// τ, in units of log m or logit c: how far from the border a token may lie and still learn.
 const TEMPERATURE: f64 = 0.3;
 
-/// G_0 … G_L of a rule, `[N, R]` of 0 and 1, from the last layer's to the first's; reversed by `finish`.
-struct Gates(Vec<Tensor<2>>);
+/// Gates that are found from the last layer to the first.
+struct Found<'a> {
+    /// G_L, G_{L−1}, …
+    values: Vec<Tensor<2>>,
+    rows: &'a Rows,
+    place: &'a Place,
+}
 
-impl Gates {
-    fn anchors(rows: &Rows, num_anchors: usize) -> Self {
+impl<'a> Found<'a> {
+    fn anchors(rows: &'a Rows, num_anchors: usize, place: &'a Place) -> Self {
         let closed = rows.real.clone().zeros_like();
-        Self(vec![closed.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0)])
+        let anchors = closed.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0);
+        Self { values: vec![anchors], rows, place }
     }
 
     fn above(&self) -> &Tensor<2> {
-        &self.0[self.0.len() - 1]
+        &self.values[self.values.len() - 1]
     }
 
     /// A layer's own gates: open where `distance` from the border is positive.
-    fn push(&mut self, distance: Tensor<2>, rows: &Rows, place: &Place) {
-        let soft = sigmoid(distance.div_scalar(TEMPERATURE)) * rows.real.clone();
+    fn push(&mut self, distance: Tensor<2>) {
+        let soft = sigmoid(distance.div_scalar(TEMPERATURE)) * self.rows.real.clone();
         let is_open = soft.clone().without_autodiff().greater_scalar(0.5);
-        let open = place.zeros(soft.dims()).mask_fill(is_open, 1.0);
+        let open = self.place.zeros(soft.dims()).mask_fill(is_open, 1.0);
         let own = open + (soft.clone() - soft.without_autodiff());
         let above = self.above().clone();
-        self.0.push(above.clone() + own.clone() - above * own);
+        self.values.push(above.clone() + own.clone() - above * own);
     }
 
-    fn finish(mut self) -> Vec<Tensor<2>> {
-        self.0.reverse();
-        self.0
+    fn finish(mut self) -> Result<Gates> {
+        self.values.reverse();
+        Gates::new(self.values, self.rows, self.place)
     }
 }
 
-/// The gates of `topk`, G_0 … G_L, `[N, R]` of 0 and 1, from ApproxNet's attention of each layer, `[N, heads, R, R]`; without a ratio all are open.
+/// The gates of `topk` from ApproxNet's attention of each layer, `[N, heads, R, R]`; without a ratio all are open.
 pub fn top_k_gates(
     approx: &Network,
     probs: &[Tensor<4>],
     rows: &Rows,
     ratio: Option<Ratio>,
     place: &Place,
-) -> Result<Vec<Tensor<2>>> {
+) -> Result<Gates> {
     let (num_samples, width) = (rows.num_samples(), rows.width);
     let weight = f64::from(approx.config.prune.topk_impact_weight);
     let num_anchors = approx.config.num_anchors.min(width);
-    let mut gates = Gates::anchors(rows, num_anchors);
+    let mut gates = Found::anchors(rows, num_anchors, place);
     let mut w = gates.above().clone().div_scalar(num_anchors as f64);
     for probs in probs.iter().rev() {
         // Through what the layers above ask for, derivatives would grow from layer to layer.
@@ -80,29 +86,23 @@ pub fn top_k_gates(
         let m = given / asking.sum_dim(1);
         let log = m.clone().add_scalar(EPS).log();
         let borders = borders(&log, rows, ratio, place)?;
-        gates.push(log - borders, rows, place);
+        gates.push(log - borders);
         let kept = m.without_autodiff() * gates.above().clone().without_autodiff();
         w = kept.clone() / kept.sum_dim(1).add_scalar(1e-8);
     }
-    Ok(gates.finish())
+    gates.finish()
 }
 
-/// The gates of `concrete`, in the same form, from the maps U of ApproxNet's layers, `[N, R, R]`.
-pub fn concrete_gates(
-    approx: &Network,
-    maps: &[Tensor<3>],
-    rows: &Rows,
-    p_logit: f32,
-    place: &Place,
-) -> Vec<Tensor<2>> {
+/// The gates of `concrete` from the maps U of ApproxNet's layers, `[N, R, R]`.
+pub fn concrete_gates(approx: &Network, maps: &[Tensor<3>], rows: &Rows, p_logit: f32, place: &Place) -> Result<Gates> {
     let (num_anchors, constants) = (approx.config.num_anchors, &approx.config.prune);
     let p_logit = place.tensor(&[f64::from(p_logit)], [1]);
-    let mut gates = Gates::anchors(rows, num_anchors);
+    let mut gates = Found::anchors(rows, num_anchors, place);
     let mut above = Above::anchors(rows, num_anchors);
     for map in maps.iter().rev() {
         let distance = above.step(map, rows, &p_logit, constants);
         above = Above { mask: above.mask.without_autodiff(), c: above.c.without_autodiff() };
-        gates.push(distance, rows, place);
+        gates.push(distance);
     }
     gates.finish()
 }

@@ -14,8 +14,8 @@ pub struct Calibration {
     batches: Vec<(Vec<Tensor<3>>, Rows)>,
 }
 
-/// Halvings of the interval.
-const NUM_HALVINGS: usize = 24;
+/// Halvings of the interval. More would end at the very score of a token, which rounding then keeps or not.
+const NUM_HALVINGS: usize = 12;
 
 impl Calibration {
     /// Runs ApproxNet once over each batch.

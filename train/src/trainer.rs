@@ -99,7 +99,7 @@ const NUM_TIMED: usize = 13;
 /// What the optimiser and validations add.
 const OPTIMIZER: f64 = 1.12;
 /// Validations of a stage.
-const NUM_VALIDATIONS: usize = 12;
+const NUM_VALIDATIONS: usize = 6;
 /// Share of the steps in which the rate rises.
 const WARM_UP: f64 = 0.06;
 

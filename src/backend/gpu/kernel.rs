@@ -75,12 +75,12 @@ pub(super) use shader;
 /// What completes every kernel that counts its rows: an empty function.
 pub const COUNT_ROWS: &str = include_str!("../../../shaders/count_off.wgsl");
 /// The same with a counter, for a backend that counts.
-#[cfg(feature = "count-rows")]
+#[cfg(feature = "internals")]
 const COUNT_ROWS_ON: &str = include_str!("../../../shaders/count_on.wgsl");
 
 /// [`COUNT_ROWS`], or what counts where there is a counter.
 fn count_rows(counter: Option<&wgpu::BindGroupLayout>) -> &'static str {
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     if counter.is_some() {
         return COUNT_ROWS_ON;
     }
@@ -123,7 +123,7 @@ impl Kernels {
     }
 
     /// Forgets all pipelines.
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     pub fn clear(&mut self) {
         self.known.clear();
     }

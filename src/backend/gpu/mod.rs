@@ -157,13 +157,13 @@ impl GpuBackend {
     }
 
     /// From here on every kernel counts the rows that it computes. A backend that never counts compiles shaders without a counter.
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     pub fn start_counting(&mut self) {
         self.recorder.start_counting();
     }
 
     /// Multiply-adds that the kernels counted since [`GpuBackend::start_counting`].
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     pub async fn counted_multiply_adds(&mut self) -> Result<u64> {
         self.recorder.counted().await
     }

@@ -270,7 +270,7 @@ impl Recorder {
     }
 
     /// From here on every kernel counts. Those that were made before do not, and are forgotten.
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     pub fn start_counting(&mut self) {
         self.submit_recorded();
         self.kernels.clear();

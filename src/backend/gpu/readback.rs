@@ -85,7 +85,7 @@ impl Recorder {
     }
 
     /// Multiply-adds that the kernels counted since [`Recorder::start_counting`].
-    #[cfg(feature = "count-rows")]
+    #[cfg(feature = "internals")]
     pub async fn counted(&mut self) -> Result<u64> {
         let Some(buffer) = self.counter.as_ref().map(|counter| counter.buffer.clone()) else { return Ok(0) };
         let readback = self.start_read(&[(&buffer, 0, 8)]);

@@ -1,6 +1,6 @@
-//! The counter of a test (feature `count-rows`), bound to every kernel as group 1.
+//! The counter of a test (feature `internals`), bound to every kernel as group 1.
 
-#[cfg_attr(not(feature = "count-rows"), allow(dead_code, reason = "tests alone count"))]
+#[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "tests alone count"))]
 pub struct RowCounter {
     /// Multiply-adds, as 64 bits in two words.
     pub buffer: wgpu::Buffer,
@@ -8,7 +8,7 @@ pub struct RowCounter {
     pub bind_group: wgpu::BindGroup,
 }
 
-#[cfg_attr(not(feature = "count-rows"), allow(dead_code, reason = "tests alone count"))]
+#[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "tests alone count"))]
 impl RowCounter {
     pub fn new(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {

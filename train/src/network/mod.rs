@@ -11,7 +11,7 @@ use sttabt::{Config, PoolingMode};
 use crate::batch::{Batch, BatchInput};
 use crate::ops::{gated_probs, gelu, layer_norm, masked_probs, softmax};
 use crate::parameters::{Id, Leaves, Parameters, Place};
-use crate::rows::{Kept, Rows};
+use crate::rows::{Gates, Kept, Rows};
 
 /// Weight and bias.
 #[derive(Clone, Copy)]
@@ -63,9 +63,10 @@ pub enum Mode<'a> {
     Dense,
     /// Multiplies by the soft masks M_0 … M_L, `[N, R]` each.
     Masked(&'a [Tensor<2>]),
-    /// Multiplies attention by M_l, and what a layer adds by M_{l+1}. With masks of 0 and 1 that is the pruned pass itself. A mask's
-    /// derivative tells what its token would add.
-    Gated(&'a [Tensor<2>]),
+    /// Multiplies attention by G_l, and what a layer adds to a token by G_{l+1}. Gates are 0 or 1, so that this is the pruned pass itself: a
+    /// layer computes the tokens of G_{l+1}, the others stay as they are. They are still keys, so that a closed gate's derivative
+    /// tells what its token would add.
+    Gated(&'a Gates),
     /// Multiplies a layer's output by what this makes of its probabilities, `[N, R]`.
     Scaled(&'a dyn Fn(usize, &Tensor<4>) -> Tensor<2>),
     /// Removes tokens after each layer, as this says of its probabilities and of those that are there, `[N, R]` of 0 and 1. Removed
@@ -247,10 +248,12 @@ impl Network {
             }
             let kept = match mode {
                 Mode::Pruned(kept) => Some(&kept[at]),
+                Mode::Gated(gates) => Some(&gates.open[at + 1].kept),
                 _ => None,
             };
             let masks = match mode {
-                Mode::Masked(masks) | Mode::Gated(masks) => Some([&masks[at], &masks[at + 1]]),
+                Mode::Masked(masks) => Some([&masks[at], &masks[at + 1]]),
+                Mode::Gated(gates) => Some([&gates.values[at], &gates.values[at + 1]]),
                 _ => None,
             };
             let key_mask = match mode {
@@ -259,8 +262,11 @@ impl Network {
             };
             let is_gated = matches!(mode, Mode::Gated(_));
             let step = Step { layer, layout, kept, masks, is_gated, key_mask: key_mask.as_ref() };
-            let result = self.layer(leaves, rows, &step);
-            rows = result.rows;
+            let result = self.layer(leaves, rows.clone(), &step);
+            rows = match mode {
+                Mode::Gated(gates) => gates.open[at + 1].put(rows, result.rows),
+                _ => result.rows,
+            };
             match mode {
                 Mode::Scaled(scale) => rows = rows * layout.column(scale(at, &result.probs)),
                 Mode::Removing(stays) => present = stays(at, &result.probs, &present),
@@ -272,8 +278,8 @@ impl Network {
             if wanted.probs {
                 pass.probs.push(result.probs);
             }
-            if let Some(kept) = kept {
-                layout = &kept.rows;
+            if let Mode::Pruned(kept) = mode {
+                layout = &kept[at].rows;
             }
         }
         pass.hidden_states.push(rows);
@@ -289,7 +295,9 @@ impl Network {
             None => rows,
         };
         let [in_mask, out_mask] = match masks {
-            Some(masks) => masks.map(|mask| Some(layout.column(mask.clone()))),
+            Some([in_mask, out_mask]) => {
+                [Some(layout.column(in_mask.clone())), Some(select(layout.column(out_mask.clone())))]
+            }
             None => [None, None],
         };
         let masked = |rows: Tensor<2>, mask: &Option<Tensor<2>>| match mask {
