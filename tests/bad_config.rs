@@ -196,6 +196,11 @@ fn what_is_not_computed() {
         ("a number for a type", config("model_type", json!(7)), "config.json: `model_type` is 7, expected a string"),
         ("decoder", config("is_decoder", json!(true)), "config.json: `is_decoder` is true, expected false"),
         (
+            "pruned heads",
+            config("pruned_heads", json!({"0": [3]})),
+            "setting `pruned_heads = {\"0\":[3]}` is not supported: layers with fewer heads than others are not computed here, nor by transformers 5",
+        ),
+        (
             "cross-attention",
             config("add_cross_attention", json!(true)),
             "config.json: `add_cross_attention` is true, expected false",
@@ -263,6 +268,11 @@ fn labels() {
             "fewer than the head",
             config("id2label", json!({"0": "a", "1": "b"})),
             "model.safetensors: tensor `classifier.weight` is [5, 48], expected [2, 48]: config.json has 2 labels (`id2label`, or `num_labels`)",
+        ),
+        (
+            "a count that is another",
+            all(vec![config("id2label", json!({"0": "a", "1": "b"})), config("num_labels", json!(3))]),
+            "model.safetensors: tensor `classifier.weight` is [5, 48], expected [3, 48]: config.json has 3 labels (`id2label`, or `num_labels`)",
         ),
         (
             "no names",

@@ -131,6 +131,22 @@ fn modules_json_decides_how_a_vector_is_made() {
     }
 }
 
+/// The first numbers of the whole vector, which is normalised before it is cut.
+#[test]
+fn truncate_dim_cuts_the_vector() {
+    let whole =
+        vectors(&mut engine(&Model::from_bytes(embedder()).expect("a model"), BACKENDS[0]), &INPUTS, &Prune::Dense);
+    for (dim, expected) in [(16, 16), (1, 1), (10_000, whole[0].len())] {
+        let model = edited_of(embedder(), |files| {
+            files.insert("config_sentence_transformers.json", format!(r#"{{"truncate_dim": {dim}}}"#).into_bytes());
+            files.insert("1_Pooling/config.json", br#"{"pooling_mode": ["cls"]}"#.to_vec());
+        });
+        let cut = vectors(&mut engine(&model.expect("a model"), BACKENDS[0]), &INPUTS, &Prune::Dense);
+        let expected: Vec<&[f32]> = whole.iter().map(|vector| &vector[..expected]).collect();
+        assert_eq!(cut, expected, "{dim}");
+    }
+}
+
 #[test]
 fn what_cannot_be_pooled_is_named() {
     let modules = |value: serde_json::Value| -> Edit {
@@ -158,6 +174,32 @@ fn what_cannot_be_pooled_is_named() {
             "modules.json: the transformer is in the folder `0_Transformer`, where it is not looked for: save the model again with sentence-transformers"
                 .to_owned(),
         ),
+        (
+            "normalised hidden states",
+            modules(json!([{"type": "a.Transformer", "path": ""}, {"type": "a.Normalize", "path": "1_Normalize"}, {"type": "a.Pooling", "path": "1_Pooling"}])),
+            "module of modules.json `a.Normalize` is not supported: vectors are made of hidden states as they are, and normalised after that"
+                .to_owned(),
+        ),
+        (
+            "a normalisation of tokens",
+            Box::new(|files| {
+                files.insert("modules.json", br#"[{"type": "a.Pooling", "path": "1_Pooling"}, {"type": "a.Normalize", "path": "2"}]"#.to_vec());
+                files.insert("2/config.json", br#"{"module_input_name": "token_embeddings"}"#.to_vec());
+            }),
+            "2/config.json: `module_input_name` is \"token_embeddings\", expected sentence_embedding".to_owned(),
+        ),
+        (
+            "no pooling",
+            modules(json!([{"type": "a.Transformer", "path": ""}])),
+            "modules.json: no Pooling in it, which says how a vector is made: save the model with sentence-transformers"
+                .to_owned(),
+        ),
+        (
+            "a number for a pooling",
+            pooling(json!({"pooling_mode": 3})),
+            "1_Pooling/config.json: `pooling_mode` is 3, expected a way of pooling".to_owned(),
+        ),
+        ("a list of two", pooling(json!({"pooling_mode": ["cls", "max"]})), format!("pooling `cls + max` {POOLING}")),
         (
             "two ways",
             pooling(json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": false})),
@@ -223,6 +265,17 @@ fn a_default_prompt_stands_before_every_text() {
         outcome.expect_err("an empty text").to_string(),
         "input 1: the text is empty, expected at least one word"
     );
+    // A cross-encoder's stands before the first text.
+    let scorer = edited_of(tiny_files(), |files| {
+        let prompts = json!({"model_type": "CrossEncoder", "default_prompt_name": "q", "prompts": {"q": "w5 w6: "}});
+        files.insert("config_sentence_transformers.json", prompts.to_string().into_bytes());
+        files.insert("modules.json", br#"[{"type": "a.Transformer", "path": ""}]"#.to_vec());
+    });
+    let of = |model: &Model, text: &str| {
+        let inputs = [Input::Pair(text, "w12 w13")];
+        classify_with(&mut engine(model, BACKENDS[0]), &inputs, &Prune::Dense, &Outputs::default()).remove(0).logits
+    };
+    assert_eq!(of(&scorer.expect("a model"), "w11"), of(&tiny_bert(), "w5 w6: w11"));
     for (name, pooling, expected) in [
         (
             json!("quer"),

@@ -277,6 +277,23 @@ fn the_model_folder_is_found_or_missed_by_name() {
         format!("1 error: no model folder at {missing} (given by --model)")
     );
     assert_eq!(classify(None, Some(missing)), format!("1 error: no model folder at {missing} (given by STTABT_MODEL)"));
+    let file = format!("{tiny}/config.json");
+    let expected =
+        format!("1 error: no model folder at {file} (given by --model): it is a file; name its folder, {tiny}/");
+    assert_eq!(classify(Some(&file), None), expected);
+    let way_out = |name: &str| {
+        format!(
+            "nothing is downloaded here; if this is a model of the hub, run `hf download {name} --local-dir DIR` and name DIR"
+        )
+    };
+    for (name, repository) in [
+        ("distilbert/distilbert-base-uncased", "distilbert/distilbert-base-uncased"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("https://huggingface.co/BAAI/bge-small-en", "BAAI/bge-small-en"),
+    ] {
+        let expected = format!("1 error: no model folder at {name} (given by --model): {}", way_out(repository));
+        assert_eq!(classify(Some(name), None), expected);
+    }
     let empty = scratch("classify_empty_model");
     let expected =
         format!("1 error: cannot read {0}/config.json: No such file or directory (os error 2)", empty.display());

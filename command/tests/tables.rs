@@ -190,7 +190,25 @@ fn files_are_read_by_their_ending() {
             "a.csv",
             b"text;label\na;1\n",
             &[],
-            "a.csv: no text column; expected `sentence` or `text`, or `sentence1` and `sentence2`, or name one with --text-column; the header has `text;label` (columns of a .csv are separated by commas; a file with tabs ends in .tsv)",
+            "a.csv: no text column; expected `sentence` or `text`, or `sentence1` and `sentence2`, or name one with --text-column; the header has `text;label` (columns of a .csv are separated by commas, not by semicolons: save it with commas, or as tab-separated .tsv)",
+        ),
+        (
+            "a.csv",
+            b"text;label\n\"a;b\";1\n",
+            &[],
+            "a.csv, line 2: a quotation mark closes a field, and text follows it; columns of a .csv are separated by commas, not by semicolons: save it with commas, or as tab-separated .tsv",
+        ),
+        (
+            "a.csv",
+            b"sep=,\ntext,label\na,1\n",
+            &[],
+            "a.csv: no text column; expected `sentence` or `text`, or `sentence1` and `sentence2`, or name one with --text-column; the header has `sep=`, `` (delete the first line, which is for Excel alone)",
+        ),
+        (
+            "a.jsonl",
+            b"{\"text\": \"\\ud83d\", \"label\": 1}",
+            &[],
+            "a.jsonl, line 1: no JSON (half of a character, such as \\ud83d without the other half, column 17); expected an object per line, or an array of them",
         ),
         (
             "a.tsv",
@@ -229,6 +247,10 @@ fn encodings_are_named() {
             &format!("a.jsonl, line 1: not UTF-8 (byte 0xe9); {WAY_OUT}"),
         ),
         ("a.parquet", b"PAR1\x15\x04", &[], "a.parquet: a Parquet file, expected text in UTF-8"),
+        ("a.csv.bz2", b"BZh91AY", &[], "a.csv.bz2: compressed by bzip2, expected text in UTF-8"),
+        ("a.csv.xz", b"\xfd7zXZ\x00", &[], "a.csv.xz: compressed by xz, expected text in UTF-8"),
+        ("a.csv.zst", b"\x28\xb5\x2f\xfd\x04", &[], "a.csv.zst: compressed by zstd, expected text in UTF-8"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1", &[], "a.xls: an old Excel workbook, expected text in UTF-8"),
         ("a.tsv.gz", b"\x1f\x8b\x08", &[], "a.tsv.gz: compressed by gzip, expected text in UTF-8"),
         ("a.xlsx", b"PK\x03\x04", &[], "a.xlsx: a ZIP file or an Excel workbook, expected text in UTF-8"),
     ]);
@@ -339,6 +361,7 @@ fn columns_by_the_names_that_data_sets_have() {
         ("a.csv", b"tweet,class\na,0\n", &[], "2 a=0; note: the text is column `tweet`; the label is column `class`"),
         ("a.csv", b"query,passage,label\na,b,0\n", &[], "2 a/b=0; note: the text is column `query` with `passage`"),
         ("a.csv", b"text1,text2,label\na,b,0\n", &[], "2 a/b=0; note: the text is column `text1` with `text2`"),
+        ("a.csv", b"text,text2,label\na,b,0\n", &[], "2 a/b=0; note: the text is column `text` with `text2`"),
         ("a.csv", b"text,label,label_text\na,1,yes\n", &[], "2 a=1"),
         (
             "a.csv",
@@ -405,8 +428,8 @@ fn labels_of_files() {
         config.task = Task::Regression;
         config
     };
-    let two = config("no|yes");
-    let rows: [(&Config, &[u8], &[&str], &str); 16] = [
+    let (two, three) = (config("no|yes"), config("negative|neutral|positive"));
+    let rows: [(&Config, &[u8], &[&str], &str); 18] = [
         (&two, b"text\tlabel\na\t1.0\nb\t0.0\n", &[], "2 a=1; 3 b=0"),
         (
             &two,
@@ -426,7 +449,19 @@ fn labels_of_files() {
             &two,
             b"text\tlabel\na\t1\nb\t-1\n",
             &[],
-            "a.tsv, line 3: the labels are `-1` and `1`, and -1 marks rows without a label here: write 0 and 1, or names",
+            "a.tsv, line 3: the labels are `-1` and `1`, and -1 marks rows without a label here: write numbers from 0 to 1, or names, and leave out rows without a label",
+        ),
+        (
+            &three,
+            b"text\tlabel\na\t-1\nb\t0\nc\t1\n",
+            &[],
+            "a.tsv, line 2: the labels are `-1` and `0` and `1`, and -1 marks rows without a label here: write numbers from 0 to 2, or names, and leave out rows without a label",
+        ),
+        (
+            &three,
+            b"text\tlabel\na\t-1\nb\t0\nc\t2\n",
+            &[],
+            "3 b=0; 4 c=2; note: 1 row is left out, whose label is `-1` (line 2): the annotators did not agree",
         ),
         (&two, b"text\tlabel\na\t0.7\n", &[], "a.tsv, line 2: label `0.7`, expected 0 to 1 or one of: no, yes"),
         (&two, b"text\tlabel\na\t1\nb\t\nc\t0\n", &[], "a.tsv, line 3: label ``, expected 0 to 1 or one of: no, yes"),

@@ -2,7 +2,7 @@
 
 use super::request::{Classification, Outputs};
 use crate::backend::ChunkLayout;
-use crate::models::{ImageConfig, InputConfig, Model, PoolingMode, Task, Tokens};
+use crate::models::{ImageConfig, InputConfig, Model, Pooling, PoolingMode, Task, Tokens};
 use crate::pruning::{Plan, Prune};
 use crate::tensor::row_stride;
 
@@ -51,8 +51,8 @@ pub fn report(
                 .collect(),
         };
         let embedding = model.pooling().map(|pooling| match pooling.mode {
-            PoolingMode::Cls => vector(outputs(sample * plan.num_anchors, 1), config.hidden_size, pooling.normalize),
-            PoolingMode::Mean => vector(outputs(first_row, num_tokens), config.hidden_size, pooling.normalize),
+            PoolingMode::Cls => vector(outputs(sample * plan.num_anchors, 1), config.hidden_size, pooling),
+            PoolingMode::Mean => vector(outputs(first_row, num_tokens), config.hidden_size, pooling),
         });
         let logits = match &embedding {
             None => logits(outputs(sample * plan.num_anchors, plan.num_anchors), config.labels.len()),
@@ -126,15 +126,16 @@ fn logits<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, num_labels: usize)
     sums
 }
 
-/// The mean of rows, if asked for with length 1. A vector of zeros stays one.
-fn vector<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, width: usize, normalize: bool) -> Vec<f32> {
+/// The mean of rows, if asked for with length 1, and cut after that. A vector of zeros stays one.
+fn vector<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, width: usize, pooling: Pooling) -> Vec<f32> {
     let num_rows = rows.len() as f64;
     let mut sums = vec![0.0; width];
     for row in rows {
         sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
     }
-    let length = if normalize { sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt() } else { num_rows };
-    sums.into_iter().map(|sum| (sum / length.max(f64::MIN_POSITIVE)) as f32).collect()
+    let length = if pooling.normalize { sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt() } else { num_rows };
+    let num_values = pooling.truncate_dim.map_or(width, |dim| dim.min(width));
+    sums.into_iter().take(num_values).map(|sum| (sum / length.max(f64::MIN_POSITIVE)) as f32).collect()
 }
 
 fn sigmoid(logit: f32) -> f32 {

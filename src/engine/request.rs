@@ -58,7 +58,8 @@ pub struct Classification {
     /// Of a multi-label model: the labels whose probability is at least the threshold, by index; perhaps none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// An embedder's vector, `[hidden_size]`, normalised if [`Pooling::normalize`](crate::Pooling::normalize) says so.
+    /// An embedder's vector, `[hidden_size]` or [`Pooling::truncate_dim`](crate::Pooling::truncate_dim), normalised if
+    /// [`Pooling::normalize`](crate::Pooling::normalize) says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f32>>,
     /// K_l as sorted token positions, l = 0 … L. K_L is `[0]` (with a distillation token `[0, 1]`); a dense run has all positions everywhere.

@@ -270,16 +270,22 @@ fn sides(fields: &Fields<'_>, key: &str, max: usize) -> Result<[usize; 2]> {
     }
 }
 
-/// `id2label` in order, else `LABEL_i` for `num_labels` (Hugging Face's default: 2).
+/// `id2label` in order, else `LABEL_i` for `num_labels` (Hugging Face's default: 2). Where both are there and differ, the number counts, as in
+/// transformers.
 pub(super) fn labels(fields: &Fields<'_>) -> Result<Vec<String>> {
+    let number = fields.object.get("num_labels").filter(|value| !value.is_null());
+    let number = number.map(|number| fields.size_of("num_labels", number, 1..=1 << 20)).transpose()?;
+    let numbered = |num_labels: usize| (0..num_labels).map(|label| format!("LABEL_{label}")).collect();
     let Some(names) = fields.object.get("id2label").filter(|value| !value.is_null()) else {
-        let num_labels = fields.size_or("num_labels", 2, 1..=1 << 20)?;
-        return Ok((0..num_labels).map(|label| format!("LABEL_{label}")).collect());
+        return Ok(numbered(number.unwrap_or(2)));
     };
     let expected = "an object with a name for every index from \"0\"";
     let found = || names.to_string();
     let names = names.as_object().filter(|names| !names.is_empty());
     let names = names.ok_or_else(|| fields.error("id2label", found(), expected))?;
+    if let Some(num_labels) = number.filter(|&number| number != names.len()) {
+        return Ok(numbered(num_labels));
+    }
     (0..names.len())
         .map(|label| match names.get(&label.to_string()) {
             Some(Value::String(name)) => Ok(name.clone()),

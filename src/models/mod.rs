@@ -42,6 +42,7 @@ pub(crate) use config::{Activation, PoolerKind};
 pub use config::{Config, ImageConfig, InputConfig, Task, TextConfig};
 pub(crate) use family::NormOrder;
 use family::{Asked, pretrained_cfg};
+use files::MODULES;
 pub use files::{Bytes, KnownFiles, ModelFiles};
 pub use info::{ModelInfo, RuleInfo};
 pub use input::Input;
@@ -102,11 +103,12 @@ impl Model {
     /// [`Error::NotFinite`], naming the file and the thing in it.
     pub fn from_bytes(mut files: ModelFiles) -> Result<Self> {
         files.check()?;
-        let pooling = Pooling::from_files(&files)?;
+        let listed_pooling = Pooling::from_files(&files)?;
         let approx = files.remove_folder("approx");
         let preprocessor = files.remove(preprocessor::file_of(&files)?);
         let timm = files.get("config.json").and_then(pretrained_cfg);
-        let asked = Asked { embedding: pooling.is_some(), preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
+        let asked =
+            Asked { embedding: listed_pooling.is_some(), preprocessor: preprocessor.as_ref().map(AsRef::as_ref) };
         let main = Network::new("", &mut files, asked)?;
         let approx = match approx {
             mut approx if !approx.is_empty() => {
@@ -118,8 +120,13 @@ impl Model {
         };
         let p_logits = main.thresholds(Part::PLogit, f32::NEG_INFINITY)?;
         let ltp_thresholds = main.thresholds(Part::LtpThreshold, 0.0)?;
-        let pooling = (main.config.task == Task::Embedding).then(|| pooling.unwrap_or(Pooling::DEFAULT));
-        let prompt = if pooling.is_some() { default_prompt(&files)? } else { String::new() };
+        let pooling = (main.config.task == Task::Embedding).then(|| listed_pooling.unwrap_or(Pooling::DEFAULT));
+        let is_listed = files.get(MODULES).is_some();
+        if main.config.task == Task::Embedding && is_listed && listed_pooling.is_none() {
+            let reason = "no Pooling in it, which says how a vector is made: save the model with sentence-transformers";
+            return Err(Error::File { file: MODULES.to_owned(), reason: reason.to_owned() });
+        }
+        let prompt = default_prompt(&files)?;
         let reader = match main.config.input {
             InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {

@@ -14,6 +14,8 @@ pub struct Pooling {
     pub mode: PoolingMode,
     /// Whether the vector gets the length 1 (L2).
     pub normalize: bool,
+    /// So many numbers of the vector are given, the first ones, as they are in the whole; all without.
+    pub truncate_dim: Option<usize>,
 }
 
 /// Which hidden states an embedding is made of.
@@ -27,7 +29,7 @@ pub enum PoolingMode {
 
 impl Pooling {
     /// Where no file says how: `[CLS]`, normalised.
-    pub const DEFAULT: Self = Self { mode: PoolingMode::Cls, normalize: true };
+    pub const DEFAULT: Self = Self { mode: PoolingMode::Cls, normalize: true, truncate_dim: None };
 
     /// Reads `modules.json` and the pooling's `config.json`; `None` where the folder is no embedder of sentence-transformers.
     ///
@@ -54,7 +56,14 @@ impl Pooling {
                 }
                 "Transformer" => {}
                 "Pooling" => mode = Some(mode_of(files, &text(module, "path"))?),
-                "Normalize" => normalize = true,
+                "Normalize" if mode.is_none() => {
+                    let reason = "vectors are made of hidden states as they are, and normalised after that";
+                    return Err(Error::Refused { what: "module of modules.json", found: shortened(&name), reason });
+                }
+                "Normalize" => {
+                    check_normalize(files, &text(module, "path"))?;
+                    normalize = true;
+                }
                 // What a reranker is listed with.
                 "CrossEncoder" => return Ok(None),
                 _ => {
@@ -68,8 +77,32 @@ impl Pooling {
             }
         }
         let Some(mode) = mode else { return Ok(None) };
-        Ok(Some(Self { mode, normalize }))
+        Ok(Some(Self { mode, normalize, truncate_dim: truncate_dim(files)? }))
     }
+}
+
+/// `truncate_dim` of `config_sentence_transformers.json`.
+fn truncate_dim(files: &ModelFiles) -> Result<Option<usize>> {
+    const KEY: &str = "truncate_dim";
+    let Some(json) = files.get(PROMPTS) else { return Ok(None) };
+    let object = json_object(PROMPTS, json)?;
+    let fields = Fields { file: PROMPTS, path: "", object: &object };
+    let dim = object.get(KEY).filter(|dim| !dim.is_null());
+    dim.map(|dim| fields.size_of(KEY, dim, 1..=1 << 20)).transpose()
+}
+
+/// Refuses to normalise anything but the vector.
+fn check_normalize(files: &ModelFiles, path: &str) -> Result<()> {
+    let file = format!("{}/config.json", path.trim_end_matches('/'));
+    let Some(json) = files.get(&file) else { return Ok(()) };
+    let object = json_object(&file, json)?;
+    let fields = Fields { file: &file, path: "", object: &object };
+    for key in ["module_input_name", "module_output_name"] {
+        if let Some(found) = fields.text(key)?.filter(|name| *name != "sentence_embedding") {
+            return Err(fields.error(key, format!("{found:?}"), "sentence_embedding"));
+        }
+    }
+    Ok(())
 }
 
 /// What stands before every text unless a caller of sentence-transformers says otherwise: the prompt that
@@ -100,9 +133,13 @@ fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
     let missing = || Error::File { file: file.clone(), reason: "missing, and modules.json names it".to_owned() };
     let object = json_object(&file, files.get(&file).ok_or_else(missing)?)?;
     let fields = Fields { file: &file, path: "", object: &object };
-    let chosen: Vec<&str> = match fields.text("pooling_mode")? {
-        Some(mode) => vec![mode],
-        None => {
+    let chosen: Vec<&str> = match object.get("pooling_mode") {
+        Some(Value::Array(modes)) if modes.iter().all(Value::is_string) => {
+            modes.iter().filter_map(Value::as_str).collect()
+        }
+        Some(Value::String(mode)) => vec![mode],
+        Some(other) if !other.is_null() => return Err(fields.error("pooling_mode", other, "a way of pooling")),
+        _ => {
             // A mean is what a file asks for that does not speak of it.
             let mean = ("pooling_mode_mean_tokens", &Value::Bool(true));
             let unsaid = if object.contains_key(mean.0) { None } else { Some(mean) };

@@ -93,6 +93,13 @@ pub fn values(model: &Model, which: Which) -> Result<Option<NetworkValues>> {
             supported: "F32, F16 or BF16: train the model that the int8 one was made of, and quantize the result",
         });
     }
+    if let Some(dim) = model.pooling().and_then(|pooling| pooling.truncate_dim) {
+        return Err(Error::Unsupported {
+            what: "training of vectors with",
+            found: format!("truncate_dim = {dim}"),
+            supported: "whole vectors: take truncate_dim out of config_sentence_transformers.json, and put it into the result's",
+        });
+    }
     let mut tensors = Collected { network, tensors: Vec::new() };
     tensors.embeddings(network.embeddings()?)?;
     for layer in 0..network.config.num_hidden_layers {

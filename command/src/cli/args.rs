@@ -106,7 +106,7 @@ pub struct RunArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Read texts from a file, one per line; the two of a pair have a tab between them
+    /// Read texts from a file, one per line; with --pair, two with a tab between them
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Take images instead: files, or folders with images in them

@@ -98,7 +98,10 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
                 pooling => ("[CLS]", pooling.is_some_and(|pooling| pooling.normalize)),
             };
             let length = if normalized { ", of length 1" } else { "" };
-            format!("an embedding of {} numbers: {mode}{length}", config.hidden_size)
+            let dim = model.pooling().and_then(|pooling| pooling.truncate_dim);
+            let num_values = dim.map_or(config.hidden_size, |dim| dim.min(config.hidden_size));
+            let cut = if num_values < config.hidden_size { ", of which these are the first" } else { "" };
+            format!("an embedding of {num_values} numbers: {mode}{length}{cut}")
         }
         Task::MultiLabel => format!("any of {}", listed(&config.labels)),
         Task::Classification => listed(&config.labels),

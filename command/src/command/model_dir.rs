@@ -28,7 +28,7 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
         return if path.is_dir() {
             Ok(path)
         } else {
-            Err(Failure::Error(format!("no model folder at {} (given by {by})", path.display())))
+            Err(Failure::Error(format!("no model folder at {} (given by {by}){}", path.display(), hint(&path))))
         };
     }
     nearest(default, Path::is_dir).map_err(|looked_at| {
@@ -37,6 +37,26 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
         let message = "no model: --model and STTABT_MODEL are not given, and there is no folder at";
         Failure::Error(format!("{message}\n{places}"))
     })
+}
+
+/// What is likely meant by a path that is no folder.
+fn hint(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let repository = text.strip_prefix("https://huggingface.co/").unwrap_or(&text).trim_end_matches('/');
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+    };
+    let is_name = repository.split('/').count() <= 2 && repository.split('/').all(is_part);
+    match path.parent() {
+        Some(folder) if path.is_file() => format!(": it is a file; name its folder, {}", folder.join("").display()),
+        _ if is_name => {
+            format!(
+                ": nothing is downloaded here; if this is a model of the hub, run `hf download {repository} --local-dir DIR` and name DIR"
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// The folder that was asked for, and by what.

@@ -51,10 +51,14 @@ fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
 
 /// Files that hold tables, and are no text.
 fn binary(bytes: &[u8]) -> Option<&'static str> {
-    const KINDS: [(&[u8], &str); 4] = [
+    const KINDS: [(&[u8], &str); 8] = [
         (b"PAR1", "a Parquet file"),
         (b"ARROW1", "an Arrow file"),
         (b"\x1f\x8b", "compressed by gzip"),
+        (b"BZh", "compressed by bzip2"),
+        (b"\xfd7zXZ", "compressed by xz"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+        (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
         (b"PK\x03\x04", "a ZIP file or an Excel workbook"),
     ];
     KINDS.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what)

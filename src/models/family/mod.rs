@@ -79,6 +79,11 @@ pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'stati
     let family = named(&fields, asked.embedding)?;
     fields.require_flag("is_decoder", false)?;
     fields.require_flag("add_cross_attention", false)?;
+    if let Some(heads) = object.get("pruned_heads").and_then(Value::as_object).filter(|heads| !heads.is_empty()) {
+        let found = format!("pruned_heads = {}", shortened(&Value::from(heads.clone()).to_string()));
+        let reason = "layers with fewer heads than others are not computed here, nor by transformers 5";
+        return Err(Error::Refused { what: "setting", found, reason });
+    }
     Ok((family, Config { is_int8, ..family.config(&fields, asked.preprocessor)? }))
 }
 

@@ -7,15 +7,16 @@ mod pieces;
 mod rewrite;
 mod settings;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::tokenizer::{OffsetReferential, OffsetType};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{EncodeInput, Encoding, Model as _, PostProcessor};
+use tokenizers::{EncodeInput, Encoding, Model as _, PostProcessor, PreTokenizer as _};
 
 use super::config::TextConfig;
 use super::fields::json_object;
@@ -34,8 +35,8 @@ pub struct Tokenizer {
     limits: TextConfig,
     /// Tokens of an input: the model's limit, or fewer if the settings say so.
     max_tokens: usize,
+    truncates_left: bool,
     /// Whether a pair's second text has other token types; else all are 0.
-    lowers_texts: bool,
     gives_types: bool,
     marks: Marks,
 }
@@ -96,8 +97,14 @@ impl Tokenizer {
         };
         inner.with_truncation(Some(truncation)).map_err(|error| file_error(file, &error))?;
         inner.with_padding(None);
+        if settings.lowers_texts {
+            // Before all others, and after the added tokens are known: their texts stay as they are.
+            let own = inner.get_normalizer().cloned();
+            let all = [Some(NormalizerWrapper::from(Lowercase)), own].into_iter().flatten().collect();
+            inner.with_normalizer(Some(Sequence::new(all)));
+        }
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
-        Ok(Self { inner, limits, max_tokens, lowers_texts: settings.lowers_texts, gives_types, marks })
+        Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks })
     }
 
     /// The token of an id.
@@ -117,12 +124,9 @@ impl Tokenizer {
     /// [`Error::Input`] when a text holds no token, the model has no embedding for one of its tokens, or the input is no text.
     pub fn encode(&self, index: usize, input: &Input<'_>) -> Result<TextTokens> {
         let error = |reason: String| Error::Input { index, reason };
-        let prepared = |text| if self.lowers_texts { Cow::Owned(str::to_lowercase(text)) } else { Cow::Borrowed(text) };
         let (names, texts): (&[&str], EncodeInput<'_>) = match *input {
-            Input::Text(text) => (&["the text"], prepared(text).into()),
-            Input::Pair(text, pair) => {
-                (&["the first text", "the second text"], (prepared(text), prepared(pair)).into())
-            }
+            Input::Text(text) => (&["the text"], text.into()),
+            Input::Pair(text, pair) => (&["the first text", "the second text"], (text, pair).into()),
             Input::Image(_) => return Err(error("an image, but the model classifies texts".to_owned())),
         };
         // The crate's limit minus the special tokens would wrap around below 0.
@@ -132,7 +136,8 @@ impl Tokenizer {
                 format!("no room for its words: {max_tokens} tokens at most, of which {num_special} are special");
             return Err(error(reason));
         }
-        let encoding = self.encoding(texts).map_err(|failure| error(format!("the tokenizer failed: {failure}")))?;
+        let encoding = self.encoding(input, texts, max_tokens - num_special);
+        let encoding = encoding.map_err(|failure| error(format!("the tokenizer failed: {failure}")))?;
         for (sequence, name) in names.iter().enumerate() {
             if !encoding.get_sequence_ids().contains(&Some(sequence)) {
                 return Err(error(format!("{name} is empty, expected at least one word")));
@@ -161,10 +166,49 @@ impl Tokenizer {
     }
 
     /// A panic of the crate is an error, where panics unwind.
-    fn encoding(&self, texts: EncodeInput<'_>) -> Result<Encoding, String> {
+    fn encoding(&self, input: &Input<'_>, texts: EncodeInput<'_>, room: usize) -> Result<Encoding, String> {
+        let encode = || {
+            let encoding = self.inner.encode(texts, true)?;
+            match *input {
+                Input::Pair(text, pair) if room % 2 == 1 && !encoding.get_overflowing().is_empty() => {
+                    self.halved(text, pair, room).map(|other| other.unwrap_or(encoding))
+                }
+                _ => Ok(encoding),
+            }
+        };
         // What a panic leaves behind is at worst a cache that is locked for good, and then not used.
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode(texts, true)));
+        let encoded = catch_unwind(AssertUnwindSafe(encode));
         encoded.map_err(|_| "it panicked".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    /// A pair of which both texts are cut to half of an odd number of tokens: the longer one has one more, or the second of two that are
+    /// as long. The crate compares their lengths when it has cut them once already. `None` where it is right.
+    fn halved(&self, text: &str, pair: &str, room: usize) -> tokenizers::Result<Option<Encoding>> {
+        let half = room / 2;
+        let (length, pair_length) = (self.num_tokens(text)?, self.num_tokens(pair)?);
+        if length.min(pair_length) <= half {
+            return Ok(None);
+        }
+        let kept = if length > pair_length { [half + 1, half] } else { [half, half + 1] };
+        let direction = if self.truncates_left { TruncationDirection::Left } else { TruncationDirection::Right };
+        let cut = |text: &str, length: usize| {
+            let mut encoding = self.inner.encode(text, false)?;
+            encoding.truncate(length, 0, direction);
+            Ok::<_, tokenizers::Error>(encoding)
+        };
+        let (text, pair) = (cut(text, kept[0])?, cut(pair, kept[1])?);
+        self.inner.post_process(text, Some(pair), true).map(Some)
+    }
+
+    /// Of a whole text, without special tokens.
+    fn num_tokens(&self, text: &str) -> tokenizers::Result<usize> {
+        let mut parts = self.inner.get_added_vocabulary().extract_and_normalize(self.inner.get_normalizer(), text);
+        if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut parts)?;
+        }
+        parts.tokenize(|part| self.inner.get_model().tokenize(part.get()))?;
+        let splits = parts.get_splits(OffsetReferential::Original, OffsetType::None);
+        Ok(splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref().map(Vec::len)).sum())
     }
 }
 

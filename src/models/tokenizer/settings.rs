@@ -37,7 +37,7 @@ pub struct Settings {
     pub add_prefix_space: Option<bool>,
     /// Whether special tokens in a text are split like others.
     pub split_special_tokens: bool,
-    /// Whether texts are lowercased before anything else: sentence-transformers' own setting.
+    /// Whether texts are lowercased before any other normaliser: sentence-transformers' own setting.
     pub lowers_texts: bool,
     /// Tokens of an input at most.
     pub max_length: Option<usize>,
@@ -233,11 +233,28 @@ fn sentence_settings(files: &ModelFiles) -> Result<(Option<usize>, bool)> {
     let Some((file, json)) = found.filter(|_| files.get(MODULES).is_some()) else { return Ok((None, false)) };
     let object = json_object(file, json)?;
     let fields = Fields { file, path: "", object: &object };
-    let length = match object.get("max_seq_length") {
-        None | Some(Value::Null) => None,
-        Some(length) => Some(fields.size_of("max_seq_length", length, 1..=1 << 20)?),
+    let length = |fields: &Fields<'_>, key: &str| {
+        let length = fields.object.get(key).filter(|length| !length.is_null());
+        length.map(|length| fields.size_of(key, length, 1..=1 << 20)).transpose()
     };
-    Ok((length, fields.flag("do_lower_case")?.unwrap_or(false)))
+    let own = length(&fields, "max_seq_length")?;
+    let mut of_call = None;
+    for (kind, settings) in object.get("processing_kwargs").and_then(Value::as_object).into_iter().flatten() {
+        let Value::Object(settings) = settings else {
+            return Err(fields.error(&format!("processing_kwargs.{kind}"), settings, "an object"));
+        };
+        let path = format!("processing_kwargs.{kind}.");
+        let fields = Fields { file, path: &path, object: settings };
+        for (key, value) in settings {
+            match (kind.as_str(), key.as_str(), value) {
+                ("text", "max_length", _) => of_call = length(&fields, key)?,
+                // Nothing is padded here, and texts are always cut.
+                ("text", "padding" | "return_tensors", _) | ("text", "truncation", Value::Bool(true)) => {}
+                _ => return Err(fields.error(key, value, "max_length of text alone, with truncation")),
+            }
+        }
+    }
+    Ok((of_call.or(own), fields.flag("do_lower_case")?.unwrap_or(false)))
 }
 
 /// A token as its text, or with its settings.

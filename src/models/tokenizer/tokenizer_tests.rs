@@ -412,6 +412,47 @@ fn the_limit_of_sentence_transformers_counts() {
     edit(&mut files, FILE, |it| it["max_seq_length"] = json!(0));
     let expected = "sentence_bert_config.json: `max_seq_length` is 0, expected an integer from 1 to 1048576";
     assert_eq!(num_tokens(&files), Err(expected.to_owned()));
+    let mut with = |settings: Value| {
+        edit(&mut files, FILE, |it| *it = json!({"max_seq_length": 100, "processing_kwargs": settings}));
+        num_tokens(&files)
+    };
+    assert_eq!(with(json!({"text": {"max_length": 9, "truncation": true, "padding": true}})), Ok(9));
+    let expected = "sentence_bert_config.json: `processing_kwargs.text.truncation` is \"only_first\", expected max_length of text alone, with truncation";
+    assert_eq!(with(json!({"text": {"truncation": "only_first"}})), Err(expected.to_owned()));
+}
+
+/// The longer text has the odd token, also where both are far longer than the limit; of two that are as long, the second.
+#[test]
+fn long_pairs_are_halved_by_their_own_lengths() {
+    for (side, first, last) in [("right", "a", "b"), ("left", "b", "a")] {
+        let mut files = family("bert-relu");
+        edit(&mut files, "tokenizer_config.json", |it| it["truncation_side"] = json!(side));
+        let tokenizer = Tokenizer::from_files(&files, LIMITS).unwrap_or_else(|error| panic!("{error}"));
+        for (lengths, expected) in [
+            ([300, 200], [63, 62]),
+            ([200, 300], [62, 63]),
+            ([200, 200], [62, 63]),
+            ([63, 1000], [62, 63]),
+            ([64, 63], [63, 62]),
+            ([62, 1000], [62, 63]),
+            ([1000, 5], [120, 5]),
+        ] {
+            let text = |length: usize| format!("a {} b", "x ".repeat(length - 2));
+            let tokens = tokenizer.encode(0, &Input::Pair(&text(lengths[0]), &text(lengths[1]))).expect("tokens");
+            let ends: Vec<usize> = (0..128).filter(|&at| tokens.tokens[at] == "[SEP]").collect();
+            assert_eq!([ends[0] - 1, ends[1] - ends[0] - 1], expected, "{side}, {lengths:?}");
+            assert_eq!(tokens.token_type_ids.iter().sum::<u32>() as usize, expected[1] + 1, "{side}, {lengths:?}");
+            // What is cut is the end, or the beginning.
+            let is_cut = expected[0] < lengths[0];
+            let part = &tokens.tokens[1..ends[0]];
+            assert_eq!(
+                [part.contains(&first.to_owned()), part.contains(&last.to_owned())],
+                [true, !is_cut],
+                "{side}, {lengths:?}"
+            );
+            assert!(tokens.truncated);
+        }
+    }
 }
 
 /// Its own lowercasing comes before the tokenizer, whatever that does.
@@ -428,6 +469,13 @@ fn sentence_transformers_lowercases_texts_itself() {
     assert_eq!(ids(&files, "THE Fox"), upper);
     files.insert("modules.json", b"[]".to_vec());
     assert_eq!(ids(&files, "THE Fox"), lower);
+    // Added tokens stay as they are.
+    let mut files = family("bert-relu");
+    edit(&mut files, "tokenizer_config.json", |it| it["do_lower_case"] = json!(false));
+    edit(&mut files, "sentence_bert_config.json", |it| *it = json!({"do_lower_case": true}));
+    files.insert("modules.json", b"[]".to_vec());
+    assert_eq!(ids(&files, "A [MASK]"), ids(&files, "a [MASK]"));
+    assert_ne!(ids(&files, "A [MASK]"), ids(&files, "a [mask]"));
 }
 
 #[test]

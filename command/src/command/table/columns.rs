@@ -6,7 +6,7 @@ use super::super::args::ColumnArgs;
 use super::super::{Failure, Result};
 
 /// Names of two texts: GLUE's, then others that data sets of the hub have.
-const PAIRS: [(&str, &str); 18] = [
+const PAIRS: [(&str, &str); 19] = [
     ("sentence1", "sentence2"),
     ("question1", "question2"),
     ("premise", "hypothesis"),
@@ -18,6 +18,7 @@ const PAIRS: [(&str, &str); 18] = [
     ("text1", "text2"),
     ("text_a", "text_b"),
     ("text", "text_pair"),
+    ("text", "text2"),
     ("query", "passage"),
     ("query", "document"),
     ("query", "text"),

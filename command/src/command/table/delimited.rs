@@ -9,6 +9,10 @@ use super::{Line, LineResult};
 pub const TAB: u8 = b'\t';
 pub const COMMA: u8 = b',';
 
+/// Said of a file that Excel writes where the comma is the decimal sign.
+pub const SEMICOLONS: &str =
+    "columns of a .csv are separated by commas, not by semicolons: save it with commas, or as tab-separated .tsv";
+
 /// A file's fields.
 pub struct Delimited {
     /// Empty where the file has none.
@@ -24,7 +28,10 @@ pub fn read(text: &str, delimiter: u8, has_header: bool) -> LineResult<Delimited
     let quoting = match (&scanned, delimiter) {
         (Ok(_), COMMA) => true,
         (Err(stray), COMMA) => {
-            let what = format!("a quotation mark {}; expected quoting as in RFC 4180", stray.what);
+            let has_semicolons =
+                text.lines().next().is_some_and(|header| header.contains(';') && !header.contains(','));
+            let expected = if has_semicolons { SEMICOLONS } else { "expected quoting as in RFC 4180" };
+            let what = format!("a quotation mark {}; {expected}", stray.what);
             return Err((stray.line, what));
         }
         (Ok(quotes), _) => quotes.are_of_fields(text, delimiter),

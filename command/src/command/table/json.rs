@@ -59,6 +59,9 @@ fn broken(error: &serde_json::Error, first: Line) -> (Line, String) {
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
     let line = first + (error.line() as Line).saturating_sub(1);
+    // serde_json's words for one half of a character beyond 16 bits.
+    let is_half = ["unexpected end of hex escape", "lone leading surrogate in hex escape"].contains(&what);
+    let what = if is_half { "half of a character, such as \\ud83d without the other half" } else { what };
     (line, format!("no JSON ({what}, column {}); expected an object per line, or an array of them", error.column()))
 }
 

@@ -6,6 +6,7 @@ mod json;
 mod quotes;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use sttabt::{Config, Task};
@@ -177,10 +178,20 @@ fn leave_out_unlabelled(rows: &mut Vec<Written>, path: &Path, names: &[String]) 
     if rows.is_empty() {
         return Err(bad(path, first, &format!("no row has a label: they are all `{label}`")));
     }
-    // Where 1 is the only other label, both are labels.
-    if label == "-1" && rows.iter().all(|row| row.label == "1") {
-        let message = "the labels are `-1` and `1`, and -1 marks rows without a label here: write 0 and 1, or names";
-        return Err(bad(path, first, message));
+    // Where the others are too few for the model's labels, -1 may be one of them: -1, 0 and 1 of three.
+    let numbers: Option<BTreeSet<usize>> = rows.iter().map(|row| row.label.parse().ok()).collect();
+    let is_short = |numbers: &BTreeSet<usize>| {
+        numbers.last().is_none_or(|last| last + 1 < names.len()) || (numbers.len() == 1 && numbers.contains(&1))
+    };
+    if let Some(numbers) = numbers.filter(|numbers| label == "-1" && is_short(numbers)) {
+        let others: Vec<String> = numbers.iter().map(|number| format!("`{number}`")).collect();
+        let message = format!(
+            "the labels are `-1` and {}, and -1 marks rows without a label here: write numbers from 0 to {}, or names, and leave out rows \
+             without a label",
+            others.join(" and "),
+            names.len().saturating_sub(1)
+        );
+        return Err(bad(path, first, &message));
     }
     let left_out = num_rows - rows.len();
     let what = if left_out == 1 { "row is" } else { "rows are" };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::{Failure, Result};
 use super::columns::Columns;
-use super::delimited::{COMMA, Delimited, TAB};
+use super::delimited::{COMMA, Delimited, SEMICOLONS, TAB};
 use super::json::{Json, kind};
 use super::{Line, LineResult, delimited, json};
 
@@ -65,15 +65,19 @@ impl Source {
         }
     }
 
-    /// What is likely wrong when a header has a single column.
+    /// What is likely wrong with a header.
     pub fn hint(&self) -> Option<&'static str> {
+        if self.header().first().is_some_and(|first| first.starts_with("sep=")) {
+            return Some("delete the first line, which is for Excel alone");
+        }
         let [only] = self.header() else { return None };
         match self {
             Self::Delimited(_, TAB) if only.starts_with(['{', '[']) => Some("a file of JSON objects ends in .jsonl"),
+            Self::Delimited(_, COMMA) if only.contains(';') => Some(SEMICOLONS),
             Self::Delimited(_, TAB) if only.contains([',', ';']) => {
                 Some("columns are separated by tabs; a file with commas ends in .csv")
             }
-            Self::Delimited(_, COMMA) if only.contains(['\t', ';']) => {
+            Self::Delimited(_, COMMA) if only.contains('\t') => {
                 Some("columns of a .csv are separated by commas; a file with tabs ends in .tsv")
             }
             _ => None,
