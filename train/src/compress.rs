@@ -177,7 +177,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         log_bytes: 0,
     };
     let mut trainer = Trainer::new(parameters, progress, &args.run)?;
-    crate::stop::on_interrupt(&trainer.is_stopped);
+    crate::stop::on_interrupt();
     trainer.stage(0, &distil_stage, &mut distil)?;
     if stages == Stages::All {
         trainer.stage(1, &select_stage, &mut select)?;
