@@ -24,6 +24,7 @@ mod loss;
 mod ltp;
 mod math;
 mod measure;
+mod metrics;
 mod network;
 mod ops;
 mod optimizer;
