@@ -69,6 +69,28 @@ fn check(cases: &[Case<'_>]) {
 }
 
 #[test]
+fn broken_rows_are_left_out_if_that_is_asked_for() {
+    const SKIP: &[&str] = &["--skip-broken-rows"];
+    check(&[
+        (
+            "a.tsv",
+            b"question1\tquestion2\tlabel\na\tb\t1\nc\n\td\t0\ne\tf\t0\n",
+            SKIP,
+            "2 a/b=1; 5 e/f=0; note: 2 broken rows are left out (line 3: 1 columns, expected 3 as in the header)",
+        ),
+        (
+            "a.jsonl",
+            b"{\"text\": \"\", \"label\": 1}\n{\"text\": \"b\", \"label\": 0}",
+            SKIP,
+            "2 b=0; note: 1 broken row is left out (line 1: the text is empty)",
+        ),
+        ("a.tsv", b"sentence\tlabel\na\t1\n", SKIP, "2 a=1"),
+        ("a.tsv", b"sentence\tlabel\n\t1\n", SKIP, "a.tsv: no rows"),
+        ("a.tsv", b"sentence\tlabel\na\t7\n", SKIP, "a.tsv, line 2: label `7`, expected 0 to 1 or one of: no, yes"),
+    ]);
+}
+
+#[test]
 fn files_are_read_by_their_ending() {
     const OBJECT: &str = "expected an object, one per line, or an array of them";
     check(&[

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 pub use super::checkpoint::Part;
 use super::config::InputConfig;
 pub use super::config::{Activation, PoolerKind};
-use super::family::{IntermediateSize, timm_translated};
+use super::family::{IntermediateSize, both_heads, timm_translated};
 use super::fields::json_object;
+use super::files::{MODULES, ModelFiles, PROMPTS};
 use super::input::Input;
 pub use super::input::{TextTokens, Tokens};
 use super::network::{EmbeddingTensors, Network};
@@ -230,4 +231,61 @@ pub fn tokens(model: &Model, index: usize, input: &Input<'_>) -> Result<Tokens> 
 pub fn hugging_face_config(file: &str, json: &[u8]) -> Result<Map<String, Value>> {
     let object = json_object(file, json)?;
     Ok(timm_translated(file, &object)?.unwrap_or(object))
+}
+
+/// The keys of a `config.json` that speak of its head.
+const OF_HEAD: [&str; 5] = ["id2label", "label2id", "num_labels", "problem_type", "architectures"];
+
+/// What a classifier on a model's encoder has in its `config.json`.
+#[derive(Debug, Clone)]
+pub struct WithoutHead {
+    /// All but the class, the labels and what is computed from them.
+    pub config: Map<String, Value>,
+    /// The class of the family's classifier, for `architectures`.
+    pub classifier: &'static str,
+}
+
+/// Makes the files of a model those of its encoder alone, whatever its head is: an embedder without sentence-transformers' settings,
+/// without ApproxNet. Tensors of a head stay in the file.
+///
+/// # Errors
+/// [`Error::File`] for a `config.json` that is missing or broken; [`Error::Unsupported`] or [`Error::Refused`] names an architecture
+/// that is not computed here.
+pub fn leave_out_head(files: &mut ModelFiles) -> Result<WithoutHead> {
+    const FILE: &str = ModelFiles::KNOWN.config;
+    let mut config = hugging_face_config(FILE, files.required("", FILE)?.as_ref())?;
+    let [embedder, classifier] = both_heads(FILE, &config)?;
+    OF_HEAD.iter().for_each(|key| {
+        config.remove(*key);
+    });
+    config.insert("model_type".to_owned(), embedder.model_type.into());
+    let without_head = WithoutHead { config: config.clone(), classifier: classifier.architecture };
+    config.insert("architectures".to_owned(), vec![embedder.architecture].into());
+    files.insert(FILE, Value::Object(config).to_string().into_bytes());
+    let is_of_embedder = |name: &str| {
+        name == MODULES || name == PROMPTS || name.starts_with("sentence_") || name.ends_with("/config.json")
+    };
+    let names: Vec<String> = files.names().filter(|name| is_of_embedder(name)).map(str::to_owned).collect();
+    files.remove_folder("approx");
+    names.iter().for_each(|name| {
+        files.remove(name);
+    });
+    Ok(without_head)
+}
+
+/// The pooler that a text model's file has for its family's classifier, though an embedder leaves it aside: weight and bias, or nothing.
+///
+/// # Errors
+/// [`Error::TensorShape`] for one of another size.
+pub fn pooler(model: &Model) -> Result<Vec<NamedValues>> {
+    let network = model.main();
+    let hidden = network.config.hidden_size;
+    let found = match network.parts()?.linear(Part::Pooler, 0, hidden, hidden) {
+        Ok(found) => found,
+        Err(Error::MissingTensor { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut tensors = Collected { network, tensors: Vec::new() };
+    tensors.pair(Part::Pooler, 0, &found)?;
+    Ok(tensors.tensors)
 }

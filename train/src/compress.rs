@@ -34,17 +34,32 @@ pub struct CompressArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// How much narrower ApproxNet is
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = REDUCTION, value_name = "N")]
     pub reduction: usize,
     /// The share of tokens that `concrete` keeps
-    #[arg(long, default_value_t = 0.3, value_name = "SHARE")]
+    #[arg(long, default_value_t = KEEP, value_name = "SHARE")]
     pub keep: f64,
     /// The largest rate of the elastic stage
-    #[arg(long, default_value_t = 2e-5, value_name = "RATE")]
+    #[arg(long, default_value_t = RATE, value_name = "RATE")]
     pub rate: f64,
     /// The largest rate of ApproxNet
-    #[arg(long, default_value_t = 1e-3, value_name = "RATE")]
+    #[arg(long, default_value_t = APPROX_RATE, value_name = "RATE")]
     pub approx_rate: f64,
+}
+
+/// How much narrower ApproxNet is, where nobody says it.
+pub const REDUCTION: usize = 4;
+/// The share of tokens that `concrete` keeps, where nobody says it.
+pub const KEEP: f64 = 0.3;
+const RATE: f64 = 2e-5;
+/// The largest rate of ApproxNet, where nobody says it.
+pub const APPROX_RATE: f64 = 1e-3;
+
+impl CompressArgs {
+    /// With the defaults of the command line.
+    pub fn new(run: RunArgs) -> Self {
+        Self { run, reduction: REDUCTION, keep: KEEP, rate: RATE, approx_rate: APPROX_RATE }
+    }
 }
 
 /// Which stages a run has.
@@ -56,10 +71,11 @@ pub enum Stages {
     All,
 }
 
-const DEFAULT_STEPS: usize = 3000;
+/// Of all stages together.
+pub const DEFAULT_STEPS: usize = 3000;
 const STAGES: [&str; 3] = ["distil", "select", "elastic"];
 /// The shares of a budget's steps or time: ApproxNet's distillation, selection, elastic training.
-const SHARES: [f64; 3] = [0.3, 0.5, 0.2];
+pub const SHARES: [f64; 3] = [0.3, 0.5, 0.2];
 /// Where an ApproxNet is in the folder.
 const SHARES_OF_DISTILLED: [f64; 3] = [0.0, 0.7, 0.3];
 /// ApproxNet's rate in the selection, in units of the model's. At 1e-4 what it keeps swings from step to step, at 3e-5 it gets better.
@@ -177,7 +193,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         log_bytes: 0,
     };
     let mut trainer = Trainer::new(parameters, progress, &args.run)?;
-    crate::stop::on_interrupt(&trainer.is_stopped);
+    crate::stop::on_interrupt();
     trainer.stage(0, &distil_stage, &mut distil)?;
     if stages == Stages::All {
         trainer.stage(1, &select_stage, &mut select)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sttabt::training::{Tokens, tokens};
-use sttabt::{Input, InputConfig, Model, Picture, Task};
+use sttabt::{Config, Input, InputConfig, Model, Picture, Task};
 use sttabt_command::command::table::{Expected, Labels, Row, Table, parse, parse_texts};
 use sttabt_command::command::{ColumnArgs, images, text};
 
@@ -14,7 +14,7 @@ use crate::loss::Label;
 use crate::random::Random;
 
 /// Where the data is.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub struct DataArgs {
     /// Texts, or pairs: a .txt with one text a line, or a .tsv, .csv or .jsonl with columns as `sttabt eval` reads them
     #[arg(long, visible_alias = "data", value_name = "FILE", required_unless_present_any = ["pairs", "images"], conflicts_with_all = ["pairs", "images"])]
@@ -61,6 +61,11 @@ pub struct Data {
 }
 
 impl Data {
+    /// Reads a file of texts that must have labels, for a model with this `config.json`; how, the arguments say.
+    pub fn labelled(args: &DataArgs, path: &Path, config: &Config) -> Result<Self> {
+        texts(args, path, config, Labels::Needed)
+    }
+
     /// Reads what the arguments name, for a model.
     pub fn read(args: &DataArgs, model: &Model, labels: Labels) -> Result<Self> {
         let is_image_model = matches!(model.config().input, InputConfig::Image(_));
@@ -71,7 +76,7 @@ impl Data {
         }
         let of = |path: &Path| match &args.images {
             Some(_) => pictures(&args.columns, path, model, labels),
-            None => texts(args, path, model, labels),
+            None => texts(args, path, model.config(), labels),
         };
         let mut data = of(args.path())?;
         if data.samples.len() < MIN_SAMPLES {
@@ -155,16 +160,16 @@ fn picture(path: &Path) -> Result<Picture> {
     Ok(images::picture(path)?)
 }
 
-fn texts(args: &DataArgs, path: &Path, model: &Model, wanted: Labels) -> Result<Data> {
+fn texts(args: &DataArgs, path: &Path, config: &Config, wanted: Labels) -> Result<Data> {
     let bytes = read(path)?;
     let columns = &args.columns;
     let is_plain = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
     let named = [&columns.text_column, &columns.pair_column, &columns.label_column];
     let has_columns = named.into_iter().any(Option::is_some) || columns.no_header || args.pairs.is_some();
     let table = match wanted {
-        Labels::Needed => with_optional_labels(parse(columns, path, &bytes, model.config())?),
+        Labels::Needed => with_optional_labels(parse(columns, path, &bytes, config)?),
         Labels::IfThere if is_plain && !has_columns => lines(columns, path, &bytes)?,
-        Labels::IfThere => parse_texts(columns, path, &bytes, model.config())?,
+        Labels::IfThere => parse_texts(columns, path, &bytes, config)?,
     };
     if let (Some(_), Some(row)) = (&args.pairs, table.rows.iter().find(|row| row.text_pair.is_none())) {
         let reason = format!(

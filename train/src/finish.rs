@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::run_args::RunArgs;
 
 /// Ratios of the report.
-const RATIOS: [f64; 9] = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+pub const RATIOS: [f64; 9] = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 
 /// A run whose steps are done.
 pub struct Finished<'a> {
@@ -34,7 +34,7 @@ pub struct Finished<'a> {
 impl Finished<'_> {
     /// Writes the folder, measures all rules that it has what they need for, and writes the report.
     pub fn write(self, print: &mut dyn FnMut(&str)) -> Result<()> {
-        let Self { run: args, model, data, split, stages, notes, .. } = self;
+        let Self { run: args, model, data, split, stages, mut notes, .. } = self;
         let written = Written {
             model,
             source: &args.model,
@@ -53,18 +53,20 @@ impl Finished<'_> {
         let task = model.config().task;
         let parent = answers(&mut engine(model)?, &samples, &Prune::Dense)?;
         let parent_line = Line::new("dense", task, &parent, &parent, labels.as_deref());
-        let ratios = RATIOS.into_iter().rev().map(|ratio| format!("topk:{ratio}"));
-        let rules = ["dense".to_owned()].into_iter().chain(ratios).chain(["concrete", "ltp"].map(str::to_owned));
+        let asked = args.report_rules()?;
+        let rules = asked.clone().unwrap_or_else(all_rules);
         let mut device = engine(&result)?;
         let mut lines = Vec::new();
-        for rule in rules {
-            let prune: Prune = rule.parse()?;
+        for prune in [Prune::Dense].into_iter().chain(rules.into_iter().filter(|prune| !prune.is_dense())) {
             // With mean pooling every token counts: some rules cannot be.
-            if result.lacks(&prune).is_some() {
+            if let Some(need) = result.lacks(&prune) {
+                if asked.is_some() {
+                    notes.push(format!("`{prune}` is not in the table: it needs {need}"));
+                }
                 continue;
             }
             let found = answers(&mut device, &samples, &prune)?;
-            lines.push(Line::new(&rule, task, &found, &parent, labels.as_deref()));
+            lines.push(Line::new(&prune.to_string(), task, &found, &parent, labels.as_deref()));
         }
         let default_prune = Report::choose(&parent_line, &lines, args.max_loss);
         choose_default(&args.out, Some(&default_prune))?;
@@ -84,4 +86,10 @@ impl Finished<'_> {
         print(&format!("{}: the report is in REPORT.md\n", args.out.display()));
         Ok(())
     }
+}
+
+/// `topk` at all ratios, and what has thresholds.
+fn all_rules() -> Vec<Prune> {
+    let top_k = RATIOS.into_iter().rev().filter_map(Prune::top_k);
+    top_k.chain([Prune::Concrete, Prune::Ltp(None)]).collect()
 }

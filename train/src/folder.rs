@@ -45,8 +45,9 @@ pub struct Written<'a> {
     pub format: Format,
 }
 
-const CONFIG: &str = ModelFiles::KNOWN.config;
-const WEIGHTS: &str = ModelFiles::KNOWN.weights[0];
+/// The names of the two files that every folder has.
+pub const CONFIG: &str = ModelFiles::KNOWN.config;
+pub const WEIGHTS: &str = ModelFiles::KNOWN.weights[0];
 
 impl Written<'_> {
     /// Writes all files; `default_prune` is the rule for those who name none.
@@ -82,35 +83,51 @@ impl Written<'_> {
     }
 
     fn weights(&self, path: &Path, network: &Network, prefix: &str, thresholds: Vec<(String, f32)>) -> Result<()> {
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = Vec::new();
         for &id in &network.ids {
             let parameter = &self.parameters.list[id];
-            let values = parameter.values()?;
             let name = parameter.name.strip_prefix(prefix).unwrap_or(&parameter.name).to_owned();
-            // Beyond the range of f16 a tensor stays f32.
-            let fits = values.iter().all(|value| f16::from_f32(*value).is_finite());
-            let (dtype, bytes) = match self.format {
-                Format::F16 if fits => {
-                    (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
-                }
-                _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            };
-            tensors.push((name, dtype, parameter.shape.clone(), bytes));
+            tensors.push(Stored::new(name, parameter.shape.clone(), &parameter.values()?, self.format));
         }
-        let threshold = |(name, value): (String, f32)| (name, Dtype::F32, vec![1], value.to_le_bytes().to_vec());
+        let threshold = |(name, value)| Stored::new(name, vec![1], &[value], Format::F32);
         tensors.extend(thresholds.into_iter().map(threshold));
-        let wrong = |error: safetensors::SafeTensorError| Error::content(path, error.to_string());
-        let mut views = Vec::new();
-        for (name, dtype, shape, bytes) in &tensors {
-            views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(wrong)?));
-        }
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(wrong)?)
+        write_weights(path, &tensors)
     }
 }
 
+/// A tensor as it stands in a file.
+pub struct Stored {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// In this format; beyond the range of f16 a tensor stays f32.
+    pub fn new(name: String, shape: Vec<usize>, values: &[f32], format: Format) -> Self {
+        let fits = values.iter().all(|value| f16::from_f32(*value).is_finite());
+        let (dtype, bytes) = match format {
+            Format::F16 if fits => (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
+            _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        };
+        Self { name, dtype, shape, bytes }
+    }
+}
+
+/// Writes a file of weights.
+pub fn write_weights(path: &Path, tensors: &[Stored]) -> Result<()> {
+    let wrong = |error: safetensors::SafeTensorError| Error::content(path, error.to_string());
+    let mut views = Vec::new();
+    for Stored { name, dtype, shape, bytes } in tensors {
+        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(wrong)?));
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_whole(path, &safetensors::serialize(views, Some(metadata)).map_err(wrong)?)
+}
+
 /// What a training writes anew.
-fn is_replaced(name: &str) -> bool {
+pub fn is_replaced(name: &str) -> bool {
     name.starts_with("approx/")
         || name == CONFIG
         || name.ends_with(".safetensors")
@@ -125,7 +142,8 @@ pub fn choose_default(out: &Path, default_prune: Option<&str>) -> Result<()> {
     write_json(&path, &config)
 }
 
-fn set_default_prune(config: &mut Map<String, Value>, default_prune: Option<&str>) {
+/// Sets the rule for those who name none, or takes it out.
+pub fn set_default_prune(config: &mut Map<String, Value>, default_prune: Option<&str>) {
     let ours = config.entry("sttabt").or_insert_with(|| json!({}));
     if let Value::Object(ours) = ours {
         match default_prune {
@@ -148,7 +166,8 @@ fn approx_config(mut config: Map<String, Value>, values: &NetworkValues) -> Map<
     config
 }
 
-fn write_json(path: &Path, object: &Map<String, Value>) -> Result<()> {
+/// Writes a JSON file.
+pub fn write_json(path: &Path, object: &Map<String, Value>) -> Result<()> {
     let text = serde_json::to_string_pretty(object).map_err(|error| Error::content(path, error.to_string()))?;
     write_whole(path, format!("{text}\n").as_bytes())
 }

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use sttabt_train::bench::{self, BenchArgs};
 use sttabt_train::compress::{self, CompressArgs, Stages};
+use sttabt_train::glue::{self, GlueArgs};
 use sttabt_train::golden::{self, GoldenArgs};
 use sttabt_train::supervised::{self, Supervised};
 use sttabt_train::{Error, Result};
@@ -35,6 +36,8 @@ enum Command {
     Distill(CompressArgs),
     #[command(flatten)]
     Supervised(Supervised),
+    /// The paper's figure on GLUE: fine-tune, distil, compress and train every rule, and measure them all
+    Glue(GlueArgs),
     /// Time the steps of a training
     #[command(hide = true)]
     Bench(BenchArgs),
@@ -66,6 +69,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Golden(args) => golden::run(args, &device, print),
         Command::Compress(args) => compress::run(args, Stages::All, &device, &mut print),
         Command::Distill(args) => compress::run(args, Stages::Distil, &device, &mut print),
+        Command::Glue(args) => glue::run(args, &device, &mut print),
         Command::Supervised(command) => supervised::run(command, &device, &mut print),
         Command::Bench(args) => bench::run(args, &device, print),
     }

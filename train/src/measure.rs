@@ -9,6 +9,7 @@ use crate::data::Sample;
 use crate::error::{Error, Result};
 use crate::files::read;
 use crate::loss::Label;
+use crate::metrics::{Metric, first, largest, pearson, share};
 
 /// Inputs of one call.
 const BATCH: usize = 32;
@@ -20,6 +21,32 @@ pub struct Answers {
     retention: f64,
     flops: Flops,
     ms: f64,
+}
+
+impl Answers {
+    fn num_samples(&self) -> f64 {
+        self.outputs.len().max(1) as f64
+    }
+
+    /// Mean over samples and l = 0 … L of |K_l| / T.
+    pub fn retention(&self) -> f64 {
+        self.retention / self.num_samples()
+    }
+
+    /// Of a sample, ApproxNet included.
+    pub fn gflops(&self) -> f64 {
+        self.flops.total() as f64 / 1e9 / self.num_samples()
+    }
+
+    /// In units of a dense pass.
+    pub fn flops_share(&self) -> f64 {
+        self.flops.total() as f64 / self.flops.dense.max(1) as f64
+    }
+
+    /// Of a sample.
+    pub fn ms(&self) -> f64 {
+        self.ms / self.num_samples()
+    }
 }
 
 /// Runs a rule over samples.
@@ -96,47 +123,38 @@ pub struct Line {
 impl Line {
     /// Compares a rule's answers with the parent's.
     pub fn new(rule: &str, task: Task, found: &Answers, parent: &Answers, labels: Option<&[Label]>) -> Self {
-        let num_samples = found.outputs.len().max(1) as f64;
         let pairs = found.outputs.iter().zip(&parent.outputs);
         let distance = |(one, other): (&Vec<f32>, &Vec<f32>)| {
             let sum: f64 = one.iter().zip(other).map(|(one, other)| f64::from((one - other).abs())).sum();
             sum / one.len().max(1) as f64
         };
+        let metric = match task {
+            Task::Classification => Some(Metric::Accuracy),
+            Task::Regression => Some(Metric::Pearson),
+            Task::MultiLabel | Task::Embedding => None,
+        };
         Self {
             rule: rule.to_owned(),
-            metric: labels.and_then(|labels| metric(task, &found.outputs, labels)),
+            metric: metric.zip(labels).map(|(metric, labels)| metric.of(&found.outputs, labels)),
             agreement: agreement(task, &found.outputs, &parent.outputs),
-            distance: pairs.map(distance).sum::<f64>() / num_samples,
-            retention: found.retention / num_samples,
-            gflops: found.flops.total() as f64 / 1e9 / num_samples,
-            flops_share: found.flops.total() as f64 / found.flops.dense.max(1) as f64,
-            ms: found.ms / num_samples,
+            distance: pairs.map(distance).sum::<f64>() / found.num_samples(),
+            retention: found.retention(),
+            gflops: found.gflops(),
+            flops_share: found.flops_share(),
+            ms: found.ms(),
         }
     }
 }
 
-fn largest(values: &[f32]) -> usize {
-    (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best }).unwrap_or(0)
-}
-
-fn share(are_equal: impl Iterator<Item = bool>) -> f64 {
-    let (mut equal, mut all) = (0, 0);
-    for is_equal in are_equal {
-        equal += usize::from(is_equal);
-        all += 1;
-    }
-    equal as f64 / f64::from(all.max(1))
-}
-
 fn agreement(task: Task, found: &[Vec<f32>], parent: &[Vec<f32>]) -> f64 {
     let pairs = || found.iter().zip(parent);
-    let first = |outputs: &[Vec<f32>]| -> Vec<f64> { outputs.iter().map(|output| f64::from(output[0])).collect() };
+    let numbers = |outputs: &[Vec<f32>]| -> Vec<f64> { outputs.iter().map(|output| first(output)).collect() };
     match task {
         Task::Classification => share(pairs().map(|(one, other)| largest(one) == largest(other))),
         Task::MultiLabel => {
             share(pairs().map(|(one, other)| one.iter().zip(other).all(|(a, b)| (*a > 0.0) == (*b > 0.0))))
         }
-        Task::Regression => pearson(&first(found), &first(parent)),
+        Task::Regression => pearson(&numbers(found), &numbers(parent)),
         Task::Embedding => {
             let cosine = |(one, other): (&Vec<f32>, &Vec<f32>)| -> f64 {
                 let product = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
@@ -145,35 +163,6 @@ fn agreement(task: Task, found: &[Vec<f32>], parent: &[Vec<f32>]) -> f64 {
             pairs().map(cosine).sum::<f64>() / found.len().max(1) as f64
         }
     }
-}
-
-fn metric(task: Task, found: &[Vec<f32>], labels: &[Label]) -> Option<f64> {
-    match task {
-        Task::Classification => {
-            Some(share(found.iter().zip(labels).map(|(output, label)| Label::Class(largest(output)) == *label)))
-        }
-        Task::Regression => {
-            let value = |label: &Label| if let Label::Value(value) = label { *value } else { 0.0 };
-            let values: Vec<f64> = labels.iter().map(value).collect();
-            Some(pearson(&found.iter().map(|output| f64::from(output[0])).collect::<Vec<_>>(), &values))
-        }
-        Task::MultiLabel | Task::Embedding => None,
-    }
-}
-
-/// Pearson correlation; 0 where one side is constant.
-fn pearson(one: &[f64], other: &[f64]) -> f64 {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (mean_one, mean_other) = (mean(one), mean(other));
-    let mut sums = [0.0; 3];
-    for (a, b) in one.iter().zip(other) {
-        let (a, b) = (a - mean_one, b - mean_other);
-        sums[0] += a * b;
-        sums[1] += a * a;
-        sums[2] += b * b;
-    }
-    let scale = (sums[1] * sums[2]).sqrt();
-    if scale > 0.0 { sums[0] / scale } else { 0.0 }
 }
 
 /// The dense parent's answers, each asked for when it is first needed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use sttabt::Prune;
 
 use crate::checkpoint::Checkpoints;
 use crate::data::DataArgs;
@@ -29,10 +30,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Points that the default rule may lose
-    #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
+    #[arg(long, default_value_t = MAX_LOSS, value_name = "POINTS")]
     pub max_loss: f64,
+    /// Rules of the report, as in dense,topk:0.5 [default: all that the model has; topk at nine ratios]
+    #[arg(long, value_name = "RULE,RULE…")]
+    pub report: Option<String>,
     /// Samples of a batch
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = BATCH, value_name = "N")]
     pub batch: usize,
     /// Of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -44,17 +48,47 @@ pub struct RunArgs {
     #[arg(long)]
     pub f32: bool,
     /// Seconds between checkpoints
-    #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = CHECKPOINT_EVERY, value_name = "SECONDS")]
     pub checkpoint_every: f64,
 }
 
+const MAX_LOSS: f64 = 1.0;
+/// Samples of a batch, where nobody says how many.
+pub const BATCH: usize = 32;
+/// Seconds.
+pub const CHECKPOINT_EVERY: f64 = 120.0;
+
 impl RunArgs {
+    /// A run with the defaults of the command line.
+    pub fn new(model: PathBuf, data: DataArgs, out: PathBuf) -> Self {
+        Self {
+            model,
+            data,
+            out,
+            budget: None,
+            steps: None,
+            max_loss: MAX_LOSS,
+            report: None,
+            batch: BATCH,
+            seed: 0,
+            resume: false,
+            f32: false,
+            checkpoint_every: CHECKPOINT_EVERY,
+        }
+    }
+
     /// Numbers that make no sense are refused.
     pub fn check(&self) -> Result<()> {
         if self.batch == 0 || self.steps == Some(0) || self.budget.is_some_and(|minutes| minutes <= 0.0) {
             return Err(Error::Usage("--batch, --steps and --budget: expected more than 0".to_owned()));
         }
-        Ok(())
+        self.report_rules().map(|_| ())
+    }
+
+    /// The rules that a report is asked for.
+    pub fn report_rules(&self) -> Result<Option<Vec<Prune>>> {
+        let parsed = self.report.as_deref().map(Prune::parse_list).transpose();
+        parsed.map_err(|error| Error::Usage(format!("--report: {error}")))
     }
 
     /// Where the checkpoint is.
@@ -78,11 +112,15 @@ impl RunArgs {
             columns.limit,
             columns.labels.map(|reading| format!("{reading:?}")),
         ]);
-        json!({
+        let mut settings = json!({
             "command": command, "model": self.model, "data": self.data.path(), "columns": columns,
             "held_back": self.data.held_back, "steps": self.steps, "budget": self.budget, "batch": self.batch,
             "seed": self.seed, "others": others,
-        })
+        });
+        if self.data.columns.skip_broken_rows {
+            settings["skip_broken_rows"] = true.into();
+        }
+        settings
     }
 
     /// The folder is new, or a run in it goes on.

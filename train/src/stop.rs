@@ -1,16 +1,25 @@
 //! Ctrl-C: the first ends the run with the best state so far, the second at once.
 
-use std::sync::Arc;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Sets the flag at Ctrl-C.
-pub fn on_interrupt(is_stopped: &Arc<AtomicBool>) {
-    let is_stopped = Arc::clone(is_stopped);
-    let handler = move || {
-        if is_stopped.swap(true, Ordering::Relaxed) {
+/// Of the process: one that has several runs ends them all.
+static IS_STOPPED: AtomicBool = AtomicBool::new(false);
+static HANDLER: Once = Once::new();
+
+/// From now on Ctrl-C ends runs.
+pub fn on_interrupt() {
+    let handler = || {
+        if IS_STOPPED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
     };
-    // There can be one handler only: a second run in a process goes without.
-    let _ = ctrlc::set_handler(handler);
+    HANDLER.call_once(|| {
+        let _ = ctrlc::set_handler(handler);
+    });
+}
+
+/// Whether there was a Ctrl-C.
+pub fn is_stopped() -> bool {
+    IS_STOPPED.load(Ordering::Relaxed)
 }

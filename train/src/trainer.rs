@@ -3,8 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
@@ -62,8 +60,6 @@ pub struct Trainer {
     checkpoints: Checkpoints,
     log: File,
     log_path: PathBuf,
-    /// Set by Ctrl-C.
-    pub is_stopped: Arc<AtomicBool>,
     is_resumed: bool,
     checkpoint_every: Duration,
     is_quiet: bool,
@@ -125,25 +121,13 @@ impl Trainer {
         // What was logged after the checkpoint happens again.
         log.set_len(progress.log_bytes).map_err(Error::file("write", &log_path))?;
         log.seek(SeekFrom::End(0)).map_err(Error::file("write", &log_path))?;
-        let is_stopped = Arc::new(AtomicBool::new(false));
         let is_quiet = std::env::var_os("STTABT_TRAIN_QUIET").is_some();
-        Ok(Self {
-            parameters,
-            progress,
-            seed,
-            checkpoints,
-            log,
-            log_path,
-            is_stopped,
-            is_resumed,
-            checkpoint_every,
-            is_quiet,
-        })
+        Ok(Self { parameters, progress, seed, checkpoints, log, log_path, is_resumed, checkpoint_every, is_quiet })
     }
 
     /// Whether the run was asked to end.
     pub fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        crate::stop::is_stopped()
     }
 
     /// Writes a line of the log.

@@ -63,7 +63,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub columns: ColumnArgs,
     /// Time on images instead, each once: a folder with images, or with one folder per class
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows"])]
     pub images: Option<PathBuf>,
     /// Rounds of every setting [default: as many as take 10 s, from 5 to 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["data", "images"])]

@@ -112,7 +112,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
 /// Whether anything is said of a data set.
 fn describes_data(columns: &ColumnArgs) -> bool {
     let names = [&columns.text_column, &columns.pair_column, &columns.label_column];
-    columns.limit.is_some() || columns.no_header || columns.labels.is_some() || names.iter().any(|name| name.is_some())
+    let has_flag = columns.no_header || columns.skip_broken_rows;
+    columns.limit.is_some() || has_flag || columns.labels.is_some() || names.iter().any(|name| name.is_some())
 }
 
 /// A model is called by its folder, wherever that is.

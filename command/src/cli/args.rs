@@ -166,7 +166,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub columns: ColumnArgs,
     /// Measure on images instead: a folder with one folder per class, named by label, ImageNet id (n01440764) or index
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows"])]
     pub images: Option<PathBuf>,
     /// Labelled texts: CSV (.csv), JSON by the line or an array (.jsonl, .ndjson, .json), else tab-separated as in GLUE
     #[arg(value_name = "DATA", required_unless_present = "images")]
@@ -203,7 +203,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "DATA", conflicts_with = "images")]
     pub check: Option<PathBuf>,
     /// Compare both models on images: a folder with one folder per class
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["text_column", "pair_column", "label_column", "no_header"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["text_column", "pair_column", "label_column", "no_header", "skip_broken_rows"])]
     pub images: Option<PathBuf>,
     /// Rules to compare them under, as in dense,topk:0.3 [default: dense and the model's own]
     #[arg(long, value_name = "RULE,RULE…")]

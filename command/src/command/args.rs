@@ -45,7 +45,7 @@ impl DeviceArgs {
 }
 
 /// Which rows of a labelled file, and what its columns are.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 pub struct ColumnArgs {
     /// Take N inputs only: the first rows of a file, or images spread evenly over the classes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -62,6 +62,9 @@ pub struct ColumnArgs {
     /// The file has no header line; columns are given by number
     #[arg(long)]
     pub no_header: bool,
+    /// Leave out rows that cannot be read, such as QQP's with missing columns, and say how many
+    #[arg(long)]
+    pub skip_broken_rows: bool,
     /// Read labels, or the names of class folders, by the model's names or by index [default: whichever fits all of them]
     #[arg(long, value_enum, value_name = "READING")]
     pub labels: Option<Reading>,

@@ -87,6 +87,22 @@ pub fn read_config(file: &str, json: &[u8], asked: Asked<'_>) -> Result<(&'stati
     Ok((family, Config { is_int8, ..family.config(&fields, asked.preprocessor)? }))
 }
 
+/// The two heads of the family that a `config.json` names, whatever its own head is: the embedder, and the classifier.
+///
+/// # Errors
+/// [`Error::Unsupported`] or [`Error::Refused`] names an architecture that has not both.
+#[cfg(feature = "internals")]
+pub fn both_heads(file: &str, object: &serde_json::Map<String, Value>) -> Result<[&'static Family; 2]> {
+    let embedder = named(&Fields { file, path: "", object }, true)?;
+    let with_head = |embeds: bool| {
+        let mut of_type = FAMILIES.iter().filter(|family| family.model_type == embedder.model_type);
+        of_type.find(|family| matches!(family.head, HeadKind::Embedding(_)) == embeds)
+    };
+    let both = with_head(true).zip(with_head(false)).map(|(embedder, classifier)| [embedder, classifier]);
+    let found = || shortened(embedder.architecture);
+    both.ok_or_else(|| Error::Unsupported { what: "architecture", found: found(), supported: &SUPPORTED })
+}
+
 /// Whether weights are int8, as `quantization_config` says. Other quantized weights are not computed here.
 fn is_int8(fields: &Fields<'_>) -> Result<bool> {
     let object = match fields.object.get("quantization_config") {

@@ -106,7 +106,13 @@ fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Resu
     let (columns, assumed) = columns::find(args, &header, labels)?;
     let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
     let mut columns = columns;
-    let mut written = source.rows(&columns);
+    let mut written = if args.skip_broken_rows {
+        let (whole, broken) = source.whole_rows(&columns);
+        notes.extend(broken);
+        Ok(whole)
+    } else {
+        source.rows(&columns)
+    };
     // A label that is none of one label: a list of several, or nothing.
     if let (Err((line, what)), Some(_), Labels::IfThere) = (&written, columns.label, labels) {
         let without = Columns { label: None, ..columns };

@@ -84,15 +84,37 @@ impl Source {
         }
     }
 
+    /// All rows, or the first error.
     pub fn rows(&self, columns: &Columns) -> LineResult<Vec<Written>> {
+        self.each_row(columns).collect()
+    }
+
+    /// The rows without those that have an error, and what is said of these.
+    pub fn whole_rows(&self, columns: &Columns) -> (Vec<Written>, Option<String>) {
+        let (mut whole, mut broken) = (Vec::new(), Vec::new());
+        for row in self.each_row(columns) {
+            match row {
+                Ok(row) => whole.push(row),
+                Err(what) => broken.push(what),
+            }
+        }
+        let note = broken.first().map(|(line, what)| {
+            let rows = if broken.len() == 1 { "broken row is" } else { "broken rows are" };
+            format!("{} {rows} left out (line {line}: {what})", broken.len())
+        });
+        (whole, note)
+    }
+
+    fn each_row<'a>(&'a self, columns: &'a Columns) -> Box<dyn Iterator<Item = LineResult<Written>> + 'a> {
         match self {
             Self::Delimited(read, _) => {
                 let num_columns = read.header.len();
-                read.records.iter().map(|(line, record)| delimited_row(*line, record, num_columns, columns)).collect()
+                let row = move |(line, record): &(Line, _)| delimited_row(*line, record, num_columns, columns);
+                Box::new(read.records.iter().map(row))
             }
             Self::Json(read) => {
                 let keys = &read.keys;
-                read.objects.iter().map(|(line, object)| json_row(*line, object, keys, columns)).collect()
+                Box::new(read.objects.iter().map(move |(line, object)| json_row(*line, object, keys, columns)))
             }
         }
     }
