@@ -101,7 +101,7 @@ impl Tokenizer {
             // Before all others, and after the added tokens are known: their texts stay as they are.
             let own = inner.get_normalizer().cloned();
             let all = [Some(NormalizerWrapper::from(Lowercase)), own].into_iter().flatten().collect();
-            inner.with_normalizer(Some(Sequence::new(all)));
+            inner.with_normalizer(Some(Sequence::new(all))).map_err(|error| file_error(file, &error))?;
         }
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
         Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks })
