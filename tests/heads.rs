@@ -276,6 +276,17 @@ fn a_default_prompt_stands_before_every_text() {
         classify_with(&mut engine(model, BACKENDS[0]), &inputs, &Prune::Dense, &Outputs::default()).remove(0).logits
     };
     assert_eq!(of(&scorer.expect("a model"), "w11"), of(&tiny_bert(), "w5 w6: w11"));
+    // That of another kind of model is not its own.
+    for (kind, modules) in [("SentenceTransformer", true), ("CrossEncoder", false)] {
+        let scorer = edited_of(tiny_files(), |files| {
+            let prompts = json!({"model_type": kind, "default_prompt_name": "q", "prompts": {"q": "w5 w6: "}});
+            files.insert("config_sentence_transformers.json", prompts.to_string().into_bytes());
+            if modules {
+                files.insert("modules.json", br#"[{"type": "a.Transformer", "path": ""}]"#.to_vec());
+            }
+        });
+        assert_eq!(of(&scorer.expect("a model"), "w11"), of(&tiny_bert(), "w11"), "{kind}");
+    }
     for (name, pooling, expected) in [
         (
             json!("quer"),

@@ -279,7 +279,7 @@ fn the_model_folder_is_found_or_missed_by_name() {
     assert_eq!(classify(None, Some(missing)), format!("1 error: no model folder at {missing} (given by STTABT_MODEL)"));
     let file = format!("{tiny}/config.json");
     let expected =
-        format!("1 error: no model folder at {file} (given by --model): it is a file; name its folder, {tiny}/");
+        format!("1 error: no model folder at {file} (given by --model): it is a file; name its folder, {tiny}");
     assert_eq!(classify(Some(&file), None), expected);
     let way_out = |name: &str| {
         format!(

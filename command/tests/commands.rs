@@ -16,3 +16,4 @@ mod images;
 mod output;
 mod quantize;
 mod tables;
+mod tables_columns;

@@ -72,7 +72,7 @@ struct ModelData {
     ltp_thresholds: Option<Vec<f32>>,
     /// Of an embedder.
     pooling: Option<Pooling>,
-    /// Of an embedder: see [`default_prompt`].
+    /// See [`default_prompt`].
     prompt: String,
     reader: Reader,
 }
@@ -126,7 +126,7 @@ impl Model {
             let reason = "no Pooling in it, which says how a vector is made: save the model with sentence-transformers";
             return Err(Error::File { file: MODULES.to_owned(), reason: reason.to_owned() });
         }
-        let prompt = default_prompt(&files)?;
+        let prompt = default_prompt(&files, main.config.task == Task::Embedding)?;
         let reader = match main.config.input {
             InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {
@@ -182,7 +182,7 @@ impl Model {
         self.0.pooling
     }
 
-    /// What stands before every text that an embedder reads, as its files say; mostly nothing.
+    /// What stands before every text that an embedder reads, or the first one of a cross-encoder's pair, as the files say; mostly nothing.
     pub fn default_prompt(&self) -> &str {
         &self.0.prompt
     }

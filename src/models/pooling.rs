@@ -105,16 +105,26 @@ fn check_normalize(files: &ModelFiles, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What stands before every text unless a caller of sentence-transformers says otherwise: the prompt that
-/// `config_sentence_transformers.json` names as the default one; mostly nothing.
+/// What stands before every text of an embedder, or the first text of a cross-encoder's pair, unless a caller of sentence-transformers says
+/// otherwise: the prompt that `config_sentence_transformers.json` names as the default one; mostly nothing. A file of another kind of model
+/// is not this model's.
 ///
 /// # Errors
 /// [`Error::File`] and [`Error::Config`] for a broken file, or a name without a prompt.
-pub fn default_prompt(files: &ModelFiles) -> Result<String> {
+pub fn default_prompt(files: &ModelFiles, embeds: bool) -> Result<String> {
     const KEY: &str = "default_prompt_name";
     let Some(json) = files.get(PROMPTS) else { return Ok(String::new()) };
     let object = json_object(PROMPTS, json)?;
     let fields = Fields { file: PROMPTS, path: "", object: &object };
+    let is_own = match fields.text("model_type")? {
+        Some("CrossEncoder") => !embeds && files.get(MODULES).is_some(),
+        // Older files say nothing.
+        None | Some("SentenceTransformer") => embeds,
+        Some(_) => false,
+    };
+    if !is_own {
+        return Ok(String::new());
+    }
     let Some(name) = fields.text(KEY)? else { return Ok(String::new()) };
     let prompts = object.get("prompts").and_then(Value::as_object);
     let prompt = prompts.and_then(|prompts| prompts.get(name)?.as_str());
@@ -151,7 +161,7 @@ fn mode_of(files: &ModelFiles, path: &str) -> Result<PoolingMode> {
     match chosen.as_slice() {
         ["cls" | "cls_token"] => Ok(PoolingMode::Cls),
         ["mean" | "mean_tokens"]
-            if fields.flag("include_prompt")? == Some(false) && !default_prompt(files)?.is_empty() =>
+            if fields.flag("include_prompt")? == Some(false) && !default_prompt(files, true)?.is_empty() =>
         {
             Err(Error::Refused {
                 what: "pooling",

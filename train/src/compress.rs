@@ -193,7 +193,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         log_bytes: 0,
     };
     let mut trainer = Trainer::new(parameters, progress, &args.run)?;
-    crate::stop::on_interrupt();
+    crate::stop::on_interrupt()?;
     trainer.stage(0, &distil_stage, &mut distil)?;
     if stages == Stages::All {
         trainer.stage(1, &select_stage, &mut select)?;
@@ -204,6 +204,12 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     if stages == Stages::All && matches!(model.config().input, InputConfig::Text(_)) {
         notes.push(
             "the tables of words learn in the first stage, ApproxNet's alone; the model's stays as it is".to_owned(),
+        );
+    }
+    if stages == Stages::All && networks.is_distilled {
+        notes.push(
+            "the folder's ApproxNet goes on learning: the first stage is left out, and --reduction and --approx-rate count for nothing"
+                .to_owned(),
         );
     }
     if !idle.is_empty() {

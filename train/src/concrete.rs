@@ -54,8 +54,7 @@ pub struct Above {
 impl Above {
     /// Above the last layer: the anchors alone.
     pub fn anchors(rows: &Rows, num_anchors: usize) -> Self {
-        let all = rows.real.clone().zeros_like();
-        let mask = all.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0);
+        let mask = rows.anchors(num_anchors);
         Self { c: mask.clone(), mask }
     }
 

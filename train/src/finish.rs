@@ -13,7 +13,7 @@ use crate::parameters::Parameters;
 use crate::report::Report;
 use crate::run_args::RunArgs;
 
-/// Ratios of the report.
+/// Ratios of reports and figures.
 pub const RATIOS: [f64; 9] = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 
 /// A run whose steps are done.
@@ -32,7 +32,7 @@ pub struct Finished<'a> {
 }
 
 impl Finished<'_> {
-    /// Writes the folder, measures all rules that it has what they need for, and writes the report.
+    /// Writes the folder, measures the rules that are asked for, else all that it has what they need for, and writes the report.
     pub fn write(self, print: &mut dyn FnMut(&str)) -> Result<()> {
         let Self { run: args, model, data, split, stages, mut notes, .. } = self;
         let written = Written {

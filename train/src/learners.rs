@@ -139,7 +139,7 @@ pub struct Elastic<'a> {
     draw: Draw,
 }
 
-/// The ratio that chooses the best state, beside a dense pass.
+/// The ratio of both rules that chooses the best state, beside a dense pass.
 const VALIDATED: f64 = 0.3;
 
 impl<'a> Elastic<'a> {

@@ -1,5 +1,6 @@
 //! Loops over f32 numbers, written so that the compiler makes vectors of them: with AVX2 where the processor has it. The numbers are the
-//! same without, because no loop adds in another order. Loops are written with `for`: a closure that is not inlined stays without AVX2.
+//! same without, because no loop adds in another order. Most loops are written with `for`: a closure that is not inlined stays without
+//! AVX2.
 
 /// Makes a function of a loop, compiled for AVX2 too.
 macro_rules! vectors {

@@ -1,4 +1,4 @@
-//! How good answers are: the metrics of GLUE, as scikit-learn and SciPy compute them.
+//! How good answers are: the metrics of GLUE, as scikit-learn and SciPy compute them; where one side is constant, correlations are 0.
 
 use crate::loss::Label;
 

@@ -103,7 +103,8 @@ impl Report {
     fn curve(&self) -> Result<String> {
         let mut svg = String::new();
         {
-            let mut top_k: Vec<&Line> = self.rules.iter().filter(|line| line.rule != "concrete").collect();
+            let mut top_k: Vec<&Line> =
+                self.rules.iter().filter(|line| line.rule == "dense" || line.rule.starts_with("topk")).collect();
             top_k.sort_by(|one, other| one.flops_share.total_cmp(&other.flops_share));
             let all = self.rules.iter().flat_map(|line| [Some(line.agreement), line.metric]).flatten();
             let lowest = (all.fold(1.0, f64::min) * 20.0).floor() / 20.0;

@@ -84,6 +84,12 @@ impl Rows {
         Self { lengths: lengths.to_vec(), width, real, weights, pad, unpad, starts }
     }
 
+    /// 1 on the first tokens, `[N, R]`.
+    pub fn anchors(&self, num_anchors: usize) -> Tensor<2> {
+        let none = self.real.clone().zeros_like();
+        none.slice_fill([0..self.num_samples(), 0..num_anchors.min(self.width)], 1.0)
+    }
+
     /// N
     pub fn num_samples(&self) -> usize {
         self.lengths.len()
@@ -213,7 +219,7 @@ impl Open {
 pub struct Gates {
     /// G_0 … G_L, `[N, R]` of 0 and 1.
     pub values: Vec<Tensor<2>>,
-    /// The tokens of those that are 1.
+    /// The tokens of those that are 1, of G_1 … G_L: of what each layer computes.
     pub open: Vec<Open>,
 }
 
@@ -227,7 +233,7 @@ impl Gates {
             let open: Vec<Vec<u32>> = values.chunks_exact(rows.width).map(of_sample).collect();
             Ok(Open::new(rows, &open, place))
         };
-        let open = values.iter().map(open).collect::<Result<_>>()?;
+        let open = values.iter().skip(1).map(open).collect::<Result<_>>()?;
         Ok(Self { values, open })
     }
 }

@@ -1,6 +1,6 @@
 //! What all trainings ask for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -93,7 +93,12 @@ impl RunArgs {
 
     /// Where the checkpoint is.
     pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(self.out.join("checkpoint"))
+        Self::checkpoints_of(&self.out)
+    }
+
+    /// Where that of a run in this folder is.
+    pub fn checkpoints_of(out: &Path) -> Checkpoints {
+        Checkpoints::new(out.join("checkpoint"))
     }
 
     /// How often one is written.
@@ -117,6 +122,7 @@ impl RunArgs {
             "held_back": self.data.held_back, "steps": self.steps, "budget": self.budget, "batch": self.batch,
             "seed": self.seed, "others": others,
         });
+        // Absent where it is not asked for, so that older runs go on.
         if self.data.columns.skip_broken_rows {
             settings["skip_broken_rows"] = true.into();
         }

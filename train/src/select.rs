@@ -39,9 +39,7 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn anchors(rows: &'a Rows, num_anchors: usize, place: &'a Place) -> Self {
-        let closed = rows.real.clone().zeros_like();
-        let anchors = closed.slice_fill([0..rows.num_samples(), 0..num_anchors.min(rows.width)], 1.0);
-        Self { values: vec![anchors], rows, place }
+        Self { values: vec![rows.anchors(num_anchors)], rows, place }
     }
 
     fn above(&self) -> &Tensor<2> {
@@ -97,12 +95,15 @@ pub fn top_k_gates(
 pub fn concrete_gates(approx: &Network, maps: &[Tensor<3>], rows: &Rows, p_logit: f32, place: &Place) -> Result<Gates> {
     let (num_anchors, constants) = (approx.config.num_anchors, &approx.config.prune);
     let p_logit = place.tensor(&[f64::from(p_logit)], [1]);
+    // M is as large as the hard threshold there.
+    let hard = f64::from(constants.concrete_hard_threshold);
+    let border = f64::from(constants.concrete_temperature) * ((hard + EPS) / (1.0 - hard + EPS)).ln();
     let mut gates = Found::anchors(rows, num_anchors, place);
     let mut above = Above::anchors(rows, num_anchors);
     for map in maps.iter().rev() {
         let distance = above.step(map, rows, &p_logit, constants);
         above = Above { mask: above.mask.without_autodiff(), c: above.c.without_autodiff() };
-        gates.push(distance);
+        gates.push(distance.sub_scalar(border));
     }
     gates.finish()
 }

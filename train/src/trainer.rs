@@ -147,7 +147,8 @@ impl Trainer {
 
     /// Runs a stage, or what is left of it; the parameters have the best values then.
     pub fn stage(&mut self, at: usize, stage: &Stage<'_>, learner: &mut dyn Learns) -> Result<()> {
-        if self.progress.stage > at {
+        // After a Ctrl-C in an earlier stage its checkpoint must stay as it is.
+        if self.progress.stage > at || (self.progress.stage < at && self.is_stopped()) {
             return Ok(());
         }
         for (id, parameter) in self.parameters.list.iter_mut().enumerate() {
@@ -207,7 +208,7 @@ impl Trainer {
             bar.set_message(format!("loss {:.4}  rate {rate:.1e}", numbers[0].1));
             bar.set_position(step as u64 + 1);
             let every = num_steps.div_ceil(NUM_VALIDATIONS).max(1);
-            if self.progress.step.is_multiple_of(every) || self.progress.step == num_steps || self.is_stopped() {
+            if self.progress.step.is_multiple_of(every) || self.progress.step == num_steps {
                 self.validate(stage, learner, &mut best)?;
             }
             if last_checkpoint.elapsed() >= self.checkpoint_every {
@@ -216,8 +217,10 @@ impl Trainer {
             }
         }
         bar.finish_and_clear();
-        if self.is_stopped() {
+        if self.is_stopped() && self.progress.step < num_steps {
             self.checkpoints.write(&self.progress, &self.parameters, &optimizer, &best)?;
+            // Behind the checkpoint: a run that goes on compares the states that it would have without a stop.
+            self.validate(stage, learner, &mut best)?;
         }
         for (parameter, best) in self.parameters.list.iter_mut().zip(best) {
             if let Some(best) = best {
@@ -225,7 +228,7 @@ impl Trainer {
                 parameter.value = Tensor::from_data(best, (&place.device, place.dtype));
             }
         }
-        if self.is_stopped() {
+        if self.is_stopped() && self.progress.step < num_steps {
             return Ok(());
         }
         self.progress.stage = at + 1;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Steps of a run: 40 % are ApproxNet's.
+/// Steps of a run.
 const STEPS: usize = 60;
 
 /// A folder of its own, removed at the end.
@@ -123,6 +123,53 @@ fn an_interrupted_run_leaves_a_folder() {
     assert!(report.contains("ended early"), "{report}");
     let files = sttabt::ModelFiles::from_dir(&out).expect("files");
     assert!(sttabt::Model::from_bytes(files).expect("a model").has_thresholds());
+}
+
+/// Ctrl-C in any stage, and `--resume`: the results of a run that was not stopped.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_to_the_bit() {
+    let scratch = Scratch::new("resume");
+    let (texts, whole) = (scratch.texts(), scratch.0.join("whole"));
+    // Without an ApproxNet there are three stages.
+    let bare = scratch.0.join("bare");
+    fs::create_dir_all(&bare).expect("a folder");
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixture().join(name), bare.join(name)).expect("a file");
+    }
+    let more = ["--reduction", "2"];
+    let (is_done, text) = finish(command(&bare, &texts, &whole, &more));
+    assert!(is_done, "{text}");
+    for stage in ["distil", "select", "elastic"] {
+        let out = scratch.0.join(stage);
+        let mut child = command(&bare, &texts, &out, &more).spawn().expect("the command runs");
+        let is_there = || {
+            let log = fs::read_to_string(out.join("train.jsonl")).unwrap_or_default();
+            log.lines().filter(|line| line.contains(&format!("\"stage\":\"{stage}\""))).count() >= 3
+        };
+        while !is_there() {
+            assert!(child.try_wait().expect("a status").is_none(), "{stage}: the run ended by itself");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let status = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().expect("kill");
+        assert!(status.success() && child.wait().expect("an end").success(), "{stage}");
+        let is_stopped = out.join("checkpoint").exists();
+        let (is_done, text) = finish(command(&bare, &texts, &out, &["--reduction", "2", "--resume"]));
+        assert_eq!(is_done, is_stopped, "{stage}: {text}");
+        assert_eq!(results(&out), results(&whole), "{stage}");
+        assert_eq!(log(&out), log(&whole), "{stage}");
+    }
+}
+
+/// A loss that is no number ends a run. The step, the part and the way out are named, and the checkpoint stays.
+#[test]
+fn a_loss_that_is_no_number_ends_a_run() {
+    let scratch = Scratch::new("nan");
+    let (texts, out) = (scratch.texts(), scratch.0.join("out"));
+    let (is_done, text) = finish(command(&fixture(), &texts, &out, &["--rate", "1e30"]));
+    assert!(!is_done && text.contains("error: step ") && text.contains(": the loss `"), "{text}");
+    assert!(text.contains("the last good checkpoint is in") && text.contains("a smaller --rate"), "{text}");
+    assert!(out.join("checkpoint").is_dir() && !out.join("report.json").exists());
 }
 
 /// Each is refused before anything is written, and the message says what to do.

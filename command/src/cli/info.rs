@@ -88,7 +88,8 @@ fn print_model(out: &mut impl Write, model: &Model) -> Result<()> {
         )?,
     }
     if !model.default_prompt().is_empty() {
-        writeln!(out, "  prompt     {} (stands before every text)", visible(&format!("{:?}", model.default_prompt())))?;
+        let where_to = if config.task == Task::Embedding { "every text" } else { "the first text" };
+        writeln!(out, "  prompt     {} (stands before {where_to})", visible(&format!("{:?}", model.default_prompt())))?;
     }
     let labels = match config.task {
         Task::Regression => format!("one number, {}", config.labels[0]),

@@ -62,7 +62,7 @@ pub struct ColumnArgs {
     /// The file has no header line; columns are given by number
     #[arg(long)]
     pub no_header: bool,
-    /// Leave out rows that cannot be read, such as QQP's with missing columns, and say how many
+    /// Leave out rows with missing columns or an empty text, such as some of QQP's, and say how many
     #[arg(long)]
     pub skip_broken_rows: bool,
     /// Read labels, or the names of class folders, by the model's names or by index [default: whichever fits all of them]

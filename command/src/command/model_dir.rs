@@ -49,7 +49,10 @@ fn hint(path: &Path) -> String {
     };
     let is_name = repository.split('/').count() <= 2 && repository.split('/').all(is_part);
     match path.parent() {
-        Some(folder) if path.is_file() => format!(": it is a file; name its folder, {}", folder.join("").display()),
+        Some(folder) if path.is_file() => {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            format!(": it is a file; name its folder, {}", folder.display())
+        }
         _ if is_name => {
             format!(
                 ": nothing is downloaded here; if this is a model of the hub, run `hf download {repository} --local-dir DIR` and name DIR"

@@ -35,6 +35,7 @@ pub struct Tokenizer {
     limits: TextConfig,
     /// Tokens of an input: the model's limit, or fewer if the settings say so.
     max_tokens: usize,
+    /// Whether the beginning of a long text is cut.
     truncates_left: bool,
     /// Whether a pair's second text has other token types; else all are 0.
     gives_types: bool,
@@ -98,7 +99,7 @@ impl Tokenizer {
         inner.with_truncation(Some(truncation)).map_err(|error| file_error(file, &error))?;
         inner.with_padding(None);
         if settings.lowers_texts {
-            // Before all others, and after the added tokens are known: their texts stay as they are.
+            // Before all others. Special tokens are found in the text as it is.
             let own = inner.get_normalizer().cloned();
             let all = [Some(NormalizerWrapper::from(Lowercase)), own].into_iter().flatten().collect();
             inner.with_normalizer(Some(Sequence::new(all))).map_err(|error| file_error(file, &error))?;

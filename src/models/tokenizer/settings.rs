@@ -250,6 +250,7 @@ fn sentence_settings(files: &ModelFiles) -> Result<(Option<usize>, bool)> {
                 ("text", "max_length", _) => of_call = length(&fields, key)?,
                 // Nothing is padded here, and texts are always cut.
                 ("text", "padding" | "return_tensors", _) | ("text", "truncation", Value::Bool(true)) => {}
+                ("text", "truncation", Value::String(strategy)) if strategy == "longest_first" => {}
                 _ => return Err(fields.error(key, value, "max_length of text alone, with truncation")),
             }
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::tasks::GlueTask;
 use crate::compress::{APPROX_RATE, DEFAULT_STEPS, REDUCTION};
 use crate::error::{Error, Result};
+use crate::finish::RATIOS;
 use crate::run_args::{BATCH, CHECKPOINT_EVERY};
 use crate::supervised::{CONCRETE_RATE, RATE};
 
@@ -36,12 +37,7 @@ pub struct GlueArgs {
     )]
     pub rules: Vec<Curve>,
     /// Of topk, oracle and forward
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "RATIO,RATIO…",
-        default_value = "0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "RATIO,RATIO…", default_values_t = RATIOS)]
     pub ratios: Vec<f64>,
     /// Of concrete: a training for each
     #[arg(long, value_delimiter = ',', value_name = "SHARE,SHARE…", default_value = "0.1,0.2,0.3,0.5")]
@@ -142,7 +138,11 @@ impl GlueArgs {
                 return Err(Error::Usage(format!("{name} {value}: given twice, expected once")));
             }
         }
-        if self.steps == Some(0) || self.compress_steps < 2 || self.batch == 0 || !(self.epochs > 0.0) {
+        if self.steps == Some(0)
+            || self.compress_steps < 2
+            || self.batch == 0
+            || !(self.epochs > 0.0 && self.epochs.is_finite())
+        {
             let reason = "--epochs, --steps and --batch: expected more than 0, and --compress-steps at least 2";
             return Err(Error::Usage(reason.to_owned()));
         }

@@ -10,11 +10,13 @@ mod results;
 mod series;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::data::Data;
 use crate::error::{Error, Result};
@@ -24,7 +26,7 @@ use crate::loss::Label;
 use crate::random::Random;
 use paper::Paper;
 use parts::{START, Trainings, is_finished, parts};
-use points::{Dev, measure};
+use points::{Dev, known_in, measure};
 use results::{Results, TEXT, TaskResults, settings_in};
 use tasks::{GlueTask, TaskFiles, expected, find};
 
@@ -38,6 +40,24 @@ struct Prepared<'a> {
     task: GlueTask,
     trainings: Trainings<'a>,
     dev: Vec<Dev>,
+    /// Of its scores.
+    mean: f64,
+}
+
+impl Prepared<'_> {
+    /// Writes the folder with a fresh head, if it is not there.
+    fn write_start(&self, encoder: &Encoder) -> Result<()> {
+        let (start, args) = (self.trainings.folder.join(START), self.trainings.args);
+        if start.join(CONFIG).exists() {
+            return Ok(());
+        }
+        let answer = match self.task.facts().labels {
+            [] => Answer::Number(self.mean),
+            labels => Answer::Label(labels),
+        };
+        let format = if args.f32 { Format::F32 } else { Format::F16 };
+        encoder.write(answer, &mut Random::of(args.seed, HEAD), format, &start)
+    }
 }
 
 /// Runs all tasks, or what is left of them.
@@ -47,13 +67,24 @@ pub fn run(args: &GlueArgs, device: &Device, print: &mut dyn FnMut(&str)) -> Res
     let mut notes = Vec::new();
     let found = tasks_of(args, &mut notes)?;
     begin(args)?;
-    // What is wrong with a file of the last task is said before the first one begins.
+    // What is wrong with a file of the last task is said before anything is written.
     let mut results = Results { settings: args.settings(), notes: Vec::new(), tasks: Vec::new() };
-    let prepared = prepare(args, found, paper.as_ref(), &mut results, &mut notes)?;
+    let encoder = Encoder::read(&args.model)?;
+    let prepared = prepare(args, &encoder, found, paper.as_ref(), &mut results, &mut notes)?;
     notes.iter().for_each(|note| print(&format!("{note}\n")));
     results.notes = notes;
+    // What earlier runs measured stays, whatever this one is asked for.
+    for (one, task) in prepared.iter().zip(&mut results.tasks) {
+        for folder in one.trainings.folders(&parts(args))? {
+            task.add(known_in(&folder)?);
+        }
+    }
+    fs::create_dir_all(&args.out).map_err(Error::file("write", &args.out))?;
     results.write(&args.out)?;
-    crate::stop::on_interrupt();
+    for one in &prepared {
+        one.write_start(&encoder)?;
+    }
+    crate::stop::on_interrupt()?;
     for (at, one) in prepared.iter().enumerate() {
         for part in parts(args) {
             let folder = one.trainings.folder_of(part);
@@ -113,26 +144,38 @@ fn begin(args: &GlueArgs) -> Result<()> {
     let found = settings_in(&args.out)?;
     match (found, args.resume) {
         (Some(found), true) if found != args.settings() => {
-            Err(Error::Usage(format!("--resume: the run in {out} was begun with {found}")))
+            let differences = differences(&found, &args.settings());
+            let way_out = "give the same, or another --out";
+            Err(Error::Usage(format!("--resume: the run in {out} was begun with {differences}: {way_out}")))
         }
         (Some(_), false) => {
             Err(Error::Usage(format!("--out {out}: a run was begun there: go on with --resume, or name a new folder")))
         }
         (None, _) if !is_empty => Err(Error::Usage(format!("--out {out}: not empty: name a new folder"))),
-        _ => fs::create_dir_all(&args.out).map_err(Error::file("write", &args.out)),
+        _ => Ok(()),
     }
 }
 
-/// Reads all files, and writes the folders with fresh heads.
+/// The settings that are others, as they were and as they are now.
+fn differences(found: &Value, asked: &Value) -> String {
+    let empty = serde_json::Map::new();
+    let of = |settings: &Value, key: &str| settings.get(key).unwrap_or(&Value::Null).to_string();
+    let keys: BTreeSet<&String> =
+        [found, asked].into_iter().flat_map(|settings| settings.as_object().unwrap_or(&empty).keys()).collect();
+    let others = keys.into_iter().filter(|key| found.get(key.as_str()) != asked.get(key.as_str()));
+    let text = |key: &String| format!("{key} {} (now {})", of(found, key), of(asked, key));
+    others.map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads all files.
 fn prepare<'a>(
     args: &'a GlueArgs,
+    encoder: &Encoder,
     found: Vec<TaskFiles>,
     paper: Option<&Paper>,
     results: &mut Results,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Prepared<'a>>> {
-    let encoder = Encoder::read(&args.model)?;
-    let format = if args.f32 { Format::F32 } else { Format::F16 };
     let mut prepared = Vec::new();
     for files in found {
         let (task, facts) = (files.task, files.task.facts());
@@ -146,14 +189,7 @@ fn prepare<'a>(
         notes.extend(train.notes.iter().map(|note| format!("{}: {note}", path.display())));
         let dev = Dev::read_all(&files, &config, notes)?;
         let folder = args.out.join(facts.name);
-        let start = folder.join(START);
-        if !start.join(CONFIG).exists() {
-            let answer = match answer {
-                Answer::Number(_) => Answer::Number(mean(train.labels.as_deref().unwrap_or_default())),
-                labels => labels,
-            };
-            encoder.write(answer, &mut Random::of(args.seed, HEAD), format, &start)?;
-        }
+        let mean = mean(train.labels.as_deref().unwrap_or_default());
         let paper = match (paper, facts.metrics.first()) {
             (Some(paper), Some(metric)) => paper.task(facts.name, metric.name())?,
             _ => None,
@@ -163,7 +199,7 @@ fn prepare<'a>(
         let train_rows = (name_of(path), train.samples.len());
         results.tasks.push(TaskResults::new(task, train_rows, dev_rows, paper));
         let trainings = Trainings { args, folder, data: files.data, num_samples: train.samples.len() };
-        prepared.push(Prepared { task, trainings, dev });
+        prepared.push(Prepared { task, trainings, dev, mean });
     }
     Ok(prepared)
 }

@@ -8,7 +8,7 @@ use sttabt::Prune;
 use super::args::{Curve, GlueArgs};
 use crate::compress::{self, CompressArgs, KEEP, SHARES, Stages};
 use crate::data::DataArgs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::run_args::RunArgs;
 use crate::supervised::{self, ConcreteArgs, FinetuneArgs, LtpArgs, Supervised};
@@ -142,6 +142,18 @@ impl Trainings<'_> {
         self.folder.join(part.folder())
     }
 
+    /// The folders of these parts, and of others that an earlier run left.
+    pub fn folders(&self, parts: &[Part]) -> Result<Vec<PathBuf>> {
+        let mut folders: Vec<PathBuf> = parts.iter().map(|&part| self.folder_of(part)).collect();
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Ok(folders) };
+        let entries = entries.collect::<std::io::Result<Vec<_>>>().map_err(Error::file("read", &self.folder))?;
+        let mut others: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        others.retain(|path| path.is_dir() && !folders.contains(path));
+        others.sort();
+        folders.extend(others);
+        Ok(folders)
+    }
+
     /// Trains a part, or goes on with it where it was stopped.
     pub fn run(&self, part: Part, device: &Device, print: &mut dyn FnMut(&str)) -> Result<()> {
         let args = self.args;
@@ -177,7 +189,7 @@ impl Trainings<'_> {
 
 /// Whether a training has come to its end: one that Ctrl-C ended leaves a report, and a checkpoint.
 pub fn is_finished(folder: &Path) -> bool {
-    folder.join(REPORT).exists() && !folder.join("checkpoint").exists()
+    folder.join(REPORT).exists() && !RunArgs::checkpoints_of(folder).exist()
 }
 
 /// Steps of a finished training.

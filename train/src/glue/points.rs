@@ -145,7 +145,17 @@ pub fn measure(
     Ok(found)
 }
 
+/// What was measured of the model in a folder.
+pub fn known_in(folder: &Path) -> Result<Vec<Point>> {
+    Kept::of(folder).read()
+}
+
 impl Point {
+    /// Whether it is of the same rule on the same model.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (&self.model, &self.rule, self.argument) == (&other.model, &other.rule, other.argument)
+    }
+
     /// Measures on one development file; the first is the curve's.
     fn add(&mut self, device: &mut Engine, measured: &Measured, task: GlueTask, dev: &Dev) -> Result<()> {
         let samples: Vec<&Sample> = dev.samples.iter().collect();

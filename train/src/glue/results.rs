@@ -44,9 +44,14 @@ impl TaskResults {
         Self { task: which.facts().name, which, train, train_samples, dev, points: Vec::new(), paper }
     }
 
-    /// Takes the points of another model.
+    /// Takes points, some of which may be there already.
     pub fn add(&mut self, points: Vec<Point>) {
-        self.points.extend(points);
+        for point in points {
+            match self.points.iter_mut().find(|known| known.is_of(&point)) {
+                Some(known) => *known = point,
+                None => self.points.push(point),
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use sttabt::Prune;
 use super::args::Curve;
 use super::paper::{Line, PaperTask};
 use super::points::Point;
+use crate::finish::RATIOS;
 
 /// A curve of the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +61,6 @@ pub fn dense(points: &[Point], model: &str) -> Option<f64> {
     points.iter().find(is_dense).map(|point| point.value)
 }
 
-/// Retentions at which curves are compared.
-pub const RETENTIONS: [f64; 9] = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
-
 /// What the curves have at one retention.
 pub struct Compared {
     /// Which one.
@@ -99,5 +97,5 @@ pub fn compare(series: &[Series<'_>], paper: Option<&PaperTask>) -> Vec<Compared
         Compared { retention, values, order: order.into_iter().map(|(at, _)| at).collect(), best_of_paper }
     };
     let passes = |compared: &Compared| compared.values.iter().any(|[ours, _]| ours.is_some());
-    RETENTIONS.into_iter().map(compared).filter(passes).collect()
+    RATIOS.into_iter().map(compared).filter(passes).collect()
 }

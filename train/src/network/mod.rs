@@ -248,7 +248,7 @@ impl Network {
             }
             let kept = match mode {
                 Mode::Pruned(kept) => Some(&kept[at]),
-                Mode::Gated(gates) => Some(&gates.open[at + 1].kept),
+                Mode::Gated(gates) => Some(&gates.open[at].kept),
                 _ => None,
             };
             let masks = match mode {
@@ -264,7 +264,7 @@ impl Network {
             let step = Step { layer, layout, kept, masks, is_gated, key_mask: key_mask.as_ref() };
             let result = self.layer(leaves, rows.clone(), &step);
             rows = match mode {
-                Mode::Gated(gates) => gates.open[at + 1].put(rows, result.rows),
+                Mode::Gated(gates) => gates.open[at].put(rows, result.rows),
                 _ => result.rows,
             };
             match mode {

@@ -131,7 +131,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         log_bytes: 0,
     };
     let mut trainer = Trainer::new(parameters, progress, run)?;
-    crate::stop::on_interrupt();
+    crate::stop::on_interrupt()?;
     for (at, (name, steps)) in stages.into_iter().enumerate() {
         let is_hard = at == 1;
         let stage = Stage {

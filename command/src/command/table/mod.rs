@@ -106,9 +106,17 @@ fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Resu
     let (columns, assumed) = columns::find(args, &header, labels)?;
     let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
     let mut columns = columns;
+    let mut broken = None;
     let mut written = if args.skip_broken_rows {
-        let (whole, broken) = source.whole_rows(&columns);
-        notes.extend(broken);
+        let (mut whole, mut left_out) = source.whole_rows(&columns);
+        let without = Columns { label: None, ..columns };
+        // Where labels are optional, one that cannot be read breaks no row.
+        let (more, others) = source.whole_rows(&without);
+        if labels == Labels::IfThere && more.len() > whole.len() {
+            notes.extend(left_out.map(|left_out| left_aside(&left_out)));
+            (columns, whole, left_out) = (without, more, others);
+        }
+        broken = left_out;
         Ok(whole)
     } else {
         source.rows(&columns)
@@ -123,8 +131,10 @@ fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Resu
     }
     let written = written.map_err(|(line, what)| bad(path, line, &what))?;
     if written.is_empty() {
-        return Err(Failure::Error(format!("{}: no rows", path.display())));
+        let why = broken.map(|broken| format!(": {broken}")).unwrap_or_default();
+        return Err(Failure::Error(format!("{}: no rows{why}", path.display())));
     }
+    notes.extend(broken);
     Ok((written, columns.label.is_some(), notes))
 }
 
@@ -180,21 +190,24 @@ fn leave_out_unlabelled(rows: &mut Vec<Written>, path: &Path, names: &[String]) 
     let Some(unlabelled) = rows.iter().find(|row| !is_labelled(row)) else { return Ok(None) };
     let (first, label) = (unlabelled.line, unlabelled.label.clone());
     let num_rows = rows.len();
+    let has_minus = rows.iter().any(|row| row.label == "-1");
     rows.retain(is_labelled);
     if rows.is_empty() {
         return Err(bad(path, first, &format!("no row has a label: they are all `{label}`")));
     }
-    // Where the others are too few for the model's labels, -1 may be one of them: -1, 0 and 1 of three.
+    // With -1 they would be exactly the model's labels: -1, 0 and 1 of three, or -1 and 1 of two.
     let numbers: Option<BTreeSet<usize>> = rows.iter().map(|row| row.label.parse().ok()).collect();
-    let is_short = |numbers: &BTreeSet<usize>| {
-        numbers.last().is_none_or(|last| last + 1 < names.len()) || (numbers.len() == 1 && numbers.contains(&1))
+    let is_one_short = |numbers: &BTreeSet<usize>| {
+        let is_series = numbers.len() + 1 == names.len() && numbers.iter().eq(&(0..numbers.len()).collect::<Vec<_>>());
+        is_series || (numbers.len() == 1 && numbers.contains(&1))
     };
-    if let Some(numbers) = numbers.filter(|numbers| label == "-1" && is_short(numbers)) {
-        let others: Vec<String> = numbers.iter().map(|number| format!("`{number}`")).collect();
+    if let Some(numbers) = numbers.filter(|numbers| has_minus && is_one_short(numbers)) {
+        let others: Vec<String> = numbers.iter().take(3).map(|number| format!("`{number}`")).collect();
         let message = format!(
-            "the labels are `-1` and {}, and -1 marks rows without a label here: write numbers from 0 to {}, or names, and leave out rows \
+            "the labels are `-1`, {}{}, and -1 marks rows without a label here: write numbers from 0 to {}, or names, and leave out rows \
              without a label",
-            others.join(" and "),
+            others.join(", "),
+            if numbers.len() > 3 { ", …" } else { "" },
             names.len().saturating_sub(1)
         );
         return Err(bad(path, first, &message));
