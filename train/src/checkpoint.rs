@@ -2,6 +2,7 @@
 //!
 //! A file is written under another name, synchronised, and then renamed. A kill at any moment leaves the last one as it was.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -34,6 +35,19 @@ pub struct Progress {
     pub best: Option<f64>,
     /// Bytes of the log that belong to it.
     pub log_bytes: u64,
+}
+
+impl Progress {
+    /// The stages that had steps, and how many.
+    pub fn done<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<(String, usize)> {
+        let steps = self.plan.iter().enumerate().map(|(at, &steps)| match at.cmp(&self.stage) {
+            Ordering::Less => steps,
+            Ordering::Equal => self.step,
+            Ordering::Greater => 0,
+        });
+        let stages = names.into_iter().map(str::to_owned).zip(steps);
+        stages.filter(|(_, steps)| *steps > 0).collect()
+    }
 }
 
 /// Writes a file whole or not at all.

@@ -185,7 +185,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
                 "stages": STAGES, "reduction": args.reduction, "rate": args.rate, "approx_rate": args.approx_rate,
             }),
         ),
-        plan: plan.clone(),
+        plan,
         stage: 0,
         step: 0,
         optimizer_steps: 0,
@@ -221,7 +221,6 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     }
     let calibrated = calibrate(args, &networks, &trainer.parameters, &shared, &split)?;
     print(&format!("concrete: p_logit {:.3} keeps {:.3} of the tokens\n", calibrated.0, calibrated.1));
-    let names = STAGES.into_iter().map(str::to_owned);
     let finished = Finished {
         run: &args.run,
         model: &model,
@@ -232,7 +231,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         approx: Some((&networks.approx, &networks.approx_values)),
         p_logits: Some(vec![calibrated.0; networks.main.num_layers()]),
         ltp_thresholds: None,
-        stages: names.zip(plan).filter(|(_, steps)| *steps > 0).collect(),
+        stages: trainer.progress.done(STAGES),
         notes,
     };
     finished.write(print)?;

@@ -165,11 +165,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         // Below 0 a threshold means what 0 means.
         ltp_thresholds: matches!(command, Supervised::Ltp(_))
             .then(|| learned.iter().map(|threshold| threshold.max(0.0)).collect()),
-        stages: stages
-            .into_iter()
-            .filter(|(_, steps)| *steps > 0)
-            .map(|(name, steps)| (name.to_owned(), steps))
-            .collect(),
+        stages: trainer.progress.done(stages.map(|(name, _)| name)),
         notes,
     };
     finished.write(print)?;
