@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::common::edit::check_rows;
-use crate::tables::{arguments, check, config, message, told};
+use crate::tables::{Case, arguments, check, config, message, told};
 use sttabt::{Config, Task};
-use sttabt_command::command::table::{Expected, parse_texts};
+use sttabt_command::command::table::parse_texts;
 
 #[test]
 fn encodings_are_named() {
