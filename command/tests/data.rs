@@ -121,7 +121,8 @@ fn glue_s_files_are_read_as_they_stand() {
         [vec!["--no-header"], given.flat_map(|(name, column)| [name, column]).collect()].concat()
     };
     let scores = without_header(["6", "7", "5"]);
-    let rows: [(&str, Vec<&str>, &str, usize, Option<usize>); 9] = [
+    type Row<'a> = (&'a str, Vec<&'a str>, &'a str, usize, Option<usize>);
+    let rows: [Row<'_>; 9] = [
         ("SST-2/dev.tsv", vec![], "0|1", 0, None),
         ("SST-2/train.tsv", vec![], "0|1", 0, None),
         ("CoLA/train.tsv", without_header(["4", "", "2"]), "0|1", 3, None),

@@ -31,6 +31,9 @@ pub enum Error {
     /// Arguments that do not make sense.
     #[error("{0}")]
     Usage(String),
+    /// What a loss is computed of is no number; a training says in which step.
+    #[error("the {0} is no number")]
+    NoNumber(&'static str),
     /// A loss that is no number.
     #[error("step {step}: the loss `{part}` is {value}; {way_out}")]
     NotFinite {

@@ -229,6 +229,9 @@ impl Gates {
         let open = |gate: &Tensor<2>| {
             let values = gate.clone().without_autodiff().try_into_vec_as::<f32>();
             let values = values.map_err(|error| Error::Device(error.to_string()))?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Error::NoNumber("gates"));
+            }
             let of_sample = |row: &[f32]| (0..).zip(row).filter(|(_, value)| **value > 0.5).map(|(at, _)| at).collect();
             let open: Vec<Vec<u32>> = values.chunks_exact(rows.width).map(of_sample).collect();
             Ok(Open::new(rows, &open, place))

@@ -175,7 +175,11 @@ impl Trainer {
             let samples = &epoch.1[step % epoch_steps];
             let mut random = Random::of(self.seed, (at as u64 + 16) << 40 | step as u64);
             let leaves = self.parameters.leaves();
-            let (loss, mut line) = learner.loss(&self.parameters, &leaves, samples, &mut random)?;
+            let found = learner.loss(&self.parameters, &leaves, samples, &mut random);
+            let (loss, mut line) = found.map_err(|error| match error {
+                Error::NoNumber(part) => Error::NotFinite { step, part, value: f64::NAN, way_out: self.way_out() },
+                other => other,
+            })?;
             let numbers = loss.numbers(step, &self.way_out())?;
             let gradients = leaves.gradients(loss.total.backward());
             drop((leaves, loss));

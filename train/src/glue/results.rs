@@ -245,7 +245,8 @@ fn numbers(values: &[f64]) -> String {
 /// Which curve is the highest where, and which the lowest, of those that compete.
 fn verdict(all: &[Series<'_>], compared: &[Compared]) -> String {
     let mut text = "\n".to_owned();
-    let ends: [(&str, fn(&[usize]) -> Option<&usize>); 2] = [("wins", <[usize]>::first), ("is last", <[usize]>::last)];
+    type End = fn(&[usize]) -> Option<&usize>;
+    let ends: [(&str, End); 2] = [("wins", <[usize]>::first), ("is last", <[usize]>::last)];
     for (what, end) in ends {
         for (at, one) in all.iter().enumerate().filter(|(_, one)| one.kind.competes) {
             // A draw is said of all that are equal.
