@@ -179,8 +179,26 @@ fn cases() -> Vec<Int8Case> {
     cases
 }
 
+/// Backends at all SIMD levels, each also without an instruction for int8 where it has one.
+fn backends() -> impl Iterator<Item = (String, CpuBackend)> {
+    levels().0.into_iter().flat_map(|level| {
+        let cpu = CpuBackend::with_level(level);
+        #[cfg(target_arch = "x86_64")]
+        {
+            let is_here =
+                level.as_avx512().is_some() || is_x86_feature_detected!("avxvnni") && level.as_avx2().is_some();
+            assert_eq!(cpu.has_int8_dot_product(), is_here, "{level:?}");
+        }
+        #[cfg(target_arch = "aarch64")]
+        assert_eq!(cpu.has_int8_dot_product(), std::arch::is_aarch64_feature_detected!("dotprod"));
+        let without = cpu.has_int8_dot_product().then(|| CpuBackend::with_level(level).without_int8_dot_product());
+        let without = without.map(|cpu| (format!("{level:?} without dot product"), cpu));
+        std::iter::once((format!("{level:?}"), cpu)).chain(without)
+    })
+}
+
 async fn check_cpu() {
-    let (levels, missing) = levels();
+    let (_, missing) = levels();
     let (cases, mut failures) = (cases(), Vec::new());
     if !missing.is_empty() {
         note(&format!("int8: {} runs NOT RUN (this CPU has no {})", cases.len() * missing.len(), missing.join(", ")));
@@ -189,13 +207,12 @@ async fn check_cpu() {
         let (packed, input) = (case.packed().expect("a weight"), case.input());
         let expected = case.expected(&input);
         let stride = row_stride(case.output_width());
-        for &level in &levels {
-            let mut cpu = CpuBackend::with_level(level);
+        for (level, mut cpu) in backends() {
             let output = case.run(&mut cpu, &packed, &input).await.expect("a product");
             let bits: Vec<u32> = output.values.iter().map(|value| value.to_bits()).collect();
             if let Some(place) = (0..bits.len()).find(|&place| !same(bits[place], expected[place])) {
                 let [found, expected] = [bits[place], expected[place]].map(f32::from_bits);
-                failures.push(format!("{level:?}, {case:?}: {found:e} at {place}, expected {expected:e}"));
+                failures.push(format!("{level}, {case:?}: {found:e} at {place}, expected {expected:e}"));
             }
             // The last row alone.
             if case.num_rows > 1 && !case.residual {
@@ -204,7 +221,7 @@ async fn check_cpu() {
                 let output = alone.run(&mut cpu, &packed, last).await.expect("a product");
                 let row = &bits[(case.num_rows - 1) * stride..case.num_rows * stride];
                 if !output.values[..stride].iter().zip(row).all(|(value, bits)| value.to_bits() == *bits) {
-                    failures.push(format!("{level:?}, {case:?}: another result alone"));
+                    failures.push(format!("{level}, {case:?}: another result alone"));
                 }
             }
         }
@@ -221,12 +238,12 @@ async fn check_not_finite() {
     let expected = case.expected(&input);
     input[2 * 40 + 39] = f32::NAN;
     input[5 * 40] = f32::NEG_INFINITY;
-    for level in levels().0 {
-        let output = case.run(&mut CpuBackend::with_level(level), &packed, &input).await.expect("a product");
+    for (level, mut cpu) in backends() {
+        let output = case.run(&mut cpu, &packed, &input).await.expect("a product");
         for (place, value) in output.values.iter().enumerate() {
             match place / row_stride(37) {
-                2 | 5 => assert!(place % row_stride(37) >= 37 || value.is_nan(), "{level:?}: {value} at {place}"),
-                _ => assert!(same(value.to_bits(), expected[place]), "{level:?}: {value} at {place}"),
+                2 | 5 => assert!(place % row_stride(37) >= 37 || value.is_nan(), "{level}: {value} at {place}"),
+                _ => assert!(same(value.to_bits(), expected[place]), "{level}: {value} at {place}"),
             }
         }
     }

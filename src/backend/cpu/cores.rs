@@ -3,6 +3,7 @@
 use fearless_simd::Level;
 
 use super::CpuMatrix;
+use super::int8::Dot;
 use super::product::MAX_TILE_ROWS;
 use crate::backend::MatrixShape;
 use crate::parallel::{Caller, Threads};
@@ -11,12 +12,13 @@ use crate::parallel::{Caller, Threads};
 #[derive(Debug, Clone)]
 pub struct Cores {
     pub level: Level,
+    pub dot: Dot,
     threads: Threads,
 }
 
 impl Cores {
     pub fn new(level: Level) -> Self {
-        Self { level, threads: Threads::default() }
+        Self { level, dot: Dot::new(level), threads: Threads::default() }
     }
 
     /// See [`Threads::enter`].

@@ -5,7 +5,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::{Simd, dispatch};
 
 use super::cores::Cores;
 use super::int8::{self, Int8Panels, Int8Rows};
@@ -44,8 +44,8 @@ pub struct CpuLinear {
 }
 
 impl CpuLinear {
-    pub(super) fn new(level: Level, linear: &PackedLinear, is_compact: bool) -> Self {
-        let weight = Panels::new(level, linear, is_compact);
+    pub(super) fn new(cores: &Cores, linear: &PackedLinear, is_compact: bool) -> Self {
+        let weight = Panels::new(cores, linear, is_compact);
         let mut bias = linear.bias.clone();
         bias.resize(linear.out_stride.next_multiple_of(weight.width()), 0.0);
         Self { out_stride: linear.out_stride, weight, bias }

@@ -32,7 +32,7 @@ use crate::parallel::Caller;
 use crate::tensor::{PackedLayerNorm, PackedLinear, PackedValues, row_stride};
 
 use cores::Cores;
-use int8::Int8Rows;
+use int8::{Dot, Int8Rows};
 pub use linear::CpuLinear;
 
 /// Largest matrix, in bytes.
@@ -143,6 +143,18 @@ impl CpuBackend {
         }
     }
 
+    /// Whether this CPU has an instruction that multiplies and adds int8.
+    pub fn has_int8_dot_product(&self) -> bool {
+        !matches!(self.cores.dot, Dot::Pairs)
+    }
+
+    /// Without that instruction: what CPUs compute with that have none. Results are the same, bit for bit.
+    #[must_use]
+    pub fn without_int8_dot_product(mut self) -> Self {
+        self.cores.dot = Dot::Pairs;
+        self
+    }
+
     /// Whether f16 weights that are created from now on stay f16 in memory, at half the size. Every use widens them then, which
     /// costs a tenth of the time of a short text or more, and less of a long one. Results are the same, bit for bit.
     pub fn set_compact_weights(&mut self, compact_weights: bool) {
@@ -225,7 +237,7 @@ impl Backend for CpuBackend {
         if matches!(linear.weight, PackedValues::I8 { .. }) {
             check_int8_inputs(linear)?;
         }
-        Ok(CpuLinear::new(self.cores.level, linear, self.compact_weights))
+        Ok(CpuLinear::new(&self.cores, linear, self.compact_weights))
     }
 
     fn create_layer_norm(&mut self, _label: &str, layer_norm: &PackedLayerNorm) -> Result<PackedLayerNorm> {

@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use fearless_simd::Simd;
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, Simd};
 use half::f16;
 
+use super::cores::Cores;
 use super::int8::Int8Panels;
 use super::product::{pack_columns, panel_width};
 use crate::tensor::{PackedLinear, PackedValues};
@@ -39,14 +40,14 @@ enum Values {
 
 impl Panels {
     /// Packs the weight of a linear layer, `[out_stride, in_stride]`. Only if `is_compact` does f16 stay f16.
-    pub fn new(level: Level, linear: &PackedLinear, is_compact: bool) -> Self {
-        let (depth, width) = (linear.in_stride, panel_width(level));
+    pub fn new(cores: &Cores, linear: &PackedLinear, is_compact: bool) -> Self {
+        let (depth, width) = (linear.in_stride, panel_width(cores.level));
         let num_columns = linear.out_stride.next_multiple_of(width);
         let values = match &linear.weight {
             PackedValues::F16(bits) if is_compact && bits.iter().copied().all(is_small) => {
                 Values::F16(f16_panels(bits, depth, width, num_columns))
             }
-            PackedValues::I8 { values, scales } => Values::I8(Int8Panels::new(level, linear, values, scales)),
+            PackedValues::I8 { values, scales } => Values::I8(Int8Panels::new(cores, linear, values, scales)),
             PackedValues::F16(_) | PackedValues::F32(_) => {
                 let mut panels = vec![0.0; num_columns * depth];
                 let columns: Cow<'_, [f32]> = linear.weight_f32();
@@ -142,7 +143,7 @@ fn upper_half<S: Simd>(simd: S, lanes: S::i32s) -> S::f32s {
 
 #[cfg(test)]
 mod tests {
-    use fearless_simd::dispatch;
+    use fearless_simd::{Level, dispatch};
 
     use super::*;
 
@@ -158,7 +159,7 @@ mod tests {
             bias: vec![0.0; out_stride],
         };
         let level = Level::new();
-        let panels = Panels::new(level, &linear, true);
+        let panels = Panels::new(&Cores::new(level), &linear, true);
         let mut scratch = Vec::new();
         let values = dispatch!(level, simd => panels.panels(simd, 0..1, &mut scratch).to_vec());
         (panels, values)
