@@ -87,12 +87,11 @@ fn tile<S: Simd, D: DotProduct<S>, const ROWS: usize>(
         std::array::from_fn(|vector| zero - S::i32s::from_slice(simd, &excesses[vector * lanes..][..lanes]));
     let mut tile = [start; ROWS];
     for (word, columns) in (0..num_words).zip(panel.chunks_exact(D::NUMBERS * width)) {
-        let columns = dot.columns(simd, columns);
+        let [first, second] = dot.columns(simd, columns);
         for (sums, inputs) in tile.iter_mut().zip(inputs) {
             let input = S::i32s::splat(simd, inputs[word]);
-            for (sum, columns) in sums.iter_mut().zip(columns) {
-                *sum = dot.add(simd, *sum, input, columns);
-            }
+            sums[0] = dot.add(simd, sums[0], input, first);
+            sums[1] = dot.add(simd, sums[1], input, second);
         }
     }
     for (row, tile) in tile.iter().enumerate() {
