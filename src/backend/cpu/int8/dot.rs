@@ -4,7 +4,7 @@
 //! token only, and a token is made only where the CPU has the instruction.
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, Simd};
+use fearless_simd::{Level, Simd, dispatch};
 
 use super::tiles::PANEL_VECTORS;
 
@@ -45,6 +45,8 @@ impl Word {
 impl Dot {
     /// The best one at a SIMD level.
     pub fn new(level: Level) -> Self {
+        // A build may leave out levels that the CPU has.
+        let level = dispatch!(level, simd => simd.level());
         #[cfg(target_arch = "x86_64")]
         match level {
             Level::Avx512(simd) => return Self::Avx512(simd, x86::Vnni),
