@@ -125,7 +125,19 @@ test("a model is made int8 as the command does it, and both devices compute with
                 server.answers.set(`/int8/${name}`, (_, response) => response.writeHead(200).end(bytes));
             }
             const text = "w51 w41 w11 w19 w70";
-            for (const backend of ["cpu", "gpu"]) {
+            // A browser without relaxed SIMD takes another file, which gives the same.
+            const worker = readFileSync(`${root}web/dist/worker.js`);
+            const without = `WebAssembly.validate = () => false;\n${worker}`;
+            const logitsOnCpu = [];
+            for (const [backend, file, script] of [
+                ["cpu", "sttabt_web_relaxed_bg.wasm", worker],
+                ["cpu", "sttabt_web_bg.wasm", without],
+                ["gpu", "sttabt_web_relaxed_bg.wasm", worker],
+            ]) {
+                server.answers.set("/package/worker.js", (_, response) =>
+                    response.writeHead(200, { "content-type": "text/javascript", "cache-control": "no-store" }).end(script),
+                );
+                server.requests.length = 0;
                 const found = await page.evaluate(
                     async (text, backend) => {
                         const model = await window.load({ url: "/int8", backend });
@@ -139,10 +151,15 @@ test("a model is made int8 as the command does it, and both devices compute with
                 );
                 const [{ logits }] = native("--model", out, "--prune", "dense", text);
                 assert.equal(found.dtype, "int8");
+                const wasm = server.requests.filter((path) => path.endsWith(".wasm"));
+                assert.deepEqual(wasm, [`/package/wasm/${file}`]);
+                if (backend === "cpu") logitsOnCpu.push(found.logits);
                 // Inputs between two whole numbers may become either.
                 found.logits.forEach((logit, index) => assert.ok(Math.abs(logit - logits[index]) < 0.05, `${backend}: ${found.logits}, not ${logits}`));
             }
+            assert.deepEqual(logitsOnCpu[0], logitsOnCpu[1]);
         } finally {
+            server.answers.delete("/package/worker.js");
             for (const path of server.answers.keys()) if (path.startsWith("/int8/")) server.answers.delete(path);
             rmSync(folder, { recursive: true });
         }
