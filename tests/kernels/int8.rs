@@ -200,6 +200,9 @@ fn backends() -> impl Iterator<Item = (String, CpuBackend)> {
 async fn check_cpu() {
     let (_, missing) = levels();
     let (cases, mut failures) = (cases(), Vec::new());
+    if !backends().any(|(_, cpu)| cpu.has_int8_dot_product()) {
+        note(&format!("int8: {} runs NOT RUN (no dot product of int8 here)", cases.len()));
+    }
     if !missing.is_empty() {
         note(&format!("int8: {} runs NOT RUN (this CPU has no {})", cases.len() * missing.len(), missing.join(", ")));
     }

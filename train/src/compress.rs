@@ -45,6 +45,10 @@ pub struct CompressArgs {
     /// The largest rate of ApproxNet
     #[arg(long, default_value_t = APPROX_RATE, value_name = "RATE")]
     pub approx_rate: f64,
+    /// The shares of the steps, or of the time, of distillation, selection and elastic training
+    /// [default: 0.3,0.5,0.2; 0,0.7,0.3 where an ApproxNet is in the folder]
+    #[arg(long, value_delimiter = ',', value_name = "SHARE,SHARE,SHARE")]
+    pub shares: Option<Vec<f64>>,
 }
 
 /// How much narrower ApproxNet is, where nobody says it.
@@ -58,7 +62,20 @@ pub const APPROX_RATE: f64 = 1e-3;
 impl CompressArgs {
     /// With the defaults of the command line.
     pub fn new(run: RunArgs) -> Self {
-        Self { run, reduction: REDUCTION, keep: KEEP, rate: RATE, approx_rate: APPROX_RATE }
+        Self { run, reduction: REDUCTION, keep: KEEP, rate: RATE, approx_rate: APPROX_RATE, shares: None }
+    }
+}
+
+/// What `--shares` says, so that they add up to 1.
+fn given_shares(shares: &[f64]) -> Result<[f64; 3]> {
+    let total: f64 = shares.iter().sum();
+    let is_right = shares.iter().all(|&share| share >= 0.0) && total.is_finite() && total > 0.0;
+    match <[f64; 3]>::try_from(shares) {
+        Ok(shares) if is_right => Ok(shares.map(|share| share / total)),
+        _ => Err(Error::Usage(format!(
+            "--shares {}: expected three numbers from 0 on that are not all 0",
+            shares.iter().map(f64::to_string).collect::<Vec<_>>().join(",")
+        ))),
     }
 }
 
@@ -103,6 +120,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     if !(args.keep > 0.0 && args.keep <= 1.0) {
         return Err(Error::Usage(format!("--keep {}: expected more than 0 and at most 1", args.keep)));
     }
+    args.shares.as_deref().map(given_shares).transpose()?;
     // What is wrong with the folder is said before long work.
     args.run.begin()?;
     let checkpoints = args.run.checkpoints();
@@ -183,6 +201,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
             &format!("{stages:?}"),
             json!({
                 "stages": STAGES, "reduction": args.reduction, "rate": args.rate, "approx_rate": args.approx_rate,
+                "shares": args.shares,
             }),
         ),
         plan,
@@ -206,7 +225,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
             "the tables of words learn in the first stage, ApproxNet's alone; the model's stays as it is".to_owned(),
         );
     }
-    if stages == Stages::All && networks.is_distilled {
+    if stages == Stages::All && networks.is_distilled && args.shares.is_none() {
         notes.push(
             "the folder's ApproxNet goes on learning: the first stage is left out, and --reduction and --approx-rate count for nothing"
                 .to_owned(),
@@ -311,8 +330,11 @@ fn plan(
 ) -> Result<Vec<usize>> {
     let shares = match stages {
         Stages::Distil => [1.0, 0.0, 0.0],
-        Stages::All if networks.is_distilled => SHARES_OF_DISTILLED,
-        Stages::All => SHARES,
+        Stages::All => match &args.shares {
+            Some(shares) => given_shares(shares)?,
+            None if networks.is_distilled => SHARES_OF_DISTILLED,
+            None => SHARES,
+        },
     };
     let Some(minutes) = args.run.budget else {
         let steps = args.run.steps.unwrap_or(DEFAULT_STEPS) as f64;

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 use sttabt::{BackendKind, Classification, Engine, Flops, Input, Model, Outputs, Picture, Prune, Task};
+use sttabt_command::command::metrics::pearson;
 
 use crate::data::Sample;
 use crate::error::{Error, Result};
 use crate::files::read;
 use crate::loss::Label;
-use crate::metrics::{Metric, first, largest, pearson, share};
+use crate::metrics::{Metric, first, largest, share};
 
 /// Inputs of one call.
 const BATCH: usize = 32;

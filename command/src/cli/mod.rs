@@ -9,7 +9,6 @@ mod draw;
 mod eval;
 mod figure;
 mod info;
-mod metrics;
 mod quantize;
 mod server;
 mod written;
@@ -21,8 +20,8 @@ use clap::Parser;
 use sttabt::{Error, Model, Prune};
 
 use crate::command::{
-    ColumnArgs, DeviceArgs, Failure, ModelArgs, Result, finish, images, model_dir, note, open_engine, table, text,
-    text_input, visible, write_columns,
+    ColumnArgs, DeviceArgs, Failure, ModelArgs, Result, finish, images, metrics, model_dir, note, open_engine, table,
+    text, text_input, visible, write_columns,
 };
 use args::{Args, Command};
 

@@ -3,6 +3,7 @@
 mod args;
 pub mod images;
 pub mod labels;
+pub mod metrics;
 pub mod model_dir;
 pub mod table;
 pub mod text;

@@ -92,8 +92,8 @@ pub fn linear(
         check(residual.stride() >= features.len(), "linear", "residual", residual.stride(), features.len())?;
         check(residual.num_rows >= num_rows, "linear", "residual rows", residual.num_rows, num_rows)?;
     }
-    if call.linear.weight.int8().is_some() {
-        int8_rows.quantize(cores, call.input, num_rows);
+    if let Some(weight) = call.linear.weight.int8() {
+        int8_rows.quantize(cores, weight, call.input, num_rows);
     }
     let int8_rows = &*int8_rows;
     let stride = output.stride();

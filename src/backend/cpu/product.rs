@@ -12,7 +12,7 @@ pub const MAX_TILE_ROWS: usize = 6;
 /// Rows of a tile on CPUs of 128 bits.
 pub const MIN_TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel.
-const PANEL_VECTORS: usize = 2;
+pub const PANEL_VECTORS: usize = 2;
 /// Values of k that are summed before they are added to the others. With more, rounding errors grow, and the part of a panel
 /// that the tiles of a block share leaves the first cache; with fewer, loading and storing the sums costs a tenth of the time.
 const PART_DEPTH: usize = 256;

@@ -1,12 +1,12 @@
 //! Instructions that multiply four numbers of 8 bits with four i8 in every lane, and add them up without saturation.
 //!
-//! `fearless_simd` has none of them, and a level for AVX-512 alone. So what stands here needs `unsafe`: each instruction is reached by a
+//! `fearless_simd` wraps none of them; only its AVX-512 level includes one. So what stands here needs `unsafe`: each instruction is reached by a
 //! token only, and a token is made only where the CPU has the instruction.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
 
-use super::tiles::PANEL_VECTORS;
+use crate::backend::cpu::product::PANEL_VECTORS;
 
 /// How a CPU multiplies int8.
 #[derive(Debug, Clone, Copy)]
@@ -78,16 +78,16 @@ impl Dot {
     }
 }
 
-/// What multiplies.
+/// An instruction that multiplies words and adds.
 pub trait DotProduct<S: Simd>: Copy {
     /// Numbers in a word.
-    const NUMBERS: usize;
-    /// Rows of a tile, at most 8: with two vectors of columns each, as many sums as there are registers for.
+    const WORD_LEN: usize;
+    /// At most 8. A tile has two vectors of sums a row, and all must fit the registers.
     const TILE_ROWS: usize;
     /// A word of each column of a vector, ready to be multiplied.
     type Columns: Copy;
 
-    /// A word of each column of a panel, `[panel_width, NUMBERS]`.
+    /// A word of each column of a panel, `[panel_width, WORD_LEN]`.
     fn columns(self, simd: S, numbers: &[i8]) -> [Self::Columns; PANEL_VECTORS];
 
     /// sums[c] + Σ_i inputs[c, i] · columns[c, i]
@@ -105,7 +105,7 @@ pub trait DotProduct<S: Simd>: Copy {
 pub struct Pairs;
 
 impl<S: Simd> DotProduct<S> for Pairs {
-    const NUMBERS: usize = 2;
+    const WORD_LEN: usize = 2;
     /// 8 vectors of sums; what is multiplied takes up to 7 of 16 registers more.
     const TILE_ROWS: usize = 4;
     type Columns = S::i16s;
@@ -123,7 +123,7 @@ impl<S: Simd> DotProduct<S> for Pairs {
 }
 
 /// A word of four of each column.
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "SIMD128 alone has no such words"))]
+#[allow(dead_code, reason = "not every CPU has such words")]
 #[inline(always)]
 fn fours<S: Simd>(simd: S, numbers: &[i8]) -> [S::i8s; PANEL_VECTORS] {
     let (first, second) = numbers.split_at(S::i8s::LEN);
@@ -151,7 +151,7 @@ pub mod x86 {
     pub struct Vnni;
 
     impl DotProduct<Avx512> for Vnni {
-        const NUMBERS: usize = 4;
+        const WORD_LEN: usize = 4;
         const TILE_ROWS: usize = 8;
         type Columns = i8x64<Avx512>;
 
@@ -172,13 +172,13 @@ pub mod x86 {
         }
     }
 
-    /// Proof that this CPU has AVX2 and AVX-VNNI.
+    /// Proof that this CPU has AVX-VNNI.
     #[derive(Debug, Clone, Copy)]
     pub struct AvxVnni(());
 
     impl AvxVnni {
         pub fn new() -> Option<Self> {
-            (std::is_x86_feature_detected!("avxvnni") && std::is_x86_feature_detected!("avx2")).then_some(Self(()))
+            std::is_x86_feature_detected!("avxvnni").then_some(Self(()))
         }
     }
 
@@ -188,7 +188,7 @@ pub mod x86 {
     }
 
     impl DotProduct<Avx2> for AvxVnni {
-        const NUMBERS: usize = 4;
+        const WORD_LEN: usize = 4;
         /// 12 of 16 registers.
         const TILE_ROWS: usize = 6;
         type Columns = i8x32<Avx2>;
@@ -207,7 +207,7 @@ pub mod x86 {
 
         #[inline(always)]
         fn vectorize<R>(self, _: Avx2, compute: impl FnOnce() -> R) -> R {
-            // SAFETY: `self` is there only on a CPU with AVX-VNNI, and CPUs with AVX2 have what came before it.
+            // SAFETY: `self` is there only on a CPU with AVX-VNNI, `Avx2` only on one with the others.
             unsafe { with_avx_vnni(compute) }
         }
     }
@@ -233,7 +233,7 @@ pub mod aarch64 {
     }
 
     impl DotProduct<Neon> for DotProd {
-        const NUMBERS: usize = 4;
+        const WORD_LEN: usize = 4;
         const TILE_ROWS: usize = 8;
         type Columns = i8x16<Neon>;
 
@@ -275,8 +275,8 @@ pub mod wasm32 {
 
     /// The dot product of relaxed SIMD, where inputs may have eight bits.
     ///
-    /// WebAssembly defines it for inputs of seven bits. With eight, an engine takes what its CPU does, always the same: with VNNI a u8,
-    /// on Arm an i8. Other CPUs add pairs in 16 bits, which saturates.
+    /// WebAssembly defines it for inputs of seven bits. With eight, an engine takes what its CPU does: with AVX-VNNI a u8, on Arm an i8.
+    /// Other x86 CPUs add pairs in 16 bits, which saturates.
     #[derive(Debug, Clone, Copy)]
     pub struct RelaxedDot {
         pub word: Word,
@@ -284,9 +284,9 @@ pub mod wasm32 {
 
     impl RelaxedDot {
         pub fn new() -> Option<Self> {
-            if is_exact(i32::from) {
+            if is_exact(128) {
                 Some(Self { word: Word::Unsigned })
-            } else if is_exact(|input| i32::from(input as i8)) {
+            } else if is_exact(0) {
                 Some(Self { word: Word::Signed })
             } else {
                 None
@@ -294,17 +294,18 @@ pub mod wasm32 {
         }
     }
 
-    /// Whether the instruction takes inputs for these values, and does not saturate.
-    fn is_exact(value: impl Fn(u8) -> i32) -> bool {
-        let dot = |weight: i8, input: u8| {
-            // Not to be computed when compiling.
+    /// Whether sums are right of inputs that are so much too large. Not of -128, which no input is: some engines on Arm add pairs in 16 bits,
+    /// where two of -128 · -128 have no room.
+    fn is_exact(offset: i32) -> bool {
+        let dot = |weight: i8, input: i32| {
+            // `black_box`: the compiler must not compute it.
             let (weights, inputs) = (i8x16_splat(black_box(weight)), i8x16_splat(black_box(input) as i8));
             i32x4_extract_lane::<0>(i32x4_relaxed_dot_i8x16_i7x16_add(weights, inputs, i32x4_splat(0)))
         };
-        let is_right = |weight, input| dot(weight, input) == 4 * i32::from(weight) * value(input);
+        let is_right = |weight: i8, input: i32| dot(weight, input) == 4 * i32::from(weight) * input;
         [i8::MIN, -127, -1, 1, i8::MAX]
             .into_iter()
-            .all(|weight| [0, 1, 127, 128, 129, 255].into_iter().all(|input| is_right(weight, input)))
+            .all(|weight| [-127, -1, 0, 1, 127].into_iter().all(|number| is_right(weight, number + offset)))
     }
 
     #[target_feature(enable = "simd128,relaxed-simd")]
@@ -313,7 +314,7 @@ pub mod wasm32 {
     }
 
     impl DotProduct<WasmSimd128> for RelaxedDot {
-        const NUMBERS: usize = 4;
+        const WORD_LEN: usize = 4;
         /// 8 of x86's 16 registers; the inputs of all rows, which LLVM loads first, take 4 more.
         const TILE_ROWS: usize = 4;
         type Columns = i8x16<WasmSimd128>;

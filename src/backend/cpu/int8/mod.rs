@@ -32,9 +32,9 @@ pub struct Int8Rows {
 }
 
 impl Int8Rows {
-    /// The first rows of a matrix as numbers.
-    pub fn quantize(&mut self, cores: &Cores, input: &CpuMatrix, num_rows: usize) {
-        let word = cores.dot.word();
+    /// The first rows of a matrix as numbers, to be multiplied by a weight.
+    pub fn quantize(&mut self, cores: &Cores, weight: &Int8Panels, input: &CpuMatrix, num_rows: usize) {
+        let word = weight.dot.word();
         self.row_words = 1 + input.stride() / word.len();
         self.words.resize(num_rows * self.row_words, 0);
         cores.for_each_block_of(&mut self.words, self.row_words, |first_row, words| {
@@ -127,7 +127,7 @@ pub struct Int8Panels {
     values: Vec<i8>,
     /// Of each column.
     scales: Vec<f32>,
-    /// What inputs that are too large add to each column.
+    /// 128 times the sum of each column, which unsigned inputs add.
     excesses: Vec<i32>,
 }
 

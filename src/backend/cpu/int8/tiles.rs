@@ -5,9 +5,7 @@ use fearless_simd::prelude::*;
 
 use super::SomePanels;
 use super::dot::DotProduct;
-
-/// Vectors of columns in a panel.
-pub const PANEL_VECTORS: usize = 2;
+use crate::backend::cpu::product::PANEL_VECTORS;
 
 /// See [`super::product`], with all these panels.
 #[inline(always)]
@@ -57,12 +55,12 @@ fn tiles<S: Simd, D: DotProduct<S>, const ROWS: usize>(
 ) {
     let width = PANEL_VECTORS * S::i32s::LEN;
     let num_words = rows.first().map_or(0, |row| row.len() - 1);
-    let columns = panels.scales.chunks_exact(width).zip(panels.excesses.chunks_exact(width));
+    let of_columns = panels.scales.chunks_exact(width).zip(panels.excesses.chunks_exact(width));
     // A panel stays in the first cache while the tiles pass by.
-    let panels = panels.values.chunks_exact((num_words * D::NUMBERS * width).max(1)).zip(columns);
-    for (panel, (values, columns)) in panels.enumerate() {
+    let panels = panels.values.chunks_exact((num_words * D::WORD_LEN * width).max(1)).zip(of_columns);
+    for (panel, (values, of_columns)) in panels.enumerate() {
         for (rows, sums) in rows.chunks_exact(ROWS).zip(sums.chunks_mut(ROWS * stride)) {
-            tile::<S, D, ROWS>(simd, dot, rows, values, columns, &mut sums[panel * width..], stride);
+            tile::<S, D, ROWS>(simd, dot, rows, values, of_columns, &mut sums[panel * width..], stride);
         }
     }
 }
@@ -79,14 +77,14 @@ fn tile<S: Simd, D: DotProduct<S>, const ROWS: usize>(
 ) {
     let lanes = S::i32s::LEN;
     let width = PANEL_VECTORS * lanes;
-    let num_words = panel.len() / (D::NUMBERS * width);
+    let num_words = panel.len() / (D::WORD_LEN * width);
     // Lengths that the compiler sees to be equal need no checks in the loop.
     let inputs: [&[i32]; ROWS] = std::array::from_fn(|row| &rows[row][1..][..num_words]);
     let zero = S::i32s::splat(simd, 0);
     let start: [S::i32s; PANEL_VECTORS] =
         std::array::from_fn(|vector| zero - S::i32s::from_slice(simd, &excesses[vector * lanes..][..lanes]));
     let mut tile = [start; ROWS];
-    for (word, columns) in (0..num_words).zip(panel.chunks_exact(D::NUMBERS * width)) {
+    for (word, columns) in (0..num_words).zip(panel.chunks_exact(D::WORD_LEN * width)) {
         let [first, second] = dot.columns(simd, columns);
         for (sums, inputs) in tile.iter_mut().zip(inputs) {
             let input = S::i32s::splat(simd, inputs[word]);
