@@ -13,9 +13,9 @@ use crate::pruning::{Flops, Plan, Prune};
 /// Passages that are made into tokens between two pauses.
 const PASSAGES_AT_ONCE: usize = 256;
 
-/// About how many tokens are computed between two reports of progress: enough for a GPU, or for each thread of a CPU.
-const GROUP_TOKENS: usize = 8192;
-const GROUP_TOKENS_PER_THREAD: usize = 1024;
+/// About how many tokens are computed between two reports of progress, by each thread of a CPU and by a GPU.
+const GROUP_TOKENS_PER_THREAD: usize = 2048;
+const GROUP_TOKENS_OF_GPU: usize = 16_384;
 
 /// A passage with the query, or a window of it.
 struct Pair {
@@ -101,7 +101,7 @@ impl Engine {
             ControlFlow::Break(()) => Err(Error::Cancelled { num_done, num_pairs: unique.len() }),
         };
         report(0)?;
-        for group in groups(&unique, |&pair| query.pair_length(pairs.all[pair].ids.len())) {
+        for group in groups(&unique, self.group_tokens(), |&pair| query.pair_length(pairs.all[pair].ids.len())) {
             let tokens = |pair: &usize| Tokens::Text(query.pair(pairs.ids_of(*pair), &[], false));
             let inputs = unique[group.clone()].iter().map(tokens).collect();
             match self.classify_tokens(inputs, &prune, &scorer.outputs()).await {
@@ -137,6 +137,13 @@ impl Engine {
             retention: scored.iter().map(|scored| scored.retention).sum::<f64>() / scored.len() as f64,
             flops,
         })
+    }
+
+    fn group_tokens(&self) -> usize {
+        match self.info.backend {
+            "cpu" => GROUP_TOKENS_PER_THREAD * num_threads(),
+            _ => GROUP_TOKENS_OF_GPU,
+        }
     }
 
     /// The error of a group, with the passage that it is about: the first one that fails alone.
@@ -179,9 +186,8 @@ fn tokenized(query: &Query<'_>, texts: &[&str], windows: bool, tokens: bool) -> 
     passages.into_iter().flatten().collect()
 }
 
-/// Consecutive pairs of about equal numbers of tokens.
-fn groups(pairs: &[usize], length: impl Fn(&usize) -> usize) -> Vec<Range<usize>> {
-    let most = GROUP_TOKENS.max(GROUP_TOKENS_PER_THREAD * num_threads());
+/// Consecutive pairs, of at most so many tokens in all where one pair has not more.
+fn groups(pairs: &[usize], most: usize, length: impl Fn(&usize) -> usize) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut num_tokens = 0;
     for (place, pair) in pairs.iter().enumerate() {
