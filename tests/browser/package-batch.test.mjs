@@ -323,14 +323,19 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
     withPage(async (page) => {
         const found = await page.evaluate(async () => {
             const model = await window.load({ url: "/families/electra-same", backend: "cpu" });
-            const many = Array.from({ length: 3000 }, (_, index) => `a film of ${index} words ${"and more ".repeat(20)}`);
+            const many = Array.from({ length: 800 }, (_, index) => `a film of ${index} words ${"and more ".repeat(20)}`);
+            const whole = (await model.rank("a film", many, { topN: 1 })).ms;
             const abort = new AbortController();
             let numReports = 0;
             const onProgress = ({ numDone }) => {
                 numReports += 1;
                 if (numDone > 0) abort.abort();
             };
-            const outcomes = [await window.outcome(model.rank("a film", many, { onProgress, signal: abort.signal }))];
+            const start = performance.now();
+            const outcomes = [await window.outcome(model.rank("a film", many, { topN: 1, onProgress, signal: abort.signal }))];
+            // Waits behind what is left of the other.
+            const { results } = await model.rank("a film", ["one", "two"]);
+            const share = (performance.now() - start) / whole;
             const others = [
                 ["", ["one"]],
                 ["a film", []],
@@ -343,13 +348,12 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
                 ["a film", ["one"], { prune: { rule: "auto" } }],
             ];
             for (const args of others) outcomes.push(await window.outcome(model.rank(...args)));
-            const { results } = await model.rank("a film", ["one", "two"]);
             model.dispose();
             const classifier = await window.load({ url: "/models/sst2-minilm", backend: "cpu" });
             outcomes.push(await window.outcome(classifier.rank("a film", ["one"])));
             const { label } = await classifier.rank("a film", ["one"], { label: "positive" });
             classifier.dispose();
-            return { outcomes, numReports, numResults: results.length, label };
+            return { outcomes, share, numReports, numResults: results.length, label };
         });
         assert.deepEqual(found.outcomes, [
             "aborted: aborted",
@@ -366,6 +370,7 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
         ]);
         assert.match(found.outcomes[3], /^input: the query: [0-9]+ tokens and 3 special ones leave no room for a passage in the 128 /);
         assert.deepEqual([found.numReports, found.numResults, found.label], [2, 2, "positive"]);
+        assert.ok(found.share < 0.7, `a ranking that was aborted after its first group took ${found.share} of the whole`);
     }));
 
 test("no page had an error, and no request left the origin", () => assert.deepEqual(problems, []));

@@ -255,4 +255,35 @@ mod tests {
              the text is longer than the 5 tokens that are read; the rest was cut off\n"
         );
     }
+
+    /// The passage's own words, at their places in the pair.
+    #[test]
+    fn a_passage_stands_above_what_survived() {
+        let mut result = RankedPassage {
+            index: 0,
+            score: 1.0,
+            logit: 1.0,
+            window: None,
+            num_tokens: 7,
+            tokens: strings(&["[CLS]", "why", "[SEP]", "a", "b", "##c", "[SEP]"]),
+            passage: [3, 6],
+            kept_tokens: vec![0, 1, 4],
+            retention: 0.5,
+            flops: Flops::default(),
+            truncated: false,
+        };
+        let pieces = pieces(&["[CLS]", "why", "[SEP]", "a", "b", "+c", "[SEP]"]);
+        let drawn = |result: &RankedPassage| {
+            let mut out = Vec::new();
+            passage(&mut out, result, &pieces, 2, 80).unwrap();
+            anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+        };
+        assert_eq!(drawn(&result), "text      a bc\nL1   1/3  · b·\n");
+        // If all survived, one row says it.
+        result.kept_tokens = (0..7).collect();
+        assert_eq!(drawn(&result), "text      a bc\n");
+        // An empty passage.
+        result.passage = [3, 3];
+        assert_eq!(drawn(&result), "text      \n");
+    }
 }
