@@ -115,6 +115,24 @@ fn the_table_for_people() {
     assert!(lines[7].starts_with("GFLOPs and ms per query") && lines[7].ends_with("grades from 1 for relevant."));
 }
 
+/// Long passages are cut or read in windows, and a label of several can give the scores.
+#[test]
+fn windows_and_labels() {
+    let (model, folder) = (scorer("eval_rank_windows"), scratch("eval_rank_windows_data"));
+    set(&model, &folder, "t");
+    let words: String = (0..400).map(|word| format!("w{} ", 5 + word * 7 % 90)).collect();
+    let long = format!("qid\tpid\trank\tpassage\nq1\tp0\t1\tw9\nq2\tp0\t1\t{words}\n");
+    file(&folder, "t.candidates.tsv", long);
+    let data = path(&folder);
+    let pairs = |model: &str, args: &[&str]| {
+        let args = [&["--json", "--prune", "dense", "--limit", "2", "--rank", &data], args].concat();
+        json_after_notes(run(with_model(model, "eval", &args)))["results"][0]["pairs"].as_u64()
+    };
+    // Of 400 tokens, 156 are read at once, and 39 of them again.
+    assert_eq!((pairs(&model, &[]), pairs(&model, &["--windows"])), (Some(2), Some(5)));
+    assert_eq!(pairs("tests/fixtures/tiny-bert", &["--label", "LABEL_1"]), Some(2));
+}
+
 #[test]
 fn what_cannot_be_measured_is_said() {
     let (model, folder) = (scorer("eval_rank_bad"), scratch("eval_rank_bad_data"));

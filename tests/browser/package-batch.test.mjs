@@ -345,6 +345,7 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
                 ["a film", ["one", null]],
                 ["a film", ["one"], { topN: 0 }],
                 ["a film", ["one"], { label: "good" }],
+                ["a film", ["one"], { label: 0 }],
                 ["a film", ["one"], { prune: { rule: "auto" } }],
             ];
             for (const args of others) outcomes.push(await window.outcome(model.rank(...args)));
@@ -365,6 +366,7 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
             "input: passage 2: expected a string",
             "input: `topN` is 0, expected a whole number from 1",
             "input: no label `good`, expected one of `score`, or 0 to 0",
+            "input: `label` is 0, expected a string",
             "input: `rank` takes a rule, and `auto` is none",
             "input: `rank` needs one score, and this model has 2 labels (`negative`, `positive`): `label` chooses the one whose probability counts",
         ]);

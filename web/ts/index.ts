@@ -127,6 +127,7 @@ export class Sttabt {
         if (topN !== undefined && !(Number.isInteger(topN) && topN > 0)) {
             throw new SttabtError("input", `\`topN\` is ${topN}, expected a whole number from 1`);
         }
+        if (label !== null && typeof label !== "string") throw new SttabtError("input", `\`label\` is ${label}, expected a string`);
         const rule = ruleText(prune);
         const losses = this.#losses;
         this.#losses = 0;
