@@ -45,6 +45,26 @@ pub enum Error {
     #[error("input {}: {reason}", index + 1)]
     Input { index: usize, reason: String },
 
+    /// A query cannot be ranked by.
+    #[error("the query: {reason}")]
+    Query { reason: String },
+
+    /// A passage cannot be ranked. `index` counts from 0; the message counts from 1.
+    #[error("passage {}: {reason}", index + 1)]
+    Passage { index: usize, reason: String },
+
+    /// There is nothing to rank.
+    #[error("no passages to rank, expected at least one")]
+    NoPassages,
+
+    /// No label of the model gives the score, or more than one could.
+    #[error("{reason}")]
+    Label { reason: String },
+
+    /// The caller ended a long call.
+    #[error("cancelled after {num_done} of {num_pairs} pairs")]
+    Cancelled { num_done: usize, num_pairs: usize },
+
     /// A pruning rule cannot be read.
     #[error("rule `{rule}`: {reason}")]
     Rule { rule: String, reason: String },

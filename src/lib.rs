@@ -54,7 +54,10 @@ pub mod training {
 
 #[cfg(feature = "gpu")]
 pub use backend::gpu::{AdapterDescription, adapters};
-pub use engine::{BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs};
+pub use engine::{
+    BackendInfo, BackendKind, BackendOptions, Classification, Engine, Outputs, RankOptions, RankProgress, RankWindow,
+    RankedPassage, Ranking,
+};
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use models::MappedFile;

@@ -33,15 +33,7 @@ fn a_multi_label_model_gives_the_labels_above_a_threshold() {
 
 #[test]
 fn a_score_has_a_sigmoid_on_request() {
-    let one_label = |files: &mut ModelFiles| {
-        config("id2label", json!({"0": "score"}))(files);
-        edit_tensors(files, |tensors| {
-            for name in ["classifier.weight", "classifier.bias"] {
-                tensors.get_mut(name).expect("classifier").resize_rows(1);
-            }
-        });
-    };
-    let model = edited(one_label).expect("a model");
+    let model = Model::from_bytes(scorer_files()).expect("a model");
     let mut engine = engine(&model, sttabt::BackendKind::Cpu);
     for asked in [false, true] {
         let outputs = Outputs { sigmoid: asked, ..Outputs::default() };

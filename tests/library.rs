@@ -30,6 +30,7 @@ mod policy;
 #[cfg(feature = "jpeg")]
 mod preprocessing;
 mod properties;
+mod rank;
 mod rooms;
 mod shaders;
 mod targets;

@@ -205,8 +205,11 @@ fn control_characters_do_not_reach_the_terminal() {
 fn a_closed_pipe_is_no_error() {
     let model = tiny_folder();
     let data = file(&scratch("output_pipe"), "data.tsv", "sentence\tlabel\nw7\t0\n");
+    let passages = file(&scratch("output_pipe_rank"), "passages.txt", "w7 w8\n".repeat(500));
     let many: Vec<&str> = std::iter::repeat_n("w7 w8 w9 w10 w11 w12", 500).collect();
-    let rows: [Vec<&str>; 9] = [
+    let rows: [Vec<&str>; 11] = [
+        ["rank", "--backend", "cpu", "--model", &model, "--label", "0", "--query", "w7", &passages].to_vec(),
+        ["rank", "--json", "--backend", "cpu", "--model", &model, "--label", "0", "--query", "w7", &passages].to_vec(),
         [&["classify", "--backend", "cpu", "--model", &model], &many[..]].concat(),
         [&["classify", "--backend", "cpu", "--json", "--model", &model], &many[..]].concat(),
         vec!["eval", "--backend", "cpu", "--model", &model, &data],

@@ -2,8 +2,11 @@
 
 mod chunks;
 mod policy;
+mod rank;
+mod ranking;
 mod report;
 mod request;
+mod scorer;
 mod scratch;
 #[cfg(any(feature = "gpu", test))]
 mod self_test;
@@ -19,6 +22,7 @@ use crate::models::{Input, Model, Task, Tokens};
 use crate::platform::Pause;
 use crate::pruning::Prune;
 
+pub use ranking::{RankOptions, RankProgress, RankWindow, RankedPassage, Ranking};
 pub use request::{BackendInfo, BackendKind, BackendOptions, Classification, Outputs};
 use session::{Session, prepare};
 use worker::Job;

@@ -22,6 +22,7 @@ mod pickle;
 mod picture;
 mod pooling;
 mod preprocessor;
+mod score;
 mod tokenizer;
 #[cfg(feature = "bin")]
 mod torch;
@@ -55,8 +56,10 @@ pub use picture::Picture;
 use pooling::default_prompt;
 pub use pooling::{Pooling, PoolingMode};
 pub use preprocessor::Preprocessor;
+pub(crate) use score::Activation as ScoreActivation;
 pub use tokenizer::Piece;
 use tokenizer::Tokenizer;
+pub(crate) use tokenizer::{Passage, Query};
 pub use weights::Weights;
 
 /// What turns an input into tokens.
@@ -74,6 +77,7 @@ struct ModelData {
     pooling: Option<Pooling>,
     /// See [`default_prompt`].
     prompt: String,
+    score: ScoreActivation,
     reader: Reader,
 }
 
@@ -127,6 +131,7 @@ impl Model {
             return Err(Error::File { file: MODULES.to_owned(), reason: reason.to_owned() });
         }
         let prompt = default_prompt(&files, main.config.task == Task::Embedding)?;
+        let score = ScoreActivation::of(&files)?;
         let reader = match main.config.input {
             InputConfig::Text(text) => Reader::Text(Box::new(Tokenizer::from_files(&files, text)?)),
             InputConfig::Image(image) => {
@@ -138,7 +143,7 @@ impl Model {
                 Reader::Image(image, preprocessor)
             }
         };
-        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, prompt, reader })))
+        Ok(Self(Arc::new(ModelData { main, approx, p_logits, ltp_thresholds, pooling, prompt, score, reader })))
     }
 
     /// The tokens of an input. `index` is its place in the batch, for messages.
@@ -167,6 +172,24 @@ impl Model {
                 Err(Error::Input { index, reason: "a text, but the model classifies images".to_owned() })
             }
         }
+    }
+
+    /// A query that is to be read with passages.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when it is empty or too long; [`Error::Head`] for a model of images.
+    pub(crate) fn query(&self, text: &str) -> Result<Query<'_>> {
+        match &self.0.reader {
+            Reader::Text(tokenizer) => tokenizer.query(&self.prompted(text)),
+            Reader::Image(..) => {
+                Err(Error::Head { asked: "rank", needs: "a model that reads texts", found: "one that reads images" })
+            }
+        }
+    }
+
+    /// What a score is made of the model's one output.
+    pub(crate) fn score_activation(&self) -> &ScoreActivation {
+        &self.0.score
     }
 
     /// The text behind the default prompt. An empty text stays one.

@@ -268,4 +268,111 @@ test("auto takes what it expects to be faster, and answers as that rule", () =>
         for (const said of found.misuses.slice(4)) assert.match(said, /^input: why: layer .*, expected whole numbers from 0/);
     }));
 
+/** Of 128 tokens at most; the last one is too long. */
+const PASSAGES = ["a gripping film", "a tedious mess", "", "one", "a gripping film", `${"so dull ".repeat(60)}w17`];
+
+for (const backend of ["cpu", "gpu"]) {
+    test(`${backend}: passages are ranked by what each gives alone`, () =>
+        withPage(async (page) => {
+            const found = await page.evaluate(
+                async (backend, passages) => {
+                    const model = await window.load({ url: "/families/electra-same", backend });
+                    const all = [];
+                    for (const prune of [{ rule: "dense" }, { rule: "topk", ratio: 0.5 }]) {
+                        const reports = [];
+                        const ranking = await model.rank("what film", passages, { prune, onProgress: (progress) => reports.push(progress) });
+                        const best = await model.rank("what film", passages, { prune, topN: 2 });
+                        const windows = await model.rank("what film", passages, { prune, windows: true });
+                        const alone = [];
+                        for (const { index, truncated } of ranking.results) {
+                            const passage = passages[index];
+                            alone.push(passage && !truncated ? await model.classify(["what film", passage], { prune }) : null);
+                        }
+                        all.push({ prune, reports, ranking, best, windows, alone: alone.map((result) => result && { ...result, why: null }) });
+                    }
+                    model.dispose();
+                    return all;
+                },
+                backend,
+                PASSAGES,
+            );
+            for (const { prune, reports, ranking, best, windows, alone } of found) {
+                assert.deepEqual([ranking.prune, ranking.label, ranking.numPassages, ranking.numPairs], [prune, null, 6, 5]);
+                assert.deepEqual([reports[0], reports.at(-1)], [{ numDone: 0, numPairs: 5 }, { numDone: 5, numPairs: 5 }]);
+                assert.ok(ranking.ms > 0 && ranking.flops.total > 0);
+                assert.deepEqual(best.results, ranking.results.slice(0, 2));
+                const order = ranking.results.map(({ index }) => index);
+                assert.deepEqual([...order].sort(), [0, 1, 2, 3, 4, 5]);
+                assert.equal(order.indexOf(4), order.indexOf(0) + 1, "equal scores keep the order");
+                ranking.results.forEach((result, place) => {
+                    const { index, score, tokens, keptTokens, window, truncated } = result;
+                    assert.ok(place === 0 || score <= ranking.results[place - 1].score);
+                    assert.deepEqual([window, truncated], [null, index === 5]);
+                    if (!alone[place]) return;
+                    const { logits, kept, retention, flops } = alone[place];
+                    assert.deepEqual([score, tokens, result.retention, result.flops], [logits[0], alone[place].tokens, retention, flops]);
+                    assert.deepEqual(keptTokens, kept.at(-2), `passage ${index}`);
+                });
+                const long = windows.results.find(({ index }) => index === 5);
+                assert.ok(!long.truncated && long.window.numWindows > 1 && windows.numPairs > 5);
+            }
+        }));
+}
+
+test("a ranking is aborted, and what cannot be ranked is named", () =>
+    withPage(async (page) => {
+        const found = await page.evaluate(async () => {
+            const model = await window.load({ url: "/families/electra-same", backend: "cpu" });
+            const many = Array.from({ length: 800 }, (_, index) => `a film of ${index} words ${"and more ".repeat(20)}`);
+            const whole = (await model.rank("a film", many, { topN: 1 })).ms;
+            const abort = new AbortController();
+            let numReports = 0;
+            const onProgress = ({ numDone }) => {
+                numReports += 1;
+                if (numDone > 0) abort.abort();
+            };
+            const start = performance.now();
+            const outcomes = [await window.outcome(model.rank("a film", many, { topN: 1, onProgress, signal: abort.signal }))];
+            // Waits behind what is left of the other.
+            const { results } = await model.rank("a film", ["one", "two"]);
+            const share = (performance.now() - start) / whole;
+            const others = [
+                ["", ["one"]],
+                ["a film", []],
+                ["film ".repeat(200), ["one"]],
+                [null, ["one"]],
+                ["a film", "one"],
+                ["a film", ["one", null]],
+                ["a film", ["one"], { topN: 0 }],
+                ["a film", ["one"], { label: "good" }],
+                ["a film", ["one"], { label: 0 }],
+                ["a film", ["one"], { prune: { rule: "auto" } }],
+            ];
+            for (const args of others) outcomes.push(await window.outcome(model.rank(...args)));
+            model.dispose();
+            const classifier = await window.load({ url: "/models/sst2-minilm", backend: "cpu" });
+            outcomes.push(await window.outcome(classifier.rank("a film", ["one"])));
+            const { label } = await classifier.rank("a film", ["one"], { label: "positive" });
+            classifier.dispose();
+            return { outcomes, share, numReports, numResults: results.length, label };
+        });
+        assert.deepEqual(found.outcomes, [
+            "aborted: aborted",
+            "input: the query: it is empty, expected at least one word",
+            "input: no passages to rank, expected at least one",
+            found.outcomes[3],
+            "input: the query: expected a string",
+            "input: the passages: expected an array of strings",
+            "input: passage 2: expected a string",
+            "input: `topN` is 0, expected a whole number from 1",
+            "input: no label `good`, expected one of `score`, or 0 to 0",
+            "input: `label` is 0, expected a string",
+            "input: `rank` takes a rule, and `auto` is none",
+            "input: `rank` needs one score, and this model has 2 labels (`negative`, `positive`): `label` chooses the one whose probability counts",
+        ]);
+        assert.match(found.outcomes[3], /^input: the query: [0-9]+ tokens and 3 special ones leave no room for a passage in the 128 /);
+        assert.deepEqual([found.numReports, found.numResults, found.label], [2, 2, "positive"]);
+        assert.ok(found.share < 0.7, `a ranking that was aborted after its first group took ${found.share} of the whole`);
+    }));
+
 test("no page had an error, and no request left the origin", () => assert.deepEqual(problems, []));

@@ -147,6 +147,18 @@ pub fn without(name: &'static str) -> Edit {
     Box::new(move |files| drop(files.remove(name).unwrap_or_else(|| panic!("{name} is missing"))))
 }
 
+/// Tiny-bert with one output instead of five.
+pub fn scorer_files() -> ModelFiles {
+    let mut files = tiny_files();
+    edit_config(&mut files, |config| config["id2label"] = serde_json::json!({"0": "score"}));
+    edit_tensors(&mut files, |tensors| {
+        for name in ["classifier.weight", "classifier.bias"] {
+            tensors.get_mut(name).expect("classifier").resize_rows(1);
+        }
+    });
+    files
+}
+
 /// No ApproxNet.
 pub fn without_approx() -> Edit {
     Box::new(|files| assert!(!files.remove_folder("approx").is_empty()))

@@ -21,7 +21,7 @@ use crate::json::to_json;
 /// A model on a device.
 #[wasm_bindgen]
 pub struct Classifier {
-    engine: Engine,
+    pub(crate) engine: Engine,
     kind: BackendKind,
     /// Returns a promise for the worker's next task, so that a cancellation can come in.
     next_task: Function,
@@ -155,38 +155,46 @@ impl Classifier {
         let inputs = inputs.as_core();
         let mut num_losses = 0;
         loop {
-            if self.losses_due > 0 {
-                self.losses_due -= 1;
-                if let Some(gpu) = self.engine.gpu() {
-                    gpu.destroy_device();
-                }
-            }
-            let outcome = {
-                let mut run = pin!(run_mode(&mut self.engine, &mut self.policies, &inputs, &mode, embeds, outputs));
-                // Dropped when cancelled: the engine starts afresh with the next call.
-                poll_fn(
-                    |context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) },
-                )
-                .await
-            };
-            match outcome {
-                None => return Err(js_error("aborted", "aborted")),
-                Some(Ok(run)) => return Ok(run),
-                Some(Err(error @ Error::DeviceLost { .. })) => {
-                    num_losses += 1;
-                    if num_losses > MAX_LOSSES {
-                        let message = format!("{error}; {MAX_LOSSES} new devices were lost as well");
-                        return Err(js_error("device", &message));
-                    }
-                    note(&self.on_note, &format!("{error}; computing again on a new device"));
-                    self.policies.clear();
-                    let mut model = self.engine.model().clone();
-                    self.engine = open_engine(&mut model, self.kind, &self.next_task, &self.on_note).await?;
-                }
-                Some(Err(error)) => return Err(from_core(&error)),
+            self.lose_if_due();
+            let run = run_mode(&mut self.engine, &mut self.policies, &inputs, &mode, embeds, outputs);
+            match unless_cancelled(run, cancel).await? {
+                Ok(run) => return Ok(run),
+                Err(error @ Error::DeviceLost { .. }) => self.replace_device(&error, &mut num_losses).await?,
+                Err(error) => return Err(from_core(&error)),
             }
         }
     }
+
+    /// See [`Self::lose_device`].
+    pub(crate) fn lose_if_due(&mut self) {
+        if self.losses_due > 0 {
+            self.losses_due -= 1;
+            if let Some(gpu) = self.engine.gpu() {
+                gpu.destroy_device();
+            }
+        }
+    }
+
+    /// A new device for one that was lost, unless that has happened too often in this call.
+    pub(crate) async fn replace_device(&mut self, error: &Error, num_losses: &mut usize) -> Result<(), JsValue> {
+        *num_losses += 1;
+        if *num_losses > MAX_LOSSES {
+            return Err(js_error("device", &format!("{error}; {MAX_LOSSES} new devices were lost as well")));
+        }
+        note(&self.on_note, &format!("{error}; computing again on a new device"));
+        self.policies.clear();
+        let mut model = self.engine.model().clone();
+        self.engine = open_engine(&mut model, self.kind, &self.next_task, &self.on_note).await?;
+        Ok(())
+    }
+}
+
+/// What a run gives. One that is cancelled is dropped, and the engine starts afresh with the next call.
+pub(crate) async fn unless_cancelled<T>(run: impl Future<Output = T>, cancel: &CancelFlag) -> Result<T, JsValue> {
+    let mut run = pin!(run);
+    let outcome =
+        poll_fn(|context| if cancel.is_set() { Poll::Ready(None) } else { run.as_mut().poll(context).map(Some) });
+    outcome.await.ok_or_else(|| js_error("aborted", "aborted"))
 }
 
 /// One run under a rule, or under the policy, which is measured when it is first needed.

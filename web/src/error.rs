@@ -15,7 +15,15 @@ pub fn js_error(kind: &str, message: &str) -> JsValue {
 /// The core's error.
 pub fn from_core(error: &Error) -> JsValue {
     let kind = match error {
-        Error::Input { .. } | Error::Head { .. } | Error::Rule { .. } | Error::RuleNeeds { .. } => "input",
+        Error::Input { .. }
+        | Error::Query { .. }
+        | Error::Passage { .. }
+        | Error::NoPassages
+        | Error::Label { .. }
+        | Error::Head { .. }
+        | Error::Rule { .. }
+        | Error::RuleNeeds { .. } => "input",
+        Error::Cancelled { .. } => "aborted",
         Error::Config { .. }
         | Error::Unsupported { .. }
         | Error::Refused { .. }

@@ -8,8 +8,10 @@ mod classifier;
 mod error;
 mod files;
 mod json;
+mod rank;
 
 pub use call::{CancelFlag, Image, Inputs};
 pub use classifier::Classifier;
 pub use files::{ModelBytes, known_files, named_files, names_others, wanted_files};
 pub use json::rules;
+pub use rank::Question;

@@ -1,6 +1,6 @@
 // What the core says, as the package's types have it: names in camelCase, rules as objects.
 
-import { SttabtError, type BackendInfo, type ModelInfo, type Prune, type Result, type Rule, type Why } from "./types.js";
+import { SttabtError, type BackendInfo, type ModelInfo, type Prune, type RankedPassage, type Ranking, type Result, type Rule, type Why } from "./types.js";
 import { RULES } from "./wasm/rules.js";
 
 /** How the package calls the numbers of a rule that takes some. */
@@ -82,4 +82,15 @@ export function resultsOf(json: string): CoreResult[] {
     const { results, decision } = parse<Run>(json);
     const expected = decision && { denseMs: decision.denseMs, prunedMs: decision.prunedMs };
     return results.map((result) => ({ ...ABSENT, ...result, prune: ruleOf(result.prune), expected }));
+}
+
+export function rankingOf(json: string): Omit<Ranking, "ms"> {
+    type Core = Omit<Ranking, "prune" | "label" | "results"> & { prune: string; label?: string; results: Omit<RankedPassage, "window">[] };
+    const { results, ...ranking } = parse<Core>(json);
+    return {
+        label: null,
+        ...ranking,
+        prune: ruleOf(ranking.prune),
+        results: results.map((result) => ({ window: null, ...result })),
+    };
 }

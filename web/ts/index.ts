@@ -12,6 +12,9 @@ import {
     type LoadOptions,
     type ModelInfo,
     type Prune,
+    type RankOptions,
+    type RankProgress,
+    type Ranking,
     type Result,
     type Why,
 } from "./types.js";
@@ -24,6 +27,7 @@ export { RULES } from "./wasm/rules.js";
 interface Pending {
     resolve(answer: Answers[keyof Answers]): void;
     reject(error: SttabtError): void;
+    onRanked?: ((progress: RankProgress) => void) | undefined;
 }
 
 /** A transformer that classifies or embeds, and computes only the tokens that matter. */
@@ -108,6 +112,34 @@ export class Sttabt {
         return this.#run(this.#allGiven(inputs), true, options);
     }
 
+    /**
+     * Orders passages by the score that a cross-encoder gives each of them with the query. The query is never cut; an empty passage is scored
+     * like any other. What is wrong with a passage fails the call, and the error names it by its number, counted from 1.
+     */
+    async rank(query: string, passages: readonly string[], options: RankOptions = {}): Promise<Ranking> {
+        const { prune = this.info.defaultPrune, topN, windows = false, label = null, onProgress, signal } = options;
+        if (typeof query !== "string") throw new SttabtError("input", "the query: expected a string");
+        if (!Array.isArray(passages)) throw new SttabtError("input", "the passages: expected an array of strings");
+        // Unlike `findIndex` of the passages themselves, this does not pass over holes.
+        const given = Array.from(passages as readonly unknown[]);
+        const wrong = given.findIndex((passage) => typeof passage !== "string");
+        if (wrong >= 0) throw new SttabtError("input", `passage ${wrong + 1}: expected a string`);
+        if (topN !== undefined && !(Number.isInteger(topN) && topN > 0)) {
+            throw new SttabtError("input", `\`topN\` is ${topN}, expected a whole number from 1`);
+        }
+        if (label !== null && typeof label !== "string") throw new SttabtError("input", `\`label\` is ${label}, expected a string`);
+        const rule = ruleText(prune);
+        const losses = this.#losses;
+        this.#losses = 0;
+        const { ranking, backend } = await this.#call<"rank">(
+            () => ({ call: "rank", query, passages: given as string[], prune: rule, topN: topN ?? 0, windows, label, losses }),
+            signal,
+            onProgress,
+        );
+        this.#state().backend = backend;
+        return ranking;
+    }
+
     /** Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests. */
     loseDevice(times = 1): void {
         this.#losses = times;
@@ -150,8 +182,12 @@ export class Sttabt {
     }
 
     /** `call` makes the message if it is sent at all: what the worker has is known by what was sent. */
-    #call<Name extends keyof Answers>(call: () => Call & { call: Name }, signal?: AbortSignal): Promise<Answers[Name]>;
-    #call(call: () => Call, signal?: AbortSignal): Promise<Answers[keyof Answers]> {
+    #call<Name extends keyof Answers>(
+        call: () => Call & { call: Name },
+        signal?: AbortSignal,
+        onRanked?: Pending["onRanked"],
+    ): Promise<Answers[Name]>;
+    #call(call: () => Call, signal?: AbortSignal, onRanked?: Pending["onRanked"]): Promise<Answers[keyof Answers]> {
         if (this.#end) return Promise.reject(this.#end);
         if (signal?.aborted) return Promise.reject(aborted());
         const id = ++this.#lastId;
@@ -161,7 +197,7 @@ export class Sttabt {
         };
         signal?.addEventListener("abort", onAbort);
         return new Promise<Answers[keyof Answers]>((resolve, reject) => {
-            this.#pending.set(id, { resolve, reject });
+            this.#pending.set(id, { resolve, reject, onRanked });
             this.#post({ id, ...call() });
         }).finally(() => {
             signal?.removeEventListener("abort", onAbort);
@@ -177,6 +213,7 @@ export class Sttabt {
         if ("progress" in message) return this.#options.onProgress?.(message.progress);
         if ("note" in message) return this.#options.onNote?.(message.note);
         const pending = this.#pending.get(message.id);
+        if ("ranked" in message) return pending?.onRanked?.(message.ranked);
         if ("answer" in message) pending?.resolve(message.answer);
         else pending?.reject(new SttabtError(message.error.kind, message.error.message));
     }

@@ -1,6 +1,6 @@
 // What the page and its worker say to each other.
 
-import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, Result, Why } from "./types.js";
+import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, RankProgress, Ranking, Result, Why } from "./types.js";
 
 /** An image file, or RGBA pixels. */
 export type WireImage = Blob | { width: number; height: number; rgba: Uint8Array };
@@ -32,6 +32,17 @@ export type Call =
           /** How often to lose the GPU first, as a driver reset would: for tests. */
           losses: number;
       }
+    | {
+          call: "rank";
+          query: string;
+          passages: string[];
+          prune: string;
+          /** 0 is all. */
+          topN: number;
+          windows: boolean;
+          label: string | null;
+          losses: number;
+      }
     | { call: "why"; inputs: WireInput[]; prune: string; layer: number; position: number };
 
 export type ToWorker = { id: number } & (Call | { call: "cancel" });
@@ -39,11 +50,13 @@ export type ToWorker = { id: number } & (Call | { call: "cancel" });
 export interface Answers {
     load: { info: ModelInfo; backend: BackendInfo };
     classify: { results: WireResult[]; backend: BackendInfo };
+    rank: { ranking: Ranking; backend: BackendInfo };
     why: Why;
 }
 
 export type FromWorker =
     | { progress: Progress }
     | { note: string }
+    | { id: number; ranked: RankProgress }
     | { id: number; answer: Answers[keyof Answers] }
     | { id: number; error: { kind: ErrorKind; message: string } };

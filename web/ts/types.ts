@@ -188,6 +188,73 @@ export interface Result {
     why(layer: number, position: number): Promise<Why>;
 }
 
+export interface RankOptions {
+    /** So many of the best passages come back. Default: all. */
+    topN?: number;
+    /** Default: the model's `defaultPrune`. */
+    prune?: Rule;
+    /**
+     * Read a passage that is too long in windows, each of which shares a quarter of its tokens with the one before it; the best one's score
+     * counts. Default: false, such a passage is cut.
+     */
+    windows?: boolean;
+    /** Of a model with several labels, the one whose probability is the score: its name, or where no label is called so, its index. */
+    label?: string;
+    /** Called before the first pairs, and after each group of them. */
+    onProgress?: (progress: RankProgress) => void;
+    /** Looked at between layers. */
+    signal?: AbortSignal;
+}
+
+export interface RankProgress {
+    numDone: number;
+    /** The query with each passage, or each window of one; equal ones count once. */
+    numPairs: number;
+}
+
+/** Passages in the order of their scores. */
+export interface Ranking {
+    prune: Rule;
+    /** The label whose probability the scores are; null for a model with one output. */
+    label: string | null;
+    /** The best first. Of equal scores, the passage that was given first. */
+    results: RankedPassage[];
+    numPassages: number;
+    /** What was computed: equal pairs cost once. */
+    numPairs: number;
+    /** The mean of the pairs that were computed. */
+    retention: number;
+    /** The sum over the pairs that were computed. */
+    flops: Flops;
+    /** Time of the computation in the worker, milliseconds. */
+    ms: number;
+}
+
+/** A passage, and what the model read of it: of several windows, the best one. */
+export interface RankedPassage {
+    /** Its place in the array that was given. */
+    index: number;
+    /** The model's one output (its sigmoid, if the model's `activation_fn` says so), or the probability of the label that was asked for. */
+    score: number;
+    /** What decides the order: the output, or the logarithm of the label's odds. */
+    logit: number;
+    /** Which window is the best, where `windows` was asked for. */
+    window: { index: number; numWindows: number } | null;
+    /** T, of the pair. */
+    numTokens: number;
+    /** The pair's wordpieces, `[CLS]` and the query first. */
+    tokens: string[];
+    /** The positions of the passage's tokens: the first one, and the one after the last. */
+    passage: [number, number];
+    /** Which tokens survived to the last layer: K_{L−1} as sorted positions. */
+    keptTokens: number[];
+    retention: number;
+    /** What this pair costs if it is computed alone. */
+    flops: Flops;
+    /** Whether the passage was longer than what the model reads, and was cut. */
+    truncated: boolean;
+}
+
 /** The back-tracking of one score (paper, section 3). */
 export interface Why {
     layer: number;

@@ -1,10 +1,10 @@
 // The worker: one model, one call at a time. It owns the WebAssembly; the page sends messages and never computes.
 
-import { backendInfo, modelInfo, resultsOf, whyOf } from "./core.js";
+import { backendInfo, modelInfo, rankingOf, resultsOf, whyOf } from "./core.js";
 import { loadFiles, loadUrl } from "./files.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireText } from "./messages.js";
 import { SttabtError, type ErrorKind, type ModelInfo, type Progress } from "./types.js";
-import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes, type Results } from "./wasm/sttabt_web.js";
+import init, { CancelFlag, Classifier, Image, Inputs, ModelBytes, Question, type Results } from "./wasm/sttabt_web.js";
 
 let classifier: Classifier | null = null;
 let info: ModelInfo | null = null;
@@ -64,6 +64,7 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     const { prune } = call;
     const cancel = new CancelFlag();
     running = { id, cancel };
+    if (call.call === "rank") return rank(id, model, call, cancel);
     const given: (WireText | Image)[] = [];
     for (const input of call.inputs) given.push(isText(input) ? input : await decoded(id, input));
     // Made when nothing can fail any more, and freed by the call that takes it.
@@ -90,6 +91,17 @@ async function run(id: number, call: Call): Promise<Answers[keyof Answers]> {
     } finally {
         computed.free();
     }
+}
+
+async function rank(id: number, model: Classifier, call: Extract<Call, { call: "rank" }>, cancel: CancelFlag): Promise<Answers["rank"]> {
+    // Freed by the call that takes it.
+    const question = new Question(call.query, call.prune, call.topN, call.windows, call.label ?? undefined);
+    for (const passage of call.passages) question.push(passage);
+    if (call.losses > 0) model.lose_device(call.losses);
+    const onProgress = (numDone: number, numPairs: number) => post({ id, ranked: { numDone, numPairs } });
+    const start = performance.now();
+    const ranking = rankingOf(await model.rank(question, onProgress, cancel));
+    return { ranking: { ...ranking, ms: performance.now() - start }, backend: backendInfo(model.backend()) };
 }
 
 async function load({ url, files, backend }: Extract<Call, { call: "load" }>): Promise<Answers["load"]> {

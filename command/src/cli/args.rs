@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use sttabt::{Error, PruneMode, RULES};
+use sttabt::{Error, Prune, PruneMode, RULES};
 
 use super::{ColumnArgs, DeviceArgs, ModelArgs};
 
@@ -23,6 +23,9 @@ pub enum Command {
     /// Turn texts or images into vectors, with a model that embeds
     #[command(after_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
+    /// Order passages by how well they answer a query, and show which of their words survive
+    #[command(after_help = RANK_EXAMPLES)]
+    Rank(RankArgs),
     /// Measure rules on a labelled data set
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
@@ -50,11 +53,17 @@ const EMBED_EXAMPLES: &str = "Examples:
   sttabt embed --model bge-small --prune oracle:0.5 --file texts.txt
   sttabt embed --model dinov2-small --image cat.jpg";
 
+const RANK_EXAMPLES: &str = "Examples:
+  sttabt rank --query \"how long does a flea live\" passages.txt
+  sttabt rank --query \"how long does a flea live\" --top 10 --json --text-column body pages.jsonl
+  grep -ri flea notes/ | sttabt rank --query \"how long does a flea live\" --prune oracle:0.3 --top 5 -";
+
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
   sttabt eval --no-header --text-column 4 --label-column 2 CoLA/dev.tsv
   sttabt eval --text-column review --label-column stars --labels name reviews.csv
-  sttabt eval --prune dense,topk:0.5 --images imagenette/val";
+  sttabt eval --prune dense,topk:0.5 --images imagenette/val
+  sttabt eval --model my-reranker --prune dense,oracle:0.3 --rank trec-dl";
 
 const CONVERT_EXAMPLES: &str = "Examples:
   sttabt convert my-model
@@ -91,6 +100,13 @@ fn mode(text: &str) -> Result<PruneMode, String> {
         Error::Rule { reason, .. } => reason,
         other => other.to_string(),
     })
+}
+
+fn rule(text: &str) -> Result<Prune, String> {
+    match mode(text)? {
+        PruneMode::Rule(rule) => Ok(rule),
+        PruneMode::Auto(_) => Err("`auto` chooses for a batch of `classify`; name a rule".to_owned()),
+    }
 }
 
 /// What a run takes, whatever comes out.
@@ -149,6 +165,45 @@ fn probability(text: &str) -> Result<f32, String> {
 }
 
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("Model folder in Hugging Face layout: a cross-encoder [default: $STTABT_MODEL, else models/rerank-minilm-l12]")))]
+pub struct RankArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// What the passages are to answer; it is never cut
+    #[arg(long, value_name = "TEXT")]
+    pub query: String,
+    /// Show the best N passages only [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+    /// Which tokens to keep [default: the model's own]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub prune: Option<Prune>,
+    /// Read long passages in overlapping windows, of which the best counts, instead of cutting them
+    #[arg(long)]
+    pub windows: bool,
+    /// Of a model with several labels, the one whose probability is the score: its name, or its index
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Name or number (from 1) of the column with the passages in tables [default: by its usual names]
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<String>,
+    /// Tables have no header line; the column is given by number
+    #[arg(long)]
+    pub no_header: bool,
+    /// Leave out rows of tables with missing columns or an empty text, and say how many
+    #[arg(long)]
+    pub skip_broken_rows: bool,
+    /// Passages: tables (.tsv, .csv, .jsonl, .ndjson, .json), else one in each line; `-` reads lines of standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -168,8 +223,20 @@ pub struct EvalArgs {
     /// Measure on images instead: a folder with one folder per class, named by label, ImageNet id (n01440764) or index
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows"])]
     pub images: Option<PathBuf>,
+    /// Measure a ranking instead: a folder with NAME.queries.tsv, NAME.candidates.tsv and NAME.qrels.tsv, one set or several
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "images", "batch", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows", "labels"])]
+    pub rank: Option<PathBuf>,
+    /// With --rank: passages of at least this grade are relevant to MRR and recall [default: 1, as trec_eval's -l]
+    #[arg(long, value_name = "GRADE", requires = "rank", conflicts_with_all = ["data", "images"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub relevant: Option<u32>,
+    /// With --rank: read long passages in overlapping windows, of which the best counts
+    #[arg(long, requires = "rank", conflicts_with_all = ["data", "images"])]
+    pub windows: bool,
+    /// With --rank: of a model with several labels, the one whose probability is the score
+    #[arg(long, value_name = "LABEL", requires = "rank", conflicts_with_all = ["data", "images"])]
+    pub label: Option<String>,
     /// Labelled texts: CSV (.csv), JSON by the line or an array (.jsonl, .ndjson, .json), else tab-separated as in GLUE
-    #[arg(value_name = "DATA", required_unless_present = "images")]
+    #[arg(value_name = "DATA", required_unless_present_any = ["images", "rank"])]
     pub data: Option<PathBuf>,
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use anstyle::{AnsiColor, Style};
-use sttabt::{Classification, Piece};
+use sttabt::{Classification, Flops, Piece, RankedPassage};
 use unicode_width::UnicodeWidthStr;
 
 use super::visible;
@@ -82,17 +82,49 @@ pub fn grids(out: &mut impl Write, result: &Classification, [rows, columns]: [us
 /// Writes a block per layer, `in` for K_0 to `out` for K_L. Removed pieces are dots of the same width, so that the picture reads
 /// without colour; a run of lines no wider than `width`.
 pub fn layers(out: &mut impl Write, result: &Classification, pieces: &[Piece], width: usize) -> Result<()> {
-    let words = words(pieces);
     let num_layers = result.kept.len() - 1;
+    let all: Vec<u32> = (0..result.tokens.len() as u32).collect();
+    let layers = result.kept.iter().enumerate().map(|(layer, kept)| (row_name(layer, num_layers), kept.as_slice()));
+    let rows: Vec<(String, &[u32])> = std::iter::once(("text".to_owned(), all.as_slice())).chain(layers).collect();
+    blocks(out, pieces, &rows, width)
+}
+
+/// Writes what stands above a passage.
+pub fn title(out: &mut impl Write, title: &str, rest: &str) -> Result<()> {
+    writeln!(out, "{KEPT}{title}{KEPT:#}   {rest}")
+}
+
+/// Writes a passage, and below it the words that survived to the last of `num_layers` layers, if not all did. `pieces` are those of the whole pair.
+pub fn passage(
+    out: &mut impl Write,
+    result: &RankedPassage,
+    pieces: &[Piece],
+    num_layers: usize,
+    width: usize,
+) -> Result<()> {
+    let [start, end] = result.passage;
+    let all: Vec<u32> = (0..(end - start) as u32).collect();
+    let kept: Vec<u32> = (start as u32..end as u32)
+        .zip(&all)
+        .filter(|(position, _)| result.kept_tokens.binary_search(position).is_ok())
+        .map(|(_, place)| *place)
+        .collect();
+    let mut rows = vec![("text".to_owned(), all.as_slice())];
+    if kept.len() < all.len() {
+        rows.push((row_name(num_layers.saturating_sub(1), num_layers), &kept));
+    }
+    blocks(out, &pieces[start..end], &rows, width)
+}
+
+/// Writes the pieces once per row, with a name and the positions of those that are kept. The row `text` is the text itself.
+fn blocks(out: &mut impl Write, pieces: &[Piece], rows: &[(String, &[u32])], width: usize) -> Result<()> {
+    let words = words(pieces);
     // `text` and `L12`, a space, the count `117/118`, two spaces.
-    let count_width = 2 * result.tokens.len().to_string().len() + 1;
+    let count_width = 2 * pieces.len().to_string().len() + 1;
     let margin = 4 + 1 + count_width + 2;
     let line_width = width.saturating_sub(margin).max(20);
-    let all: Vec<u32> = (0..result.tokens.len() as u32).collect();
-    let rows = std::iter::once(("text".to_owned(), &all))
-        .chain(result.kept.iter().enumerate().map(|(layer, kept)| (row_name(layer, num_layers), kept)));
     for (name, kept) in rows {
-        let count = format!("{}/{}", kept.len(), result.tokens.len());
+        let count = format!("{}/{}", kept.len(), pieces.len());
         let count = if name == "text" { String::new() } else { count };
         write!(out, "{LABEL}{name:<4}{LABEL:#} {count:>count_width$}  ")?;
         let mut column = 0;
@@ -126,20 +158,13 @@ fn row_name(layer: usize, num_layers: usize) -> String {
 
 /// The answers, best first, and what they cost.
 pub fn summary(out: &mut impl Write, result: &Classification, answers: &[String]) -> Result<()> {
-    let flops = result.flops;
-    let share = |part: u64| 100.0 * part as f64 / flops.dense.max(1) as f64;
     if let Some((best, rest)) = answers.split_first() {
         write!(out, "{KEPT}{best}{KEPT:#}   ")?;
         if !rest.is_empty() {
             writeln!(out, "{}", rest.join("   "))?;
         }
     }
-    write!(out, "retention {:.1} %   ", 100.0 * result.retention)?;
-    write!(out, "{} of {} dense ({:.0} %", amount(flops.total()), amount(flops.dense), share(flops.total()))?;
-    if flops.approx > 0 {
-        write!(out, ", {:.0} % to find the tokens", share(flops.approx))?;
-    }
-    writeln!(out, ")")?;
+    cost(out, result.retention, result.flops)?;
     if result.truncated {
         writeln!(
             out,
@@ -148,6 +173,17 @@ pub fn summary(out: &mut impl Write, result: &Classification, answers: &[String]
         )?;
     }
     Ok(())
+}
+
+/// What share of the tokens was kept, and what that cost.
+pub fn cost(out: &mut impl Write, retention: f64, flops: Flops) -> Result<()> {
+    let share = |part: u64| 100.0 * part as f64 / flops.dense.max(1) as f64;
+    write!(out, "retention {:.1} %   ", 100.0 * retention)?;
+    write!(out, "{} of {} dense ({:.0} %", amount(flops.total()), amount(flops.dense), share(flops.total()))?;
+    if flops.approx > 0 {
+        write!(out, ", {:.0} % to find the tokens", share(flops.approx))?;
+    }
+    writeln!(out, ")")
 }
 
 fn amount(flops: u64) -> String {
@@ -218,5 +254,36 @@ mod tests {
              a 100.0 %   retention 30.0 %   1.0 MFLOPs of 2.0 MFLOPs dense (50 %, 5 % to find the tokens)\n\
              the text is longer than the 5 tokens that are read; the rest was cut off\n"
         );
+    }
+
+    /// The passage's own words, at their places in the pair.
+    #[test]
+    fn a_passage_stands_above_what_survived() {
+        let mut result = RankedPassage {
+            index: 0,
+            score: 1.0,
+            logit: 1.0,
+            window: None,
+            num_tokens: 7,
+            tokens: strings(&["[CLS]", "why", "[SEP]", "a", "b", "##c", "[SEP]"]),
+            passage: [3, 6],
+            kept_tokens: vec![0, 1, 4],
+            retention: 0.5,
+            flops: Flops::default(),
+            truncated: false,
+        };
+        let pieces = pieces(&["[CLS]", "why", "[SEP]", "a", "b", "+c", "[SEP]"]);
+        let drawn = |result: &RankedPassage| {
+            let mut out = Vec::new();
+            passage(&mut out, result, &pieces, 2, 80).unwrap();
+            anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+        };
+        assert_eq!(drawn(&result), "text      a bc\nL1   1/3  · b·\n");
+        // If all survived, one row says it.
+        result.kept_tokens = (0..7).collect();
+        assert_eq!(drawn(&result), "text      a bc\n");
+        // An empty passage.
+        result.passage = [3, 3];
+        assert_eq!(drawn(&result), "text      \n");
     }
 }

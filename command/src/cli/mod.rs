@@ -7,9 +7,13 @@ mod convert;
 mod demo;
 mod draw;
 mod eval;
+mod eval_rank;
 mod figure;
 mod info;
 mod quantize;
+mod rank;
+mod rank_data;
+mod rank_metrics;
 mod server;
 mod written;
 
@@ -31,6 +35,8 @@ pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Classify(args) => classify::run(&args),
         Command::Embed(args) => classify::embed(&args),
+        Command::Rank(args) => rank::run(&args),
+        Command::Eval(args) if args.rank.is_some() => eval_rank::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Convert(args) => convert::run(&args),

@@ -90,6 +90,10 @@ fn eval_args(args: &QuantizeArgs) -> EvalArgs {
         json: false,
         columns: args.columns.clone(),
         images: args.images.clone(),
+        rank: None,
+        relevant: None,
+        windows: false,
+        label: None,
         data: args.check.clone(),
     }
 }

@@ -10,12 +10,16 @@ use super::{Failure, Result, note};
 /// The models that work on a fresh clone.
 const TEXT_MODEL: &str = "models/sst2-minilm";
 const IMAGE_MODEL: &str = "models/deit-tiny";
+/// And a cross-encoder, where it is.
+const RANK_MODEL: &str = "models/rerank-minilm-l12";
 
 /// What there is to classify, which decides the default model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Text,
     Images,
+    /// Passages, with a query.
+    Rank,
 }
 
 /// `--model`, else `STTABT_MODEL`, else the default below the working directory, the executable's or a folder above one of them.
@@ -23,6 +27,7 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
     let default = match kind {
         Kind::Text => TEXT_MODEL,
         Kind::Images => IMAGE_MODEL,
+        Kind::Rank => RANK_MODEL,
     };
     if let Some((path, by)) = named(args) {
         return if path.is_dir() {

@@ -4,6 +4,7 @@ mod charsmap;
 mod check;
 mod class;
 mod pieces;
+mod query;
 mod rewrite;
 mod settings;
 
@@ -16,7 +17,7 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::tokenizer::{OffsetReferential, OffsetType};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{EncodeInput, Encoding, Model as _, PostProcessor, PreTokenizer as _};
+use tokenizers::{EncodeInput, Encoding, Model as _, PostProcessor, PreTokenizedString, PreTokenizer as _};
 
 use super::config::TextConfig;
 use super::fields::json_object;
@@ -26,6 +27,8 @@ use crate::error::{Error, Result};
 use class::Class;
 use pieces::Marks;
 pub use pieces::Piece;
+use pieces::splits_at_spaces;
+pub use query::{Passage, Query};
 use settings::{Settings, file_error};
 
 /// A text model's tokenizer: it makes the tokens that today's transformers makes of the same files, and cuts them at the model's limit.
@@ -40,6 +43,8 @@ pub struct Tokenizer {
     /// Whether a pair's second text has other token types; else all are 0.
     gives_types: bool,
     marks: Marks,
+    /// Whether the words on both sides of a space are always tokens of their own.
+    splits_at_spaces: bool,
 }
 
 impl Tokenizer {
@@ -61,7 +66,7 @@ impl Tokenizer {
         }
         rewrite::rewrite(&mut json, class, &settings).map_err(|reason| file_error(file, &reason))?;
         check::parts(&json).map_err(|reason| file_error(file, &reason))?;
-        let marks = Marks::of(&json);
+        let (marks, splits_at_spaces) = (Marks::of(&json), splits_at_spaces(&json));
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(Value::Object(json)).map_err(|error| file_error(file, &error))?;
         check_ids(&inner, file, limits)?;
@@ -105,7 +110,7 @@ impl Tokenizer {
             inner.with_normalizer(Some(Sequence::new(all))).map_err(|error| file_error(file, &error))?;
         }
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
-        Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks })
+        Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks, splits_at_spaces })
     }
 
     /// The token of an id.
@@ -144,6 +149,11 @@ impl Tokenizer {
                 return Err(error(format!("{name} is empty, expected at least one word")));
             }
         }
+        self.text_tokens(&encoding).map_err(error)
+    }
+
+    /// What the model reads of an encoding; the reason if it has no embedding for one of its tokens.
+    fn text_tokens(&self, encoding: &Encoding) -> Result<TextTokens, String> {
         let types = encoding.get_type_ids();
         let tokens = TextTokens {
             input_ids: encoding.get_ids().to_vec(),
@@ -160,13 +170,13 @@ impl Tokenizer {
         for (what, ids, key, size) in checks.into_iter().filter(|&(_, _, _, size)| size > 0) {
             if let Some(position) = ids.iter().position(|&id| id as usize >= size) {
                 let (token, id) = (&tokens.tokens[position], ids[position]);
-                return Err(error(format!("token `{token}` has {what} {id}, expected less than `{key}`, {size}")));
+                return Err(format!("token `{token}` has {what} {id}, expected less than `{key}`, {size}"));
             }
         }
         Ok(tokens)
     }
 
-    /// A panic of the crate is an error, where panics unwind.
+    /// A text, or a pair of which both texts are cut as transformers cuts them.
     fn encoding(&self, input: &Input<'_>, texts: EncodeInput<'_>, room: usize) -> Result<Encoding, String> {
         let encode = || {
             let encoding = self.inner.encode(texts, true)?;
@@ -177,9 +187,7 @@ impl Tokenizer {
                 _ => Ok(encoding),
             }
         };
-        // What a panic leaves behind is at worst a cache that is locked for good, and then not used.
-        let encoded = catch_unwind(AssertUnwindSafe(encode));
-        encoded.map_err(|_| "it panicked".to_owned())?.map_err(|error| error.to_string())
+        caught(encode)
     }
 
     /// A pair of which both texts are cut to half of an odd number of tokens: the longer one has one more, or the second of two that are
@@ -203,14 +211,26 @@ impl Tokenizer {
 
     /// Of a whole text, without special tokens.
     fn num_tokens(&self, text: &str) -> tokenizers::Result<usize> {
+        let parts = self.parts(text)?;
+        let splits = parts.get_splits(OffsetReferential::Original, OffsetType::None);
+        Ok(splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref().map(Vec::len)).sum())
+    }
+
+    /// The words of a whole text with their tokens, without special ones. (The crate's own `encode` stops at the limit.)
+    fn parts(&self, text: &str) -> tokenizers::Result<PreTokenizedString> {
         let mut parts = self.inner.get_added_vocabulary().extract_and_normalize(self.inner.get_normalizer(), text);
         if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut parts)?;
         }
         parts.tokenize(|part| self.inner.get_model().tokenize(part.get()))?;
-        let splits = parts.get_splits(OffsetReferential::Original, OffsetType::None);
-        Ok(splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref().map(Vec::len)).sum())
+        Ok(parts)
     }
+}
+
+/// A panic of the crate is an error, where panics unwind. What it leaves behind is at worst a cache that is locked for good, and then not used.
+fn caught<T>(encode: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    let encoded = catch_unwind(AssertUnwindSafe(encode));
+    encoded.map_err(|_| "it panicked".to_owned())?.map_err(|error| error.to_string())
 }
 
 /// The file that holds the vocabulary, as a `tokenizer.json`.

@@ -32,12 +32,7 @@ const PART: &str = "…";
 impl Marks {
     /// Those of a `tokenizer.json`.
     pub fn of(json: &Map<String, Value>) -> Self {
-        let mut parts = Vec::new();
-        let mut open: Vec<&Value> = json.get("pre_tokenizer").into_iter().collect();
-        while let Some(part) = open.pop() {
-            open.extend(part["pretokenizers"].as_array().into_iter().flatten());
-            parts.push(part);
-        }
+        let parts = pre_tokenizers(json);
         let of_type = |name: &str| parts.iter().find(|part| part["type"] == name);
         if of_type("ByteLevel").is_some() {
             return Self::Bytes;
@@ -91,6 +86,28 @@ impl Marks {
         };
         tokens.iter().map(piece).collect()
     }
+}
+
+/// The parts of a `tokenizer.json` that split texts into words.
+fn pre_tokenizers(json: &Map<String, Value>) -> Vec<&Value> {
+    let mut parts = Vec::new();
+    let mut open: Vec<&Value> = json.get("pre_tokenizer").into_iter().collect();
+    while let Some(part) = open.pop() {
+        open.extend(part["pretokenizers"].as_array().into_iter().flatten());
+        parts.push(part);
+    }
+    parts
+}
+
+/// Whether no token ever has letters from both sides of a space: then what follows a word does not change its tokens.
+pub fn splits_at_spaces(json: &Map<String, Value>) -> bool {
+    let splits = |part: &&Value| match part["type"].as_str() {
+        Some("BertPreTokenizer" | "Whitespace" | "WhitespaceSplit") => true,
+        Some("ByteLevel") => part["use_regex"] != Value::Bool(false),
+        Some("Metaspace") => part["split"] != Value::Bool(false),
+        _ => false,
+    };
+    pre_tokenizers(json).iter().any(splits)
 }
 
 /// The characters that are whole; the bytes of one that is not stay.

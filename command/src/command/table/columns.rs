@@ -50,6 +50,8 @@ const TEXTS: [&str; 20] = [
     "full_text",
     "verse_text",
 ];
+/// More names of what is ranked. The first one wins over all others.
+const PASSAGES: [&str; 4] = ["text", "passage", "answer", "context"];
 /// Names of the label. The first one wins over the others.
 const LABELS: [&str; 21] = [
     "label",
@@ -155,6 +157,29 @@ pub fn find(args: &ColumnArgs, header: &Header<'_>, labels: Labels) -> Result<(C
     }
     let note = (!assumed.is_empty()).then(|| assumed.join("; "));
     Ok((Columns { text, pair, label }, note))
+}
+
+/// The one column of texts that are no inputs on their own: the one that is asked for, else `text`, else one with a known name.
+pub fn find_text(asked: Option<&str>, header: &Header<'_>) -> Result<usize> {
+    if let Some(name) = asked {
+        return header.named(name);
+    }
+    if header.names.is_empty() && header.is_numbered {
+        return Err(Failure::Usage("--no-header needs --text-column".to_owned()));
+    }
+    if let [column] = header.all(PASSAGES[0]).as_slice() {
+        return Ok(*column);
+    }
+    let found: Vec<usize> = PASSAGES.iter().chain(&TEXTS).flat_map(|name| header.all(name)).collect();
+    match found.as_slice() {
+        [column] => Ok(*column),
+        [] => Err(header.error("no text column; expected `text`, or name one with --text-column", true)),
+        several => {
+            let names: Vec<String> = several.iter().map(|&column| header.name(column)).collect();
+            let what = format!("the text is ambiguous: it may be {}; name it with --text-column", names.join(" or "));
+            Err(header.error(&what, false))
+        }
+    }
 }
 
 /// Names are compared without regard to case, and `Review Text` is `review_text`.

@@ -23,6 +23,8 @@ pub use columns::Labels;
 
 /// A line of a file, from 1.
 pub type Line = u64;
+/// Texts with their lines.
+pub type Texts = Vec<(Line, String)>;
 /// An error has its line.
 type LineResult<T> = std::result::Result<T, (Line, String)>;
 
@@ -95,13 +97,33 @@ pub fn parse_texts(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config
     Ok(Table { rows: rows(args, written, none), notes })
 }
 
-/// The rows as they are written, whether they have labels, and what was assumed.
-fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Result<(Vec<Written>, bool, Vec<String>)> {
+/// The texts of one column with their lines, whatever else the file has; and what was left out or assumed.
+pub fn texts(args: &ColumnArgs, path: &Path, bytes: &[u8]) -> Result<(Texts, Vec<String>)> {
+    let source = source(args, path, bytes)?;
+    let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
+    let text = columns::find_text(args.text_column.as_deref(), &header)?;
+    let columns = Columns { text, pair: None, label: None };
+    let (rows, broken) = if args.skip_broken_rows {
+        source.whole_rows(&columns)
+    } else {
+        (source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?, None)
+    };
+    let notes = source.note().into_iter().chain(broken).collect();
+    Ok((rows.into_iter().map(|row| (row.line, row.text)).collect(), notes))
+}
+
+/// A file that is not empty.
+fn source(args: &ColumnArgs, path: &Path, bytes: &[u8]) -> Result<Source> {
     let text = decode(&path.display().to_string(), bytes)?;
     if text.trim().is_empty() {
         return Err(Failure::Error(format!("{}: the file is empty", path.display())));
     }
-    let source = Source::read(path, text, args.no_header)?;
+    Source::read(path, text, args.no_header)
+}
+
+/// The rows as they are written, whether they have labels, and what was assumed.
+fn written(args: &ColumnArgs, path: &Path, bytes: &[u8], labels: Labels) -> Result<(Vec<Written>, bool, Vec<String>)> {
+    let source = source(args, path, bytes)?;
     let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
     let (columns, assumed) = columns::find(args, &header, labels)?;
     let mut notes: Vec<String> = source.note().into_iter().chain(assumed).collect();
