@@ -26,6 +26,7 @@ const { values: args } = parseArgs({
         tokens: { type: "string", default: "32,128" },
         rounds: { type: "string", default: "10" },
         browser: { type: "string", default: "chromium" },
+        "without-relaxed-simd": { type: "boolean", default: false },
         json: { type: "string" },
     },
 });
@@ -33,7 +34,7 @@ const numRounds = Number(args.rounds);
 const isInt8 = Boolean(args["int8-model"]);
 if (!args.onnx || isInt8 !== Boolean(args["int8-onnx"]) || !["cpu", "gpu"].includes(args.backend) || !Number.isInteger(numRounds) || numRounds < 1) {
     console.error("usage: web.mjs --onnx MODEL.onnx [--model DIR] [--int8-onnx MODEL.onnx --int8-model DIR] [--backend cpu|gpu]");
-    console.error("              [--prune RULE;RULE] [--tokens N,N] [--rounds N] [--browser chromium|firefox] [--json OUT]");
+    console.error("              [--prune RULE;RULE] [--tokens N,N] [--rounds N] [--browser chromium|firefox] [--without-relaxed-simd] [--json OUT]");
     process.exit(2);
 }
 
@@ -140,15 +141,22 @@ const order = (name) => (name.startsWith("int8") ? 1 : 0) + (name.endsWith("onnx
 const byKind = (one, other) => order(one) - order(other);
 
 const dist = resolve(here, "node_modules/onnxruntime-web");
+const ours = resolve(root, process.env.STTABT_PACKAGE ?? "web/dist");
 const server = await serve({
     "/": `${here}/`,
-    "/package/": `${resolve(root, process.env.STTABT_PACKAGE ?? "web/dist")}/`,
+    "/package/": `${ours}/`,
     "/model/": `${resolve(args.model)}/`,
     "/ort/": `${dist}/dist/`,
     "/onnx/": `${dirname(resolve(args.onnx))}/`,
     "/int8-model/": `${resolve(args["int8-model"] ?? args.model)}/`,
     "/int8-onnx/": `${dirname(resolve(args["int8-onnx"] ?? args.onnx))}/`,
 });
+if (args["without-relaxed-simd"]) {
+    const wasm = readFileSync(`${ours}/wasm/sttabt_web_bg.wasm`);
+    server.answers.set("/package/wasm/sttabt_web_relaxed_bg.wasm", (_, response) =>
+        response.writeHead(200, { "content-type": "application/wasm" }).end(wasm),
+    );
+}
 const weights = { float: { model: "/model", onnx: `/onnx/${basename(args.onnx)}` } };
 if (isInt8) weights.int8 = { model: "/int8-model", onnx: `/int8-onnx/${basename(args["int8-onnx"])}` };
 const browser = await launch(args.browser);
