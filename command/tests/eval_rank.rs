@@ -93,7 +93,7 @@ fn json_has_exactly_its_shape() {
     assert!((number(&given["mrr@10"]) - f64::midpoint(mrr[0], mrr[1])).abs() < 1e-12, "{given}");
     // Of the first query alone; and only a grade of 2 is relevant.
     let args = ["--json", "--prune", "dense", "--limit", "1", "--relevant", "2", "--rank", &data];
-    let report = run(with_model(&model, "eval", &args)).json();
+    let report = json_after_notes(run(with_model(&model, "eval", &args)));
     let given = &report["sets"][0]["input_order"];
     assert!((number(&given["mrr@10"]) - 1.0 / (first[0] + 1) as f64).abs() < 1e-12, "{given}");
     assert_eq!(report["sets"][0]["queries"], 1);

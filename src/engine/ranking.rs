@@ -7,14 +7,14 @@ use crate::pruning::{Flops, Prune};
 /// How to rank. The default ranks all passages under the model's own rule, and cuts those that are too long.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RankOptions {
-    /// So many of the best passages come back; `None` is all.
+    /// How many of the best passages come back; `None` is all.
     pub top_n: Option<usize>,
     /// Which tokens to keep; `None` is [`Model::default_prune`](crate::Model::default_prune).
     pub prune: Option<Prune>,
     /// Read a passage that is too long in windows, of which each shares a quarter of its tokens with the one before it. The best window's
     /// score counts. Without, a passage is cut at the model's limit.
     pub windows: bool,
-    /// Of a model with several labels, the one whose probability is the score: its name, or where no label is called so, its index.
+    /// The label whose probability is the score, of a model with several: its name, or where no label is called so, its index.
     pub label: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct Ranking {
     /// The label whose probability the scores are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The best first. Of equal scores, the passage that was given first.
+    /// The best first. Where `logit` is equal, the passage that was given first.
     pub results: Vec<RankedPassage>,
     /// All that were given.
     pub num_passages: usize,

@@ -324,18 +324,15 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
         const found = await page.evaluate(async () => {
             const model = await window.load({ url: "/families/electra-same", backend: "cpu" });
             const many = Array.from({ length: 800 }, (_, index) => `a film of ${index} words ${"and more ".repeat(20)}`);
-            const whole = (await model.rank("a film", many, { topN: 1 })).ms;
             const abort = new AbortController();
             let numReports = 0;
             const onProgress = ({ numDone }) => {
                 numReports += 1;
                 if (numDone > 0) abort.abort();
             };
-            const start = performance.now();
             const outcomes = [await window.outcome(model.rank("a film", many, { topN: 1, onProgress, signal: abort.signal }))];
             // Waits behind what is left of the other.
             const { results } = await model.rank("a film", ["one", "two"]);
-            const share = (performance.now() - start) / whole;
             const others = [
                 ["", ["one"]],
                 ["a film", []],
@@ -354,7 +351,7 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
             outcomes.push(await window.outcome(classifier.rank("a film", ["one"])));
             const { label } = await classifier.rank("a film", ["one"], { label: "positive" });
             classifier.dispose();
-            return { outcomes, share, numReports, numResults: results.length, label };
+            return { outcomes, numReports, numResults: results.length, label };
         });
         assert.deepEqual(found.outcomes, [
             "aborted: aborted",
@@ -367,12 +364,11 @@ test("a ranking is aborted, and what cannot be ranked is named", () =>
             "input: `topN` is 0, expected a whole number from 1",
             "input: no label `good`, expected one of `score`, or 0 to 0",
             "input: `label` is 0, expected a string",
-            "input: `rank` takes a rule, and `auto` is none",
+            "input: `rank` takes a rule, for example `topk:0.5`, and not `auto`",
             "input: `rank` needs one score, and this model has 2 labels (`negative`, `positive`): `label` chooses the one whose probability counts",
         ]);
         assert.match(found.outcomes[3], /^input: the query: [0-9]+ tokens and 3 special ones leave no room for a passage in the 128 /);
         assert.deepEqual([found.numReports, found.numResults, found.label], [2, 2, "positive"]);
-        assert.ok(found.share < 0.7, `a ranking that was aborted after its first group took ${found.share} of the whole`);
     }));
 
 test("no page had an error, and no request left the origin", () => assert.deepEqual(problems, []));

@@ -35,7 +35,9 @@ impl Question {
     ) -> Result<Question, JsValue> {
         let prune = match prune.parse().map_err(|error| from_core(&error))? {
             PruneMode::Rule(rule) => Some(rule),
-            PruneMode::Auto(_) => return Err(js_error("input", "`rank` takes a rule, and `auto` is none")),
+            PruneMode::Auto(_) => {
+                return Err(js_error("input", "`rank` takes a rule, for example `topk:0.5`, and not `auto`"));
+            }
         };
         let options = RankOptions { top_n: (top_n > 0).then_some(top_n), prune, windows, label };
         Ok(Self { query, passages: Vec::new(), options })

@@ -132,7 +132,7 @@ export class Sttabt {
         const losses = this.#losses;
         this.#losses = 0;
         const { ranking, backend } = await this.#call<"rank">(
-            () => ({ call: "rank", query, passages: given as string[], prune: rule, topN: topN ?? 0, windows, label, losses }),
+            () => ({ call: "rank", query, passages: given as string[], prune: rule, topN: Math.min(topN ?? 0, given.length), windows, label, losses }),
             signal,
             onProgress,
         );

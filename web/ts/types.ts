@@ -189,7 +189,7 @@ export interface Result {
 }
 
 export interface RankOptions {
-    /** So many of the best passages come back. Default: all. */
+    /** How many of the best passages come back. Default: all. */
     topN?: number;
     /** Default: the model's `defaultPrune`. */
     prune?: Rule;
@@ -198,7 +198,7 @@ export interface RankOptions {
      * counts. Default: false, such a passage is cut.
      */
     windows?: boolean;
-    /** Of a model with several labels, the one whose probability is the score: its name, or where no label is called so, its index. */
+    /** The label whose probability is the score, of a model with several: its name, or where no label is called so, its index. */
     label?: string;
     /** Called before the first pairs, and after each group of them. */
     onProgress?: (progress: RankProgress) => void;
@@ -217,7 +217,7 @@ export interface Ranking {
     prune: Rule;
     /** The label whose probability the scores are; null for a model with one output. */
     label: string | null;
-    /** The best first. Of equal scores, the passage that was given first. */
+    /** The best first. Where `logit` is equal, the passage that was given first. */
     results: RankedPassage[];
     numPassages: number;
     /** What was computed: equal pairs cost once. */

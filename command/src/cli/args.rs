@@ -105,7 +105,7 @@ fn mode(text: &str) -> Result<PruneMode, String> {
 fn rule(text: &str) -> Result<Prune, String> {
     match mode(text)? {
         PruneMode::Rule(rule) => Ok(rule),
-        PruneMode::Auto(_) => Err("`auto` chooses for a batch of `classify`; name a rule".to_owned()),
+        PruneMode::Auto(_) => Err("`auto` is for `classify`; name a rule, for example topk:0.5".to_owned()),
     }
 }
 
@@ -183,7 +183,7 @@ pub struct RankArgs {
     /// Read long passages in overlapping windows, of which the best counts, instead of cutting them
     #[arg(long)]
     pub windows: bool,
-    /// Of a model with several labels, the one whose probability is the score: its name, or its index
+    /// The label whose probability is the score, of a model with several: its name, or its index
     #[arg(long, value_name = "LABEL")]
     pub label: Option<String>,
     /// Print one JSON object
@@ -227,13 +227,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "images", "batch", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows", "labels"])]
     pub rank: Option<PathBuf>,
     /// With --rank: passages of at least this grade are relevant to MRR and recall [default: 1, as trec_eval's -l]
-    #[arg(long, value_name = "GRADE", requires = "rank", conflicts_with_all = ["data", "images"], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "GRADE", requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
     pub relevant: Option<u32>,
     /// With --rank: read long passages in overlapping windows, of which the best counts
-    #[arg(long, requires = "rank", conflicts_with_all = ["data", "images"])]
+    #[arg(long, requires = "rank")]
     pub windows: bool,
-    /// With --rank: of a model with several labels, the one whose probability is the score
-    #[arg(long, value_name = "LABEL", requires = "rank", conflicts_with_all = ["data", "images"])]
+    /// With --rank: the label whose probability is the score, of a model with several
+    #[arg(long, value_name = "LABEL", requires = "rank")]
     pub label: Option<String>,
     /// Labelled texts: CSV (.csv), JSON by the line or an array (.jsonl, .ndjson, .json), else tab-separated as in GLUE
     #[arg(value_name = "DATA", required_unless_present_any = ["images", "rank"])]

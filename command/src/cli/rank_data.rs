@@ -76,7 +76,6 @@ fn set(folder: &Path, name: String, limit: Option<u32>) -> Result<RankSet> {
         all.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
     read_candidates(&candidates, &queries, &places, &mut all)?;
     read_judgements(&qrels, &places, &mut all)?;
-    all.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
     let (mut whole, mut unjudged, mut without_candidates) = (Vec::new(), Vec::new(), Vec::new());
     for (name, query) in all {
         match (query.passages.is_empty(), query.judgements.is_empty()) {
@@ -89,6 +88,7 @@ fn set(folder: &Path, name: String, limit: Option<u32>) -> Result<RankSet> {
         let what = "no query has both candidates and judgements";
         return Err(Failure::Error(format!("{}: {what}", queries.display())));
     }
+    whole.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
     let (queries_file, candidates_file) = (queries, candidates);
     Ok(RankSet { name, queries_file, candidates_file, queries: whole, unjudged, without_candidates })
 }
@@ -138,7 +138,7 @@ fn read_judgements(path: &Path, places: &HashMap<String, usize>, all: &mut Named
         let Some((_, query_of)) = places.get(query).map(|&place| &mut all[place]) else { return Ok(()) };
         match query_of.judgements.insert(name.to_owned(), grade) {
             None => Ok(()),
-            Some(_) => Err(format!("passage `{name}` of query `{query}` is judged twice")),
+            Some(_) => Err(format!("passage `{name}` of query `{query}` is judged twice, expected one grade")),
         }
     })
 }

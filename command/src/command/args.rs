@@ -47,7 +47,7 @@ impl DeviceArgs {
 /// Which rows of a labelled file, and what its columns are.
 #[derive(Clone, Default, clap::Args)]
 pub struct ColumnArgs {
-    /// Take N inputs only: the first rows of a file, or images spread evenly over the classes
+    /// Take N inputs only: the first rows of a file, images spread evenly over the classes, or the first queries that can be measured
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// Name or number (from 1) of the column with the text [default: by its usual names]

@@ -40,7 +40,13 @@ pub fn find(args: &ModelArgs, kind: Kind) -> Result<PathBuf> {
         let places: Vec<String> = looked_at.iter().map(|path| format!("  {}", path.display())).collect();
         let places = places.join("\n");
         let message = "no model: --model and STTABT_MODEL are not given, and there is no folder at";
-        Failure::Error(format!("{message}\n{places}"))
+        let way_out = match kind {
+            Kind::Rank => {
+                "\ngive --model a folder with a cross-encoder, for example cross-encoder/ms-marco-MiniLM-L12-v2"
+            }
+            Kind::Text | Kind::Images => "",
+        };
+        Failure::Error(format!("{message}\n{places}{way_out}"))
     })
 }
 

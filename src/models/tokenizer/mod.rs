@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use class::Class;
 use pieces::Marks;
 pub use pieces::Piece;
-use pieces::splits_at_spaces;
+use pieces::separators;
 pub use query::{Passage, Query};
 use settings::{Settings, file_error};
 
@@ -43,8 +43,8 @@ pub struct Tokenizer {
     /// Whether a pair's second text has other token types; else all are 0.
     gives_types: bool,
     marks: Marks,
-    /// Whether the words on both sides of a space are always tokens of their own.
-    splits_at_spaces: bool,
+    /// White space on whose sides words are always tokens of their own.
+    separators: &'static [char],
 }
 
 impl Tokenizer {
@@ -66,7 +66,7 @@ impl Tokenizer {
         }
         rewrite::rewrite(&mut json, class, &settings).map_err(|reason| file_error(file, &reason))?;
         check::parts(&json).map_err(|reason| file_error(file, &reason))?;
-        let (marks, splits_at_spaces) = (Marks::of(&json), splits_at_spaces(&json));
+        let (marks, separators) = (Marks::of(&json), separators(&json));
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(Value::Object(json)).map_err(|error| file_error(file, &error))?;
         check_ids(&inner, file, limits)?;
@@ -110,7 +110,7 @@ impl Tokenizer {
             inner.with_normalizer(Some(Sequence::new(all))).map_err(|error| file_error(file, &error))?;
         }
         let gives_types = settings.gives_types.unwrap_or(gives_types) && limits.type_vocab_size > 0;
-        Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks, splits_at_spaces })
+        Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks, separators })
     }
 
     /// The token of an id.

@@ -99,15 +99,17 @@ fn pre_tokenizers(json: &Map<String, Value>) -> Vec<&Value> {
     parts
 }
 
-/// Whether no token ever has letters from both sides of a space: then what follows a word does not change its tokens.
-pub fn splits_at_spaces(json: &Map<String, Value>) -> bool {
-    let splits = |part: &&Value| match part["type"].as_str() {
-        Some("BertPreTokenizer" | "Whitespace" | "WhitespaceSplit") => true,
-        Some("ByteLevel") => part["use_regex"] != Value::Bool(false),
-        Some("Metaspace") => part["split"] != Value::Bool(false),
-        _ => false,
+/// White space that no token has letters from both sides of: what follows a word there does not change the word's tokens.
+pub fn separators(json: &Map<String, Value>) -> &'static [char] {
+    let of_part = |part: &&Value| -> &'static [char] {
+        match part["type"].as_str() {
+            Some("BertPreTokenizer" | "Whitespace" | "WhitespaceSplit") => &[' ', '\n', '\r', '\t'],
+            Some("ByteLevel") if part["use_regex"] != Value::Bool(false) => &[' ', '\n', '\r', '\t'],
+            Some("Metaspace") if part["split"] != Value::Bool(false) => &[' '],
+            _ => &[],
+        }
     };
-    pre_tokenizers(json).iter().any(splits)
+    pre_tokenizers(json).iter().map(of_part).max_by_key(|separators| separators.len()).unwrap_or_default()
 }
 
 /// The characters that are whole; the bytes of one that is not stay.

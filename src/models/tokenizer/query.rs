@@ -85,9 +85,7 @@ impl Tokenizer {
     /// The first tokens of a text, more than `wanted` if it has more: of a long one, only the beginning is looked at.
     fn start(&self, text: &str, wanted: usize, tokens: bool) -> tokenizers::Result<Encoding> {
         let mut num_bytes = BYTES_PER_TOKEN.saturating_mul(wanted + SLACK);
-        while self.splits_at_spaces
-            && let Some(end) = word_end(text, num_bytes)
-        {
+        while let Some(end) = word_end(text, num_bytes, self.separators) {
             let encoding = self.whole(&text[..end], tokens)?;
             if encoding.len() >= wanted + SLACK {
                 return Ok(encoding);
@@ -165,12 +163,15 @@ fn windows(num_tokens: usize, room: usize) -> Vec<Range<usize>> {
     }
 }
 
-/// The first place from byte `from` on where a word ends before a space.
-fn word_end(text: &str, from: usize) -> Option<usize> {
+/// The first place from byte `from` on where a word ends before one of these.
+fn word_end(text: &str, from: usize, separators: &[char]) -> Option<usize> {
+    if separators.is_empty() {
+        return None;
+    }
     let from = text.ceil_char_boundary(from);
     let mut is_word = false;
     for (at, char) in text.get(from..)?.char_indices() {
-        if char == ' ' && is_word {
+        if is_word && separators.contains(&char) {
             return Some(from + at);
         }
         is_word = !char.is_whitespace();

@@ -153,10 +153,12 @@ fn windows_overlap_by_a_quarter_and_cover_all() {
 
 #[test]
 fn a_text_is_cut_where_a_word_ends() {
-    let rows = [("ab cd ef", 1, Some(2)), ("ab cd ef", 2, Some(5)), ("ab cd", 3, None), ("ab", 9, None)];
+    let rows =
+        [("ab cd ef", 1, Some(2)), ("ab cd ef", 2, Some(5)), ("ab cd", 3, None), ("ab", 9, None), ("ab\ncd", 1, None)];
     for (text, from, expected) in rows {
-        assert_eq!(word_end(text, from), expected, "{text} from {from}");
+        assert_eq!(word_end(text, from, &[' ']), expected, "{text} from {from}");
     }
+    assert_eq!((word_end("ab\ncd", 1, &[' ', '\n']), word_end("ab cd", 1, &[])), (Some(2), None));
     // Not inside a character, and not between two spaces.
-    assert_eq!((word_end("äö ü", 1), word_end("ab  cd ", 2)), (Some(4), Some(6)));
+    assert_eq!((word_end("äö ü", 1, &[' ']), word_end("ab  cd ", 2, &[' '])), (Some(4), Some(6)));
 }

@@ -134,10 +134,11 @@ fn fours<S: Simd>(simd: S, numbers: &[i8]) -> [S::i8s; PANEL_VECTORS] {
 pub mod x86 {
     use std::arch::x86_64::{__m256i, __m512i, _mm256_dpbusd_avx_epi32, _mm512_dpbusd_epi32};
 
+    use fearless_simd::prelude::*;
     use fearless_simd::x86::{Avx2, Avx512};
     use fearless_simd::{i8x32, i8x64, i32x8, i32x16};
 
-    use super::*;
+    use crate::backend::cpu::int8::dot::{DotProduct, PANEL_VECTORS, fours};
 
     fearless_simd::kernel!(
         #[inline(always)]
@@ -218,9 +219,10 @@ pub mod aarch64 {
     use std::arch::aarch64::{int8x16_t, int32x4_t};
 
     use fearless_simd::aarch64::Neon;
+    use fearless_simd::prelude::*;
     use fearless_simd::{i8x16, i32x4};
 
-    use super::*;
+    use crate::backend::cpu::int8::dot::{DotProduct, PANEL_VECTORS, fours};
 
     /// Proof that this CPU has the dot product of NEON.
     #[derive(Debug, Clone, Copy)]
@@ -268,10 +270,11 @@ pub mod wasm32 {
     use std::arch::wasm32::{i8x16_splat, i32x4_extract_lane, i32x4_relaxed_dot_i8x16_i7x16_add, i32x4_splat, v128};
     use std::hint::black_box;
 
+    use fearless_simd::prelude::*;
     use fearless_simd::wasm32::WasmSimd128;
     use fearless_simd::{i8x16, i32x4};
 
-    use super::*;
+    use crate::backend::cpu::int8::dot::{DotProduct, PANEL_VECTORS, Word, fours};
 
     /// The dot product of relaxed SIMD, where inputs may have eight bits.
     ///

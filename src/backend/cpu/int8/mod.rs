@@ -20,6 +20,7 @@ use crate::backend::MatrixShape;
 use crate::tensor::PackedLinear;
 pub use dot::Dot;
 use dot::{Pairs, Word};
+use tiles::SomePanels;
 
 /// The largest number of an input.
 const MAX: f32 = 127.0;
@@ -164,14 +165,6 @@ impl Int8Panels {
             excesses: &self.excesses[columns],
         }
     }
-}
-
-/// Some panels of a weight.
-#[derive(Clone, Copy)]
-struct SomePanels<'a> {
-    values: &'a [i8],
-    scales: &'a [f32],
-    excesses: &'a [i32],
 }
 
 /// The product of rows with some panels. Row r of the p-th of them starts at `sums[r · stride + p · width]`.

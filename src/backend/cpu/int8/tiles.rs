@@ -3,11 +3,21 @@
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
-use super::SomePanels;
 use super::dot::DotProduct;
 use crate::backend::cpu::product::PANEL_VECTORS;
 
-/// See [`super::product`], with all these panels.
+/// Some panels of a weight.
+#[derive(Clone, Copy)]
+pub struct SomePanels<'a> {
+    /// `[num_panels, words, panel_width, numbers of a word]`
+    pub values: &'a [i8],
+    /// Of each column.
+    pub scales: &'a [f32],
+    /// Of each column: what its sums start below 0.
+    pub excesses: &'a [i32],
+}
+
+/// The product of rows with all of some panels. Row r of the p-th of them starts at `sums[r · stride + p · panel_width]`.
 #[inline(always)]
 pub fn product<S: Simd, D: DotProduct<S>>(
     simd: S,
