@@ -12,6 +12,8 @@ use crate::pruning::{Flops, Plan, Prune};
 
 /// Passages that are made into tokens between two pauses.
 const PASSAGES_AT_ONCE: usize = 256;
+/// The same with windows: a passage may have any number of tokens, each with its text.
+const WINDOWED_AT_ONCE: usize = 16;
 
 /// About how many tokens are computed between two reports of progress, by each thread of a CPU and by a GPU.
 const GROUP_TOKENS_PER_THREAD: usize = 2048;
@@ -117,7 +119,7 @@ impl Engine {
         order.sort_by(|a, b| logit(b).partial_cmp(&logit(a)).unwrap_or(std::cmp::Ordering::Equal));
         order.truncate(options.top_n.unwrap_or(usize::MAX));
         let mut results = Vec::with_capacity(order.len());
-        for order in order.chunks(PASSAGES_AT_ONCE) {
+        for order in order.chunks(if options.windows { WINDOWED_AT_ONCE } else { PASSAGES_AT_ONCE }) {
             let texts: Vec<&str> = order.iter().map(|&passage| passages[passage]).collect();
             for (&index, passage) in order.iter().zip(tokenized(&query, &texts, options.windows, true)) {
                 let passage = passage.map_err(|reason| Error::Passage { index, reason })?;
@@ -155,7 +157,10 @@ impl Engine {
         query: &Query<'_>,
         prune: &Prune,
     ) -> Error {
-        if !matches!(error, Error::Overflow { .. } | Error::Input { .. } | Error::TooLarge { .. }) {
+        if !matches!(
+            error,
+            Error::Overflow { .. } | Error::Input { .. } | Error::TooLarge { .. } | Error::RuleNeeds { .. }
+        ) {
             return error;
         }
         let mut group = group.to_vec();
@@ -163,13 +168,14 @@ impl Engine {
         for pair in group {
             let tokens = vec![Tokens::Text(query.pair(pairs.ids_of(pair), &[], false))];
             let index = pairs.all[pair].passage;
+            let named = |text: &str| text.replacen("input 1", &format!("passage {}", index + 1), 1);
             match self.classify_tokens(tokens, prune, &Outputs::default()).await {
                 Ok(_) => {}
                 Err(Error::Input { reason, .. }) => return Error::Passage { index, reason },
                 Err(Error::TooLarge { what, needed, limit, backend }) => {
-                    let what = what.replacen("input 1", &format!("passage {}", index + 1), 1);
-                    return Error::TooLarge { what, needed, limit, backend };
+                    return Error::TooLarge { what: named(&what), needed, limit, backend };
                 }
+                Err(Error::RuleNeeds { rule, needs }) => return Error::RuleNeeds { rule, needs: named(&needs) },
                 Err(error @ Error::Overflow { .. }) => return Error::Passage { index, reason: error.to_string() },
                 Err(error) => return error,
             }
