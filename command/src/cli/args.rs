@@ -227,13 +227,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "images", "batch", "text_column", "pair_column", "label_column", "no_header", "skip_broken_rows", "labels"])]
     pub rank: Option<PathBuf>,
     /// With --rank: passages of at least this grade are relevant to MRR and recall [default: 1, as trec_eval's -l]
-    #[arg(long, value_name = "GRADE", requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "GRADE", requires = "rank", conflicts_with_all = ["data", "images"], value_parser = clap::value_parser!(u32).range(1..))]
     pub relevant: Option<u32>,
     /// With --rank: read long passages in overlapping windows, of which the best counts
-    #[arg(long, requires = "rank")]
+    #[arg(long, requires = "rank", conflicts_with_all = ["data", "images"])]
     pub windows: bool,
     /// With --rank: the label whose probability is the score, of a model with several
-    #[arg(long, value_name = "LABEL", requires = "rank")]
+    #[arg(long, value_name = "LABEL", requires = "rank", conflicts_with_all = ["data", "images"])]
     pub label: Option<String>,
     /// Labelled texts: CSV (.csv), JSON by the line or an array (.jsonl, .ndjson, .json), else tab-separated as in GLUE
     #[arg(value_name = "DATA", required_unless_present_any = ["images", "rank"])]
