@@ -199,6 +199,8 @@ fn what_cannot_be_is_refused() {
         (&fixture(), &latin, &out, vec![], "line 2: not UTF-8"),
         (&fixture(), &texts, &full, vec![], "not empty: name a new folder"),
         (&fixture(), &texts, &out, vec!["--keep", "0"], "--keep 0: expected more than 0"),
+        (&fixture(), &texts, &out, vec!["--shares", "0.5,0.5"], "--shares 0.5,0.5: expected three numbers"),
+        (&fixture(), &texts, &out, vec!["--shares", "0,0,0"], "--shares 0,0,0: expected three numbers"),
         (&vit, &texts, &out, vec![], "the model reads pictures: give --images DIR"),
         (&scratch.0, &texts, &out, vec![], "cannot read"),
     ] {
