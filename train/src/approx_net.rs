@@ -2,7 +2,12 @@
 
 use sttabt::training::{NamedValues, NetworkValues, Part};
 
+use crate::batch::Batch;
+use crate::distill::Transfers;
 use crate::error::{Error, Result};
+use crate::learners::Shared;
+use crate::network::Source;
+use crate::parameters::Parameters;
 use crate::random::Random;
 
 /// What a dimension of a tensor counts.
@@ -14,7 +19,10 @@ enum Axis {
     Fixed,
 }
 
-/// A network with `1 / reduction` of the widths. It begins with every `reduction`-th feature of the large one.
+/// Of random weights, as BERT begins.
+const SPREAD: f32 = 0.02;
+
+/// A network with `1 / reduction` of the widths, and random weights.
 ///
 /// # Errors
 /// [`Error::Usage`] when the widths or the heads cannot be divided.
@@ -40,6 +48,32 @@ pub fn smaller(network: &NetworkValues, reduction: usize, random: &mut Random) -
     Ok(small)
 }
 
+/// Tokens that [`fit`] looks at.
+const NUM_FITTED: usize = 20_000;
+
+/// Sets ApproxNet's values by what the parent makes of some of these samples, and gives the number of their tokens: see
+/// [`crate::network::Network::fit`].
+pub fn fit(
+    shared: &Shared<'_>,
+    samples: &[usize],
+    transfers: &Transfers,
+    parameters: &mut Parameters,
+) -> Result<usize> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut num_tokens = 0;
+    for samples in samples.chunks(shared.batch_size) {
+        let batch = shared.batch(samples, None)?;
+        num_tokens += batch.rows.lengths.iter().sum::<usize>();
+        batches.push(batch);
+        if num_tokens >= NUM_FITTED {
+            break;
+        }
+    }
+    let source = Source { network: shared.parent, leaves: &shared.parent_leaves, batches: &batches };
+    shared.approx.fit(&source, transfers, parameters)?;
+    Ok(num_tokens)
+}
+
 fn axes(tensor: &NamedValues) -> Vec<Axis> {
     use Axis::{Features, Fixed};
     match (tensor.part, tensor.shape.len()) {
@@ -56,31 +90,14 @@ fn axes(tensor: &NamedValues) -> Vec<Axis> {
 }
 
 fn reduced(tensor: &NamedValues, reduction: usize, random: &mut Random) -> NamedValues {
-    let axes = axes(tensor);
-    let factor = |axis: &Axis| if *axis == Axis::Features { reduction } else { 1 };
-    let factors: Vec<usize> = axes.iter().map(factor).collect();
-    let shape: Vec<usize> = tensor.shape.iter().zip(&factors).map(|(size, factor)| size / factor).collect();
-    // Fewer terms in a sum: each counts more, so that sums of independent terms stay as large.
-    let is_product = axes.len() == 2 && axes[1] == Axis::Features && !is_table(tensor.part);
-    let scale = if is_product { (reduction as f32).sqrt() } else { 1.0 };
+    let size = |(&size, axis): (&usize, &Axis)| if *axis == Axis::Features { size / reduction } else { size };
+    let shape: Vec<usize> = tensor.shape.iter().zip(&axes(tensor)).map(size).collect();
     let num_values: usize = shape.iter().product();
-    let values = (0..num_values).map(|at| {
-        let (mut rest, mut place, mut stride) = (at, 0, 1);
-        for axis in (0..shape.len()).rev() {
-            place += rest % shape[axis] * factors[axis] * stride;
-            rest /= shape[axis];
-            stride *= tensor.shape[axis];
-        }
-        tensor.values[place] * scale
-    });
-    let mut values: Vec<f32> = values.collect();
-    // Without a little noise, features that are the same in the large network would stay the same.
-    if axes.len() > 1 {
-        values.iter_mut().for_each(|value| *value += 1e-3 * random.normal() as f32);
-    }
+    let values = match (shape.len(), tensor.is_bias) {
+        (1, true) => vec![0.0; num_values],
+        // Of norms.
+        (1, false) => vec![1.0; num_values],
+        _ => (0..num_values).map(|_| SPREAD * random.normal() as f32).collect(),
+    };
     NamedValues { shape, values, name: tensor.name.clone(), ..*tensor }
-}
-
-fn is_table(part: Part) -> bool {
-    matches!(part, Part::Words | Part::Positions | Part::TokenTypes)
 }

@@ -170,6 +170,11 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         place: place.clone(),
         batch_size: args.run.batch,
     };
+    if !networks.is_distilled && !checkpoints.exist() {
+        let fit = Instant::now();
+        let num_tokens = crate::approx_net::fit(&shared, &split.train, &networks.transfers, &mut parameters)?;
+        print(&format!("ApproxNet fitted to {num_tokens} tokens: {:.0} s\n", fit.elapsed().as_secs_f64()));
+    }
     let mut distil = Distil::new(&shared, &networks.transfers);
     let mut select = Select::new(&shared);
     let mut elastic = Elastic::new(&shared);

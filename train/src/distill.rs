@@ -4,7 +4,7 @@
 //! attention  = 1/L Σ_l mean over samples and heads of 1/T Σ_i Σ_j A_t[i, j] · (log(A_t[i, j] + EPS) − log(A_s[i, j] + EPS))
 //! hidden     = 1/L Σ_l MSE(transfer_hidden_l(x_s of layer l), x_t of layer l)
 //! embedding  = MSE(transfer_embedding(e_s), e_t), e the embeddings with token types 0
-//! prediction = MSE(softmax(logits of the student), softmax(logits of the teacher))
+//! prediction = MSE(softmax(logits of the student), softmax(logits of the teacher)); of a score s: MSE(s_s, s_t) / (1 + mean s_t²)
 //! ```
 
 use burn::tensor::Tensor;
@@ -13,7 +13,7 @@ use burn::tensor::module::linear;
 use sttabt::{InputConfig, Task};
 
 use crate::batch::Batch;
-use crate::loss::Loss;
+use crate::loss::{Loss, relative_squares};
 use crate::network::{EPS, Mode, Network, Pass, Wanted};
 use crate::parameters::{Id, Leaves, Parameters};
 use crate::random::Random;
@@ -66,6 +66,11 @@ impl Transfers {
     /// All of them.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         self.0.iter().flatten().copied()
+    }
+
+    /// Weight and bias of a layer's; of the embeddings', the last.
+    pub fn pair(&self, at: usize) -> [Id; 2] {
+        self.0[at]
     }
 
     fn apply(&self, leaves: &Leaves, at: usize, rows: Tensor<2>) -> Tensor<2> {
@@ -135,7 +140,11 @@ pub fn loss(teacher: &Teacher, student: &Network, transfers: &Transfers, leaves:
     let mut parts =
         vec![("attention", attention), ("hidden", hidden.mul_scalar(hidden_factor)), ("embedding", embedding)];
     if student.config.task != Task::Embedding {
-        let prediction = (answers(student, leaves, batch, &pass) - teacher.answers.clone()).square().mean();
+        let answers = answers(student, leaves, batch, &pass);
+        let prediction = match student.config.task {
+            Task::Regression => relative_squares(&answers, &teacher.answers),
+            _ => (answers - teacher.answers.clone()).square().mean(),
+        };
         parts.push(("prediction", prediction.mul_scalar(prediction_factor)));
     }
     Loss::sum(student.place(), parts)

@@ -9,7 +9,7 @@ use sttabt::{Ratio, Task};
 use crate::batch::Batch;
 use crate::concrete::{back_track, maps};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, teacher_kl};
+use crate::loss::{Loss, relative_squares, teacher_kl};
 use crate::network::{Mode, Network, Wanted};
 use crate::parameters::{Leaves, Place};
 use crate::random::Random;
@@ -205,7 +205,8 @@ pub fn loss(network: &Network, leaves: &Leaves, batch: &Batch, way: &Way<'_>, pa
     let answers = answers(network, leaves, batch, way);
     let distance = match network.config.task {
         Task::Classification => teacher_kl(&answers, parent, TEMPERATURE).mul_scalar(TEMPERATURE * TEMPERATURE),
-        Task::MultiLabel | Task::Regression => (answers - parent.clone()).square().mean(),
+        Task::MultiLabel => (answers - parent.clone()).square().mean(),
+        Task::Regression => relative_squares(&answers, parent),
         // The vectors have length 1: this is 2 − 2 cos.
         Task::Embedding => (answers - parent.clone()).square().sum_dim(1).mean(),
     };

@@ -16,7 +16,7 @@ use crate::elastic::{Keep, Pruned, Way, answers, kept_tokens, loss};
 use crate::files::read_json;
 use crate::folder::{Format, Written};
 use crate::measure;
-use crate::network::{Mode, Network, Wanted};
+use crate::network::{Mode, Network, Source, Wanted};
 use crate::optimizer::GradientValues;
 use crate::parameters::{Parameters, Place};
 use crate::random::Random;
@@ -220,6 +220,37 @@ fn every_parameter_learns_or_is_listed() {
             assert_eq!(gradients.missing(&loaded.parameters), Vec::<&str>::new(), "{name} {ratio:?}");
             assert!(gradients.norm().expect("a norm") > 0.0, "{name}");
         }
+    }
+}
+
+/// The divergence of a small network's attention from the large one's, before and after it is fitted.
+fn divergence_by_fit(loaded: &Loaded) -> [f64; 2] {
+    let batches = [loaded.batch()];
+    let small = smaller(&loaded.main_values, 2, &mut Random::new(1)).expect("a network");
+    let mut parameters = Parameters::new(loaded.place.clone());
+    let student = Network::new(&small, "approx/", None, &mut parameters);
+    let sizes = [loaded.main.config.hidden_size, student.config.hidden_size];
+    let transfers = Transfers::random(&mut parameters, student.num_layers(), sizes, &mut Random::new(2));
+    let transfers = transfers.expect("transfers");
+    let constants = loaded.parameters.constants();
+    let divergence = |parameters: &Parameters| {
+        let teacher = Teacher::new(&loaded.main, &constants, &batches[0]);
+        let loss = distill::loss(&teacher, &student, &transfers, &parameters.constants(), &batches[0]);
+        let attention = loss.parts.iter().find(|(name, _)| *name == "attention").expect("a part").1.clone();
+        attention.try_into_scalar::<f64>().expect("a number")
+    };
+    let before = divergence(&parameters);
+    let source = Source { network: &loaded.main, leaves: &constants, batches: &batches };
+    student.fit(&source, &transfers, &mut parameters).expect("a fit");
+    [before, divergence(&parameters)]
+}
+
+#[test]
+fn a_fitted_approx_net_knows_the_attention() {
+    for name in FAMILIES {
+        let Some(loaded) = load(name) else { continue };
+        let [before, after] = divergence_by_fit(&loaded);
+        assert!(after < 0.75 * before, "{name}: {before} before, {after} after");
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![warn(missing_docs)]
 
+mod algebra;
 mod approx_net;
 mod batch;
 pub mod bench;

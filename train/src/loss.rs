@@ -90,3 +90,10 @@ pub fn teacher_kl(logits: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> 
     let difference = teacher.clone() - log_probs(logits);
     (teacher.exp() * difference).sum_dim(1).mean()
 }
+
+/// The mean square of the difference from a teacher's numbers, in units of 1 + their own mean square: scores have no scale of their own, and a
+/// part of a loss must not drown the others.
+pub fn relative_squares(numbers: &Tensor<2>, teacher: &Tensor<2>) -> Tensor<1> {
+    let size = teacher.clone().square().mean().add_scalar(1.0);
+    (numbers.clone() - teacher.clone()).square().mean() / size
+}

@@ -1,6 +1,9 @@
 //! A transformer on Burn's tensors: one layer body for all families, for dense, masked and pruned passes.
 
+mod fit;
 mod head;
+
+pub use fit::Source;
 
 use burn::tensor::activation::{gelu_approximate, relu, sigmoid, tanh};
 use burn::tensor::module::linear;
@@ -198,6 +201,15 @@ impl Network {
 
     /// The first hidden states; without token types all are 0.
     pub fn embed(&self, leaves: &Leaves, batch: &Batch, has_token_types: bool) -> Tensor<2> {
+        let rows = self.embed_tables(leaves, batch, has_token_types);
+        match self.embedding_projection {
+            Some(projection) => self.linear(leaves, projection, rows),
+            None => rows,
+        }
+    }
+
+    /// The same before the projection of tables of another width.
+    fn embed_tables(&self, leaves: &Leaves, batch: &Batch, has_token_types: bool) -> Tensor<2> {
         match &batch.input {
             BatchInput::Text { ids, token_types, positions } => {
                 let row = |table: Option<Id>, at: &Tensor<1, Int>| {
@@ -206,12 +218,9 @@ impl Network {
                 let types = if has_token_types { token_types.clone() } else { token_types.clone().zeros_like() };
                 let parts = [row(self.words, ids), row(self.token_types, &types), row(Some(self.positions), positions)];
                 let sum = parts.into_iter().flatten().reduce(|sum, part| sum + part);
-                let mut rows = sum.unwrap_or_else(|| self.place.zeros([0, 0]));
-                if let Some(norm) = self.embedding_norm {
-                    rows = self.norm(leaves, norm, rows);
-                }
-                match self.embedding_projection {
-                    Some(projection) => self.linear(leaves, projection, rows),
+                let rows = sum.unwrap_or_else(|| self.place.zeros([0, 0]));
+                match self.embedding_norm {
+                    Some(norm) => self.norm(leaves, norm, rows),
                     None => rows,
                 }
             }
@@ -319,7 +328,7 @@ impl Network {
         };
         let key = masked(self.linear(leaves, layer.key, input.clone()), &in_mask);
         let value = masked(self.linear(leaves, layer.value, input.clone()), &in_mask);
-        let query = masked(self.linear(leaves, layer.query, select(input)), &out_mask);
+        let query = masked(self.linear(leaves, layer.query, select(input.clone())), &out_mask);
         let query = split(query.mul_scalar(1.0 / (head_size as f64).sqrt()), query_layout);
         let mut scores = query.matmul(split(key, layout).swap_dims(2, 3));
         if let Some(mask) = key_mask {
@@ -337,20 +346,24 @@ impl Network {
             Some(scale) => rows * leaves.vector(scale).unsqueeze::<2>(),
             None => rows,
         };
-        let attended = gated(self.linear(leaves, layer.attention_output, context));
-        let mut hidden = select(rows) + scaled(attended, layer.attention_scale);
-        if !self.is_pre_norm {
-            hidden = self.norm(leaves, layer.attention_norm, hidden);
-        }
-        let input = if self.is_pre_norm { self.norm(leaves, layer.mlp_norm, hidden.clone()) } else { hidden.clone() };
-        let inner = masked(self.linear(leaves, layer.intermediate, input), &out_mask);
+        let attended = gated(self.linear(leaves, layer.attention_output, context.clone()));
+        let attended_sum = select(rows) + scaled(attended, layer.attention_scale);
+        let norm = if self.is_pre_norm { layer.mlp_norm } else { layer.attention_norm };
+        let mlp_input = self.norm(leaves, norm, attended_sum.clone());
+        let inner = masked(self.linear(leaves, layer.intermediate, mlp_input.clone()), &out_mask);
         let inner = self.activate(self.activation, inner);
-        let output = gated(self.linear(leaves, layer.output, inner));
-        let mut rows = hidden + scaled(output, layer.mlp_scale);
-        if !self.is_pre_norm {
-            rows = self.norm(leaves, layer.mlp_norm, rows);
-        }
-        LayerResult { rows, scores, probs }
+        let output = scaled(gated(self.linear(leaves, layer.output, inner.clone())), layer.mlp_scale);
+        let (output_sum, rows) = match self.is_pre_norm {
+            true => {
+                let sum = attended_sum.clone() + output;
+                (sum.clone(), sum)
+            }
+            false => {
+                let sum = mlp_input.clone() + output;
+                (sum.clone(), self.norm(leaves, layer.mlp_norm, sum))
+            }
+        };
+        LayerResult { rows, scores, probs, input, context, attended_sum, mlp_input, inner, output_sum }
     }
 }
 
@@ -372,4 +385,15 @@ struct LayerResult {
     rows: Tensor<2>,
     scores: Tensor<4>,
     probs: Tensor<4>,
+    /// What queries, keys and values are made of.
+    input: Tensor<2>,
+    /// What the heads bring.
+    context: Tensor<2>,
+    /// With the residual, before a norm.
+    attended_sum: Tensor<2>,
+    mlp_input: Tensor<2>,
+    /// Within the MLP.
+    inner: Tensor<2>,
+    /// With the residual, before a norm.
+    output_sum: Tensor<2>,
 }
