@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,40 @@ def test_a_gpu() -> None:
     assert results.flops.tolist() == wanted.flops.tolist()
     with pytest.raises(sttabt.InputError, match="input 1: the text is empty"):
         gpu.classify([""])
+
+
+def widen(folder_in: Path, folder_out: Path, num_positions: int) -> None:
+    """The same model with more positions: the last one's numbers over and over."""
+    folder_out.mkdir()
+    for file in folder_in.iterdir():
+        if file.suffix == ".json" and "cases" not in file.name:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            for key in ("max_position_embeddings", "model_max_length"):
+                if key in config:
+                    config[key] = num_positions
+            (folder_out / file.name).write_text(json.dumps(config), encoding="utf-8")
+    weights = (folder_in / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(weights[:8], "little")
+    header, data = json.loads(weights[8:start]), b""
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = tensor["data_offsets"]
+        numbers = weights[start + begin : start + end]
+        if name.endswith("position_embeddings.weight"):
+            row = len(numbers) // tensor["shape"][0]
+            numbers += numbers[-row:] * (num_positions - tensor["shape"][0])
+            tensor["shape"][0] = num_positions
+        tensor["data_offsets"] = [len(data), len(data) + len(numbers)]
+        data += numbers
+    text = json.dumps(header).encode()
+    (folder_out / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def test_a_long_input_is_counted_from_the_first(tmp_path: Path) -> None:
+    widen(folder("tiny-bert"), tmp_path / "wide", 16500)
+    widen(folder("tiny-bert") / "approx", tmp_path / "wide" / "approx", 16500)
+    wide = sttabt.Model.load(tmp_path / "wide", backend="cpu")
+    texts = ["w51 w41"] * 6000 + ["w5 " * 16400]
+    with pytest.raises(sttabt.InputError, match="needs inputs of at most 16384 tokens, input 6001 has 16402; "):
+        wide.classify(texts, prune="topk:0.5")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sttabt
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FIXTURES = ROOT / "tests" / "fixtures"
 
 
@@ -59,3 +61,11 @@ def refusal(*args: str | Path, stdin: str | None = None) -> str:
 def words() -> list[str]:
     """Texts of 1 to 60 words that `tiny-bert` knows."""
     return [" ".join(f"w{3 + (7 * text + 5 * word) % 90}" for word in range(1 + text * 13 % 60)) for text in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def no_test_hangs() -> Iterator[None]:
+    """Two threads that wait for each other end the run, with all tracebacks."""
+    faulthandler.dump_traceback_later(120, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()

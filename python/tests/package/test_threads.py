@@ -136,6 +136,8 @@ def test_a_waiting_thread_is_interrupted() -> None:
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         model("sst2-minilm").classify(["a gripping film"] * 1000)
+    # It did not wait for the other's end.
+    assert thread.is_alive()
     thread.join()
 
 
@@ -145,6 +147,7 @@ def test_a_forked_process_is_told() -> None:
     model("tiny-bert").classify(["w51"])
     child = os.fork()
     if child == 0:
+        signal.alarm(30)
         try:
             model("tiny-bert").classify(["w51"])
         except sttabt.SttabtError as error:
