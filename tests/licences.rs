@@ -41,7 +41,7 @@ fn dependencies_have_accepted_licences() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
-    for of_a_member in ["tokenizers", "clap", "wasm-bindgen"] {
+    for of_a_member in ["tokenizers", "clap", "wasm-bindgen", "pyo3"] {
         assert!(packages.iter().any(|package| package["name"] == of_a_member), "{of_a_member} is not among them");
     }
     let refused: Vec<String> = packages

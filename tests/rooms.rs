@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 /// A room, and the rooms that it may import: command → engine → network → backend, and models → pruning → tensor → error.
-/// `command::…` are those of the crate in `command/`; the others are the library's.
+/// `command::…` and `python::…` are those of the crates in `command/` and `python/`; the others are the library's.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("platform", &[]),
@@ -36,6 +36,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("command::cli", &["command::command"]),
     ("command::bench", &["command::command"]),
     ("command::main", &["command::cli", "command::command"]),
+    // So is the wheel's.
+    ("python::error", &[]),
+    ("python::arrow", &["python::error"]),
+    ("python::inputs", &["python::arrow", "python::error"]),
+    ("python::call", &["python::error"]),
+    ("python::columns", &[]),
+    ("python::ranking", &["python::columns"]),
+    ("python::model", &["python::call", "python::columns", "python::error", "python::inputs", "python::ranking"]),
 ];
 
 /// What may occur only in files whose path begins so.
@@ -47,18 +55,22 @@ const PLACES: &[(&str, &[&str])] = &[
     ("catch_unwind", &["models/picture/decode.rs", "models/tokenizer/mod.rs"]),
     // Instructions that one kind of CPU has.
     ("target_arch", &["platform.rs", "backend/cpu/int8/"]),
-    ("sttabt::", &["command/"]),
+    ("sttabt::", &["command/", "python/"]),
+    ("pyo3", &["python/"]),
     // The bench measures kernels; the command needs what every user has.
     ("sttabt::backend", &["command/bench/"]),
     ("sttabt::tensor", &["command/bench/"]),
-    ("std::fs", &["command/", "models/folder.rs", "models/mapped.rs", "models/torch.rs"]),
-    ("std::io", &["command/", "models/folder.rs", "models/mapped.rs", "models/picture/", "models/torch.rs"]),
+    ("std::fs", &["command/", "python/inputs.rs", "models/folder.rs", "models/mapped.rs", "models/torch.rs"]),
+    (
+        "std::io",
+        &["command/", "python/inputs.rs", "models/folder.rs", "models/mapped.rs", "models/picture/", "models/torch.rs"],
+    ),
     ("std::env", &["command/"]),
-    ("std::process", &["command/"]),
-    ("std::time", &["command/"]),
-    ("Instant", &["command/"]),
+    ("std::process", &["command/", "python/model.rs"]),
+    ("std::time", &["command/", "python/call.rs", "python/model.rs"]),
+    ("Instant", &["command/", "python/model.rs"]),
     ("SystemTime", &["command/"]),
-    ("std::thread", &["command/"]),
+    ("std::thread", &["command/", "python/call.rs", "python/model.rs"]),
     ("println!", &["command/"]),
     ("eprintln!", &["command/"]),
     ("print!", &["command/"]),
@@ -70,14 +82,20 @@ const PLACES: &[(&str, &[&str])] = &[
     ("unreachable!", &["command/"]),
     ("todo!", &[]),
     ("unimplemented!", &[]),
-    // A folder's weights are mapped; some instructions have no safe function; the command sets a variable before it starts a thread.
-    ("unsafe", &["models/mapped.rs", "backend/cpu/int8/dot.rs", "command/command/"]),
+    // A folder's weights are mapped; some instructions have no safe function; the command sets a variable before it starts a thread; Arrow's
+    // packages hand over pointers.
+    ("unsafe", &["models/mapped.rs", "backend/cpu/int8/dot.rs", "command/command/", "python/arrow.rs"]),
 ];
 
 const MAX_LINES: usize = 360;
 
-/// What the paths of the command's files begin with here; those of the library's are below `src/`.
-const COMMAND: &str = "command/";
+/// What the paths of the other crates' files begin with here; those of the library's are below `src/`.
+const CRATES: [&str; 2] = ["command", "python"];
+
+/// The crate of a file that is not the library's.
+fn other_crate(path: &str) -> Option<&'static str> {
+    CRATES.into_iter().find(|name| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+}
 
 /// A file without comments and test modules; those stand at its end.
 fn code(text: &str) -> String {
@@ -107,8 +125,8 @@ fn room(path: &[&str]) -> Option<&'static str> {
     path.get(..2).and_then(|two| named(&two.join("::"))).or_else(|| named(path.first()?))
 }
 
-/// Every path that begins with `crate::` or `super::`, with `use` groups taken apart, from the root of the crate; the rooms of the
-/// command's crate are below `command`.
+/// Every path that begins with `crate::` or `super::`, with `use` groups taken apart, from the root of the crate; the rooms of another
+/// crate are below its name.
 fn imports<'a>(path: &'a str, code: &'a str) -> Vec<Vec<&'a str>> {
     let mut imports = Vec::new();
     for (start, root) in code.match_indices("crate::").chain(code.match_indices("super::")) {
@@ -117,9 +135,8 @@ fn imports<'a>(path: &'a str, code: &'a str) -> Vec<Vec<&'a str>> {
         if before.is_some_and(|char| char.is_alphanumeric() || char == '_' || char == ':') {
             continue;
         }
-        let mut prefix = match (root, path.starts_with(COMMAND)) {
-            ("crate::", true) => vec!["command"],
-            ("crate::", false) => Vec::new(),
+        let mut prefix = match root {
+            "crate::" => other_crate(path).into_iter().collect(),
             _ => module(path),
         };
         let mut rest = &code[start + if root == "crate::" { root.len() } else { 0 }..];
@@ -158,7 +175,7 @@ fn paths<'a>(prefix: &[&'a str], text: &'a str, found: &mut Vec<Vec<&'a str>>) -
     }
 }
 
-/// All that is wrong with a file; `path` is below `src/`, or `command/` and then below `command/src/`.
+/// All that is wrong with a file; `path` is below `src/`, or begins with another crate's name and is then below its `src/`.
 fn problems(path: &str, text: &str) -> Vec<String> {
     let code = code(text);
     let mut problems = Vec::new();
@@ -178,7 +195,7 @@ fn problems(path: &str, text: &str) -> Vec<String> {
         }
     }
     // A lib.rs names every room.
-    if path == "lib.rs" || path == "command/lib.rs" {
+    if path == "lib.rs" || other_crate(path).is_some_and(|name| path[name.len()..] == *"/lib.rs") {
         return problems;
     }
     let Some(own) = room(&module(path)) else { return vec![format!("{path} is in no room")] };
@@ -210,8 +227,10 @@ fn every_file_keeps_to_its_room() {
     files(&crate::common::root().join("src"), "", &mut found);
     let num_library_files = found.len();
     assert!(num_library_files > 30, "{num_library_files} files");
-    files(&crate::common::root().join("command/src"), COMMAND, &mut found);
-    assert!(found.len() > num_library_files + 20, "{} files", found.len());
+    for name in CRATES {
+        files(&crate::common::root().join(name).join("src"), &format!("{name}/"), &mut found);
+    }
+    assert!(found.len() > num_library_files + 25, "{} files", found.len());
     found.sort();
     let failures: Vec<String> = found.iter().flat_map(|(path, text)| problems(path, text)).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
@@ -311,6 +330,7 @@ const ONE_THING: &[&str] = &["backend/cpu/", "backend/gpu/", "models/picture/"];
 fn no_file_imports_one_that_imports_it_back() {
     let mut found = Vec::new();
     files(&crate::common::root().join("src"), "", &mut found);
+    files(&crate::common::root().join("python/src"), "python/", &mut found);
     let sources: Sources = found.into_iter().collect();
     let mut graph = graph(&sources);
     let num_imports: usize = graph.values().map(BTreeSet::len).sum();
@@ -388,6 +408,11 @@ fn trespassers_are_found() {
         ("command/bench/run.rs", "use super::super::cli;\nuse crate::command::note;\nuse sttabt::backend::Stage;", 1),
         ("command/command/mod.rs", "use crate::cli::args;\nunsafe { std::env::set_var(a, b) }", 1),
         ("command/attic.rs", "", 1),
+        ("python/model.rs", "use crate::call::run;\nuse pyo3::prelude::*;\nuse sttabt::Engine;", 0),
+        ("python/call.rs", "use crate::model::Model;\nuse sttabt::backend::Stage;\nunsafe { a() }", 3),
+        ("python/columns.rs", "use std::fs;\na.unwrap();\npanic!()", 3),
+        ("engine/mod.rs", "use pyo3::prelude::*;", 1),
+        ("python/attic.rs", "", 1),
         ("attic/old.rs", "", 1),
         ("engine/mod.rs", "// wgpu\n/// println!\nlet a = 1; // todo!\n#[cfg(test)]\nmod tests {\n    panic!();\n}", 0),
         ("engine/mod.rs", "#[cfg(feature = \"gpu\")]\nfn a() { wgpu::a() }", 1),
