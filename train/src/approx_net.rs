@@ -1,5 +1,6 @@
 //! Where an ApproxNet begins: a network of the same family, with smaller widths.
 
+use sttabt::InputConfig;
 use sttabt::training::{NamedValues, NetworkValues, Part};
 
 use crate::batch::Batch;
@@ -59,16 +60,22 @@ pub fn fit(
     transfers: &Transfers,
     parameters: &mut Parameters,
 ) -> Result<usize> {
-    let mut batches: Vec<Batch> = Vec::new();
-    let mut num_tokens = 0;
-    for samples in samples.chunks(shared.batch_size) {
-        let batch = shared.batch(samples, None)?;
-        num_tokens += batch.rows.lengths.iter().sum::<usize>();
-        batches.push(batch);
+    let length = |sample: usize| match shared.main.config.input {
+        InputConfig::Text(_) => shared.tokens[sample].len(),
+        InputConfig::Image(image) => image.num_tokens(),
+    };
+    let (mut chosen, mut num_tokens) = (Vec::new(), 0);
+    for &sample in samples {
         if num_tokens >= NUM_FITTED {
             break;
         }
+        num_tokens += length(sample);
+        chosen.push(sample);
     }
+    // Of about the same length, so that little is padded.
+    chosen.sort_by_key(|&sample| length(sample));
+    let batches: Vec<Batch> =
+        chosen.chunks(shared.batch_size).map(|samples| shared.batch(samples, None)).collect::<Result<_>>()?;
     let source = Source { network: shared.parent, leaves: &shared.parent_leaves, batches: &batches };
     shared.approx.fit(&source, transfers, parameters)?;
     Ok(num_tokens)

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use sttabt::training::PoolerKind;
 
-use super::{Source, State, after, largest, regression};
+use super::{Source, Spread, State, after, largest, regression};
 use crate::algebra::Moments;
 use crate::error::Result;
 use crate::network::Network;
@@ -80,14 +80,12 @@ impl Network {
             match self.pooler_kind {
                 PoolerKind::Dense(_) => {
                     let found = regression(states.iter().map(|state| Ok((state.small.clone(), state.large.clone()))))?;
-                    let mut moments = Moments::default();
+                    let mut spread = Spread::default();
                     for state in states {
                         let first = state.batch.rows.token(0, &self.place);
-                        moments.add_features(&large.pool(leaves, state.large.clone().select(0, first)))?;
+                        spread.add(&large.pool(leaves, state.large.clone().select(0, first)));
                     }
-                    let spread = moments.covariance()?;
-                    let spread: Vec<f64> = spread.diagonal().iter().copied().collect();
-                    let units = largest(&spread, self.config.hidden_size);
+                    let units = largest(&spread.variances()?, self.config.hidden_size);
                     let values = after(&found, leaves, pooler)?.select_columns(&units);
                     parameters.set_affine(small.weight, small.bias, &values);
                 }

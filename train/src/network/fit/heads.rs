@@ -5,8 +5,7 @@ use burn::tensor::Tensor;
 use super::{Seen, Source, State, after};
 use crate::algebra::{Matrix, Moments, low_rank, matrix};
 use crate::error::Result;
-use crate::network::{EPS, Layer, Network};
-use crate::ops::softmax;
+use crate::network::{Layer, Network};
 use crate::parameters::Parameters;
 
 /// How much softer a head may become.
@@ -65,13 +64,16 @@ impl Network {
         let mut distances = vec![[0.0; SOFTER.len()]; heads];
         for ((scores, seen), state) in batches {
             let [num_samples, _, num_rows, _] = scores.dims();
-            let real = state.batch.rows.real.clone().reshape([num_samples, 1, num_rows, 1]);
+            let real = state.batch.rows.real.clone().reshape([num_samples, 1, num_rows]);
+            // The divergence without the large one's entropy: log Σ exp(f s) − f Σ p s, for a factor f.
+            let mean = (seen.probs.clone() * scores.clone()).sum_dim(3).squeeze_dim::<3>(3);
+            let largest = scores.clone().max_dim(3);
+            let below = scores - largest.clone();
+            let largest = largest.squeeze_dim::<3>(3);
             for (at, factor) in SOFTER.into_iter().enumerate() {
-                // What is left out, the entropy of the large one's, is the same for all.
-                let log = softmax(scores.clone().mul_scalar(factor)).add_scalar(EPS).log();
-                let terms = seen.probs.clone() * log.neg() * real.clone();
-                let of_heads = terms.sum_dim(3).sum_dim(2).sum_dim(0).reshape([1, heads]);
-                let of_heads = matrix(of_heads)?;
+                let sum = below.clone().mul_scalar(factor).exp().sum_dim(3).squeeze_dim::<3>(3).log();
+                let distance = (sum + (largest.clone() - mean.clone()).mul_scalar(factor)) * real.clone();
+                let of_heads = matrix(distance.sum_dim(2).sum_dim(0).reshape([1, heads]))?;
                 distances.iter_mut().zip(of_heads.iter()).for_each(|(sums, new)| sums[at] += new);
             }
         }

@@ -157,11 +157,11 @@ impl Network {
             parameters.set_plain(layer.attention_norm);
             parameters.set_plain(layer.mlp_norm);
         }
-        let mut units = Moments::default();
+        let mut units = Spread::default();
         let mut seen = Vec::new();
         for state in states.iter() {
             let result = large.dense_layer(source.leaves, large_layer, &state.large, state.batch);
-            units.add_features(&result.inner)?;
+            units.add(&result.inner);
             seen.push(Seen {
                 input: result.input,
                 probs: result.probs,
@@ -200,9 +200,9 @@ impl Network {
             states.iter().zip(&seen).map(|(state, seen)| Ok((run(&leaves, state).mlp_input, seen.mlp_input.clone()))),
         )?;
         let outer = matrix(source.leaves.matrix(large_layer.output.weight).matmul(basis.clone()))?;
-        let spread = units.covariance()?;
+        let spread = units.variances()?;
         let brings: Vec<f64> =
-            (0..outer.nrows()).map(|unit| spread[(unit, unit)] * outer.row(unit).norm_squared()).collect();
+            spread.iter().zip(outer.row_iter()).map(|(spread, row)| spread * row.norm_squared()).collect();
         let chosen = largest(&brings, self.config.intermediate_size);
         let inner = after(&found, source.leaves, large_layer.intermediate)?.select_columns(&chosen);
         parameters.set_affine(layer.intermediate.weight, layer.intermediate.bias, &inner);
@@ -232,6 +232,32 @@ impl Network {
         let step =
             Step { layer, layout: &batch.rows, kept: None, masks: None, is_gated: false, key_mask: key_mask.as_ref() };
         self.layer(leaves, rows.clone(), &step)
+    }
+}
+
+/// How much each feature varies.
+#[derive(Default)]
+struct Spread {
+    num_rows: usize,
+    /// Sums of the values and of their squares.
+    sums: Option<[Tensor<2>; 2]>,
+}
+
+impl Spread {
+    fn add(&mut self, rows: &Tensor<2>) {
+        self.num_rows += rows.dims()[0];
+        let [sum, squares] = [rows.clone().sum_dim(0), rows.clone().square().sum_dim(0)];
+        self.sums = Some(match self.sums.take() {
+            Some([old, old_squares]) => [old + sum, old_squares + squares],
+            None => [sum, squares],
+        });
+    }
+
+    fn variances(self) -> Result<Vec<f64>> {
+        let [sum, squares] = self.sums.ok_or_else(|| Error::Failed("a network without inputs".to_owned()))?;
+        let num_rows = self.num_rows.max(1) as f64;
+        let variances = squares.div_scalar(num_rows) - sum.div_scalar(num_rows).square();
+        variances.try_into_vec_as::<f64>().map_err(|error| Error::Device(error.to_string()))
     }
 }
 
