@@ -63,7 +63,7 @@ pub use error::{Error, Result};
 pub use models::MappedFile;
 pub use models::{
     Bytes, Config, ImageConfig, Input, InputConfig, KnownFiles, Model, ModelFiles, ModelInfo, Picture, Piece, Pooling,
-    PoolingMode, Preprocessor, RuleInfo, Task, TextConfig, Weights, without_not_finite,
+    PoolingMode, Prepared, Preprocessor, RuleInfo, Task, TextConfig, Weights, without_not_finite,
 };
 pub use platform::{Pause, PauseFuture};
 pub use pruning::{

@@ -27,6 +27,7 @@ mod parity;
 mod parity_cases;
 mod pickles;
 mod policy;
+mod prepared;
 #[cfg(feature = "jpeg")]
 mod preprocessing;
 mod properties;

@@ -17,5 +17,7 @@ mod images;
 mod output;
 mod quantize;
 mod rank;
+mod serve;
+mod serve_limits;
 mod tables;
 mod tables_columns;

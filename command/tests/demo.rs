@@ -1,15 +1,14 @@
 //! `sttabt demo`: what its server gives, and what it keeps to itself.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::command::http::{self, Answer, PATIENCE};
 use crate::command::*;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server; it ends with this.
 struct Demo {
@@ -24,12 +23,6 @@ impl Drop for Demo {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
 }
 
 impl Demo {
@@ -49,9 +42,7 @@ impl Demo {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
+        http::connect(self.port)
     }
 
     /// `target` goes out as it is: no client tidies it up.
@@ -59,23 +50,8 @@ impl Demo {
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
     }
 
-    /// All that comes until the server closes.
     fn send(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        stream.write_all(request).expect("a request");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("the end of the headers");
-        let headers = String::from_utf8(answer[..end].to_vec()).expect("UTF-8");
-        let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Answer { status, headers, body: answer[end + 4..].to_vec() }
-    }
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.headers.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        http::send(self.port, request)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::backend::cpu::CpuBackend;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions};
 use crate::error::{Error, Result};
-use crate::models::{Input, Model, Task, Tokens};
+use crate::models::{Input, Model, Prepared, Task, Tokens};
 use crate::platform::Pause;
 use crate::pruning::Prune;
 
@@ -154,7 +154,7 @@ impl Engine {
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
         self.check_head(false, outputs)?;
-        self.run(inputs, prune, outputs).await
+        self.run_inputs(inputs, prune, outputs).await
     }
 
     /// The same with a model that gives vectors: each result has an [`embedding`](Classification::embedding).
@@ -168,7 +168,36 @@ impl Engine {
         outputs: &Outputs,
     ) -> Result<Vec<Classification>> {
         self.check_head(true, outputs)?;
-        self.run(inputs, prune, outputs).await
+        self.run_inputs(inputs, prune, outputs).await
+    }
+
+    /// Classifies or embeds, whichever the model does, inputs that [`Model::read`] or [`Model::read_passages`] has made into tokens. Each result is
+    /// bit for bit what the input gives alone, so inputs of several callers can share a run.
+    ///
+    /// ```
+    /// # pollster::block_on(async {
+    /// # let model = sttabt::Model::from_bytes(sttabt::ModelFiles::from_dir("tests/fixtures/tiny-bert")?)?;
+    /// use sttabt::{BackendKind, Engine, Input, Outputs};
+    ///
+    /// let mut engine = Engine::new(&model, &BackendKind::Cpu.into()).await?;
+    /// let inputs = model.read(&[Input::Text("w51 w41"), Input::Pair("w88", "w11")])?;
+    /// assert_eq!((inputs[0].num_tokens(), inputs[1].truncated()), (4, false));
+    /// let results = engine.run(&inputs, &"topk:0.5".parse()?, &Outputs::default()).await?;
+    /// assert_eq!(results[0].logits.len(), 5);
+    /// # Ok::<(), sttabt::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Engine::classify`]; [`Error::Input`] for one that another model has read.
+    pub async fn run(&mut self, inputs: &[Prepared], prune: &Prune, outputs: &Outputs) -> Result<Vec<Classification>> {
+        self.check_head(self.model.config().task == Task::Embedding, outputs)?;
+        let own = |(index, input): (usize, &Prepared)| {
+            let reason = || "another model has made its tokens".to_owned();
+            input.tokens_for(&self.model).cloned().ok_or_else(|| Error::Input { index, reason: reason() })
+        };
+        let tokens = inputs.iter().enumerate().map(own).collect::<Result<Vec<Tokens>>>()?;
+        self.classify_tokens(tokens, prune, outputs).await
     }
 
     /// What was asked for and the model's head does not give is an error.
@@ -192,7 +221,12 @@ impl Engine {
         }
     }
 
-    async fn run(&mut self, inputs: &[Input<'_>], prune: &Prune, outputs: &Outputs) -> Result<Vec<Classification>> {
+    async fn run_inputs(
+        &mut self,
+        inputs: &[Input<'_>],
+        prune: &Prune,
+        outputs: &Outputs,
+    ) -> Result<Vec<Classification>> {
         let model = &self.model;
         let job = Job { model, prune, outputs, pause: &self.pause };
         match &mut self.session {

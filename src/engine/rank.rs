@@ -15,7 +15,7 @@ const PASSAGES_AT_ONCE: usize = 256;
 /// The same with windows: a passage may have any number of tokens, each with its text.
 const WINDOWED_AT_ONCE: usize = 16;
 
-/// About how many tokens are computed between two reports of progress, by each thread of a CPU and by a GPU.
+/// See [`Engine::group_tokens`]: for each thread of a CPU, and for a GPU.
 const GROUP_TOKENS_PER_THREAD: usize = 2048;
 const GROUP_TOKENS_OF_GPU: usize = 16_384;
 
@@ -141,7 +141,8 @@ impl Engine {
         })
     }
 
-    fn group_tokens(&self) -> usize {
+    /// How many tokens are worth computing in one run: with more of them, each costs the same.
+    pub fn group_tokens(&self) -> usize {
         match self.info.backend {
             "cpu" => GROUP_TOKENS_PER_THREAD * num_threads(),
             _ => GROUP_TOKENS_OF_GPU,

@@ -21,6 +21,7 @@ mod network;
 mod pickle;
 mod picture;
 mod pooling;
+mod prepared;
 mod preprocessor;
 mod score;
 mod tokenizer;
@@ -55,6 +56,7 @@ pub(crate) use network::{EmbeddingTensors, LayerTensors, Network};
 pub use picture::Picture;
 use pooling::default_prompt;
 pub use pooling::{Pooling, PoolingMode};
+pub use prepared::Prepared;
 pub use preprocessor::Preprocessor;
 pub(crate) use score::Activation as ScoreActivation;
 pub use tokenizer::Piece;
@@ -306,6 +308,11 @@ impl Model {
     /// Both networks, if no other handle shares them.
     pub(crate) fn networks_mut(&mut self) -> Option<(&mut Network, Option<&mut Network>)> {
         Arc::get_mut(&mut self.0).map(|data| (&mut data.main, data.approx.as_mut()))
+    }
+
+    /// Whether both are handles to one model.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn main(&self) -> &Network {

@@ -37,6 +37,9 @@ pub enum Command {
     /// Make a model folder with int8 weights: half the size of f16, and faster on a CPU
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    /// Answer requests over HTTP as text-embeddings-inference does: /rerank, /predict, /embed
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// Serve the page of demo/ on this machine, and open a browser
     Demo(DemoArgs),
 }
@@ -64,6 +67,11 @@ const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --text-column review --label-column stars --labels name reviews.csv
   sttabt eval --prune dense,topk:0.5 --images imagenette/val
   sttabt eval --model my-reranker --prune dense,oracle:0.3 --rank trec-dl";
+
+const SERVE_EXAMPLES: &str = "Examples:
+  sttabt serve --model my-reranker --prune topk:0.3
+  curl localhost:8080/rerank -H 'Content-Type: application/json' \\
+    -d '{\"query\": \"how long does a flea live\", \"texts\": [\"a flea lives for weeks\", \"dogs bark\"]}'";
 
 const CONVERT_EXAMPLES: &str = "Examples:
   sttabt convert my-model
@@ -279,6 +287,47 @@ pub struct QuantizeArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(clap::Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Which tokens to keep, unless a request says so [default: the model's own]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub prune: Option<Prune>,
+    /// Name or address to listen at; 0.0.0.0 is all of this machine's. There is no password
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to listen at; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    pub port: u16,
+    /// Cut texts that are too long, unless a request says `truncate`
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub auto_truncate: bool,
+    /// Tokens that are computed at once [default: 16384 on a GPU, 2048 for each thread on a CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_batch_tokens: Option<u32>,
+    /// Texts of one request
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_client_batch_size: u32,
+    /// Requests that wait or are computed; others are refused
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrent_requests: u32,
+    /// Bytes of a request's body
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub payload_limit: u32,
+    /// Time for a request, with its waiting
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub request_seconds: u32,
+    /// Time for a client to send a request's head, then its body, and to take more of the answer
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub client_seconds: u32,
+    /// Time to answer those who wait, after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub drain_seconds: u32,
 }
 
 #[derive(clap::Args)]

@@ -14,6 +14,7 @@ mod quantize;
 mod rank;
 mod rank_data;
 mod rank_metrics;
+mod serve;
 mod server;
 mod written;
 
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     finish(outcome)

@@ -1,6 +1,9 @@
 //! Running the command as a process.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub mod http;
+pub mod server;
+
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;

@@ -113,6 +113,16 @@ impl Tokenizer {
         Ok(Self { inner, limits, max_tokens, truncates_left, gives_types, marks, separators })
     }
 
+    /// See [`Model::max_tokens`](crate::Model::max_tokens).
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// See [`Model::truncates_left`](crate::Model::truncates_left).
+    pub fn truncates_left(&self) -> bool {
+        self.truncates_left
+    }
+
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
