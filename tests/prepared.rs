@@ -87,7 +87,7 @@ fn a_model_says_what_it_reads_and_which_rules_it_follows() {
     let settings = json!({ "tokenizer_class": "BertTokenizer", "model_max_length": 100, "truncation_side": "left" });
     files.insert("tokenizer_config.json", settings.to_string().into_bytes());
     let cut = Model::from_bytes(files).expect("a model");
-    assert_eq!((cut.max_tokens(), cut.truncates_left()), (100, true));
+    assert_eq!((cut.max_tokens(), cut.info().max_tokens, cut.truncates_left()), (100, 100, true));
     let model = tiny_bert();
     assert_eq!((model.max_tokens(), model.truncates_left()), (max_tokens(&model), false));
     assert_eq!(tiny_vit().max_tokens(), tiny_vit().info().max_tokens);

@@ -40,7 +40,7 @@ pub struct ModelInfo {
     pub grid: Option<[usize; 2]>,
     /// Tokens of an image before its patches.
     pub num_prefix_tokens: Option<usize>,
-    /// Most tokens of an input.
+    /// See [`Model::max_tokens`].
     pub max_tokens: usize,
 }
 
@@ -63,9 +63,9 @@ impl Model {
             InputConfig::Text(_) => None,
             InputConfig::Image(image) => Some(image.num_prefix_tokens),
         };
-        let (input, image_size, grid, max_tokens) = match &config.input {
-            InputConfig::Text(text) => ("text", None, None, text.max_position_embeddings),
-            InputConfig::Image(image) => ("image", Some(image.image_size), Some(image.grid()), image.num_tokens()),
+        let (input, image_size, grid) = match &config.input {
+            InputConfig::Text(_) => ("text", None, None),
+            InputConfig::Image(image) => ("image", Some(image.image_size), Some(image.grid())),
         };
         ModelInfo {
             input,
@@ -84,7 +84,7 @@ impl Model {
             image_size,
             grid,
             num_prefix_tokens,
-            max_tokens,
+            max_tokens: self.max_tokens(),
         }
     }
 }
