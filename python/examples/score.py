@@ -15,6 +15,9 @@ import pyarrow as pa
 import ray.data
 
 
+ADDED = ("score", "label", "retention", "flops", "truncated")
+
+
 class Scorer:
     """A model in an actor."""
 
@@ -34,16 +37,22 @@ class Scorer:
             scores = results.logits[:, 0]
         else:
             scores = results.probs.max(axis=1)
-        columns = {
-            "score": pa.array(scores),
-            "label": pa.array(results.labels, pa.string()),
-            "retention": pa.array(results.retention),
-            "flops": pa.array(results.flops),
-            "truncated": pa.array(results.truncated),
-        }
-        for name, values in columns.items():
-            rows = rows.append_column(name, values)
+        labels = pa.array(results.labels, pa.string())
+        for name, values in zip(ADDED, (scores, labels, results.retention, results.flops, results.truncated), strict=True):
+            rows = rows.append_column(name, pa.array(values))
         return rows
+
+
+def absolute(path: str) -> str:
+    """A path as it is on every node, whose workers run in folders of their own. A URI is one already."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def refuse_added(names: list[str], source: str) -> None:
+    """Two columns of one name would be written, and could not be told apart."""
+    for name in names:
+        if name in ADDED:
+            raise ValueError(f"{source} has a column `{name}`, and the job adds one of this name: rename or drop it first")
 
 
 def score(
@@ -57,7 +66,7 @@ def score(
     threads: int = 1,
     rows_per_call: int = 256,
 ) -> None:
-    """Scores what is in `source`, a folder that every node sees, and writes it to `target`.
+    """Scores what is in `source`, a folder (or a URI) that every node sees, and writes it to `target`.
 
     `actors` is how many models there are; without, one for each `threads` cores of the cluster. A call of the model has
     `rows_per_call` rows.
@@ -69,7 +78,8 @@ def score(
     # The newer reader of Ray 2.60 lists files in a task of a whole core, which would wait for ever where models have all of them.
     ray.data.DataContext.get_current().use_datasource_v2 = False
     # A core is its model's, but for a tenth that reads and writes the model's rows.
-    files = ray.data.read_parquet(source, num_cpus=0.1)
+    files = ray.data.read_parquet(absolute(source), num_cpus=0.1)
+    refuse_added(files.columns() or [], source)
     scored = files.map_batches(
         Scorer,
         fn_constructor_kwargs={
@@ -85,7 +95,7 @@ def score(
         num_cpus=threads - 0.1,
         udf_modifying_row_count=False,
     )
-    scored.write_parquet(target, ray_remote_args={"num_cpus": 0.1})
+    scored.write_parquet(absolute(target), ray_remote_args={"num_cpus": 0.1})
 
 
 def main() -> None:

@@ -4,14 +4,20 @@
 //! others.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::{null, null_mut};
-use std::rc::Rc;
+use std::mem;
+use std::ptr::null;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
-use crate::error::{InputError, bad_input};
+use crate::error::InputError;
+use crate::inputs::Role;
 
+// Each struct is empty at first. It is released, or has been moved away, where it has no `release`; the other fields may then point
+// anywhere.
+
+#[derive(Default)]
 #[repr(C)]
 struct Schema {
     format: *const c_char,
@@ -25,6 +31,7 @@ struct Schema {
     private_data: *mut c_void,
 }
 
+#[derive(Default)]
 #[repr(C)]
 struct Array {
     length: i64,
@@ -39,6 +46,7 @@ struct Array {
     private_data: *mut c_void,
 }
 
+#[derive(Default)]
 #[repr(C)]
 struct Stream {
     get_schema: Option<unsafe extern "C" fn(*mut Stream, *mut Schema) -> c_int>,
@@ -47,6 +55,13 @@ struct Stream {
     release: Option<unsafe extern "C" fn(*mut Stream)>,
     private_data: *mut c_void,
 }
+
+// SAFETY: any thread may use a struct of the interface, if only one does at a time.
+unsafe impl Send for Schema {}
+// SAFETY: as for a schema.
+unsafe impl Send for Array {}
+// SAFETY: as for a schema.
+unsafe impl Send for Stream {}
 
 impl Drop for Schema {
     fn drop(&mut self) {
@@ -66,22 +81,34 @@ impl Drop for Array {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // A stream may wait for its threads, and those for the interpreter's lock.
+            // SAFETY: as for a schema.
+            Python::attach(|py| py.detach(|| unsafe { release(self) }));
+        }
+    }
+}
+
 /// A value of a column.
 pub enum Cell {
-    /// Of a column of texts.
+    /// The column holds texts.
     Text(String),
-    /// Of a binary column.
+    /// The column holds binaries.
     Bytes(Vec<u8>),
 }
 
 /// The rows of an array, a stream of arrays, or a table.
 pub struct Rows {
-    /// Of one array, or of a stream.
+    role: Role,
+    /// How the values of each column lie: one of an array, one or two of a table.
     kinds: Vec<Kind>,
     is_table: bool,
-    /// Where chunks come from: a stream, in its capsule.
-    stream: Option<Py<PyCapsule>>,
-    chunk: Option<Chunk>,
+    /// Where the next chunks come from.
+    stream: Option<Stream>,
+    /// What is being read.
+    chunk: Option<Array>,
     row: i64,
 }
 
@@ -94,73 +121,60 @@ struct Kind {
 
 #[derive(Clone, Copy)]
 enum Layout {
-    /// Offsets of 32 bits.
+    /// Values are found by offsets of 32 bits.
     Small,
-    /// Offsets of 64 bits.
+    /// Values are found by offsets of 64 bits.
     Large,
-    /// Views of 16 bytes.
+    /// Values are found by views of 16 bytes.
     View,
-}
-
-/// An array that is there as long as this is.
-enum Chunk {
-    /// It belongs to a capsule.
-    Lent(Py<PyCapsule>),
-    /// A stream gave it away. It does not move.
-    Own(Rc<Array>),
 }
 
 impl Rows {
     /// The rows of an object with `__arrow_c_array__` or `__arrow_c_stream__`; `None` for another.
-    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    pub fn of(object: &Bound<'_, PyAny>, role: Role) -> PyResult<Option<Self>> {
         if object.hasattr("__arrow_c_array__")? {
             let (schema, array): (Bound<'_, PyCapsule>, Bound<'_, PyCapsule>) =
                 object.call_method0("__arrow_c_array__")?.extract()?;
-            let pointer = schema.pointer_checked(Some(c"arrow_schema"))?.cast::<Schema>();
+            let schema = schema.pointer_checked(Some(c"arrow_schema"))?.cast::<Schema>();
             // SAFETY: a capsule of this name holds a schema, as long as it is there.
-            let (kinds, is_table) = unsafe { kinds(pointer.as_ref()) }?;
-            let chunk = Some(Chunk::Lent(array.unbind()));
-            return Ok(Some(Self { kinds, is_table, stream: None, chunk, row: 0 }));
+            let (kinds, is_table) = unsafe { kinds(schema.as_ref(), role) }?;
+            let mut array = array.pointer_checked(Some(c"arrow_array"))?.cast::<Array>();
+            // SAFETY: a capsule of this name holds an array, and who takes it out leaves a released one.
+            let array = mem::take(unsafe { array.as_mut() });
+            if array.release.is_none() {
+                return Err(released(role, "array"));
+            }
+            return Ok(Some(Self { role, kinds, is_table, stream: None, chunk: Some(array), row: 0 }));
         }
         if !object.hasattr("__arrow_c_stream__")? {
             return Ok(None);
         }
         let capsule = object.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
-        let mut schema = Schema {
-            format: null(),
-            name: null(),
-            metadata: null(),
-            flags: 0,
-            num_children: 0,
-            children: null_mut(),
-            dictionary: null_mut(),
-            release: None,
-            private_data: null_mut(),
-        };
-        let stream = stream(&capsule)?;
-        // SAFETY: the capsule holds a stream, whose function fills in a schema.
-        unsafe { check(stream, (*stream).get_schema.map(|get_schema| get_schema(stream, &mut schema))) }?;
-        // SAFETY: it has been filled in.
-        let (kinds, is_table) = unsafe { kinds(&schema) }?;
-        Ok(Some(Self { kinds, is_table, stream: Some(capsule.unbind()), chunk: None, row: 0 }))
+        let mut stream = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<Stream>();
+        // SAFETY: a capsule of this name holds a stream, and who takes it out leaves a released one.
+        let mut stream = mem::take(unsafe { stream.as_mut() });
+        if stream.release.is_none() {
+            return Err(released(role, "stream"));
+        }
+        let schema = stream.schema(object.py())?;
+        // SAFETY: the stream has filled it in.
+        let (kinds, is_table) = unsafe { kinds(&schema, role) }?;
+        Ok(Some(Self { role, kinds, is_table, stream: Some(stream), chunk: None, row: 0 }))
     }
 
     /// The cells of the next row, one or two; `index` is its place.
     pub fn next(&mut self, py: Python<'_>, index: usize) -> PyResult<Option<Vec<Cell>>> {
         loop {
-            if let Some(chunk) = &self.chunk {
-                let array = chunk.array(py)?;
-                // SAFETY: the chunk is there.
-                let array = unsafe { &*array };
-                if self.row < array.length {
-                    let row = self.row;
-                    self.row += 1;
-                    return self.cells(array, row, index).map(Some);
-                }
+            if let Some(array) = &self.chunk
+                && self.row < array.length
+            {
+                let row = self.row;
+                self.row += 1;
+                return self.cells(array, row, index).map(Some);
             }
             self.row = 0;
-            self.chunk = match &self.stream {
-                Some(stream) => next_chunk(stream.bind(py))?,
+            self.chunk = match &mut self.stream {
+                Some(stream) => stream.next(py)?,
                 None => None,
             };
             if self.chunk.is_none() {
@@ -173,34 +187,29 @@ impl Rows {
 
     fn cells(&self, array: &Array, row: i64, index: usize) -> PyResult<Vec<Cell>> {
         let cell = |column: usize, kind: Kind| {
+            let null = || {
+                let expected = if kind.is_text { "a text" } else { "a picture" };
+                self.role.refused(index, format!("null, expected {expected}"))
+            };
             let (values, row) = match self.is_table {
                 false => (array, row),
                 // SAFETY: an array of a table has a bitmap, and a child for each of the schema's, which begins where its parent does.
                 true => unsafe {
                     if array.is_null(usize::try_from(array.offset + row).unwrap_or(0)) {
-                        return Err(bad_input(index, "null, expected a text"));
+                        return Err(null());
                     }
                     (&**array.children.add(column), array.offset + row)
                 },
             };
             // SAFETY: the array is laid out as the schema says.
             let bytes = unsafe { values.bytes(kind.layout, row) };
-            let bytes = bytes.ok_or_else(|| bad_input(index, "null, expected a text"))?;
+            let bytes = bytes.ok_or_else(null)?;
             match kind.is_text {
-                true => String::from_utf8(bytes).map(Cell::Text).map_err(|error| bad_input(index, error)),
+                true => String::from_utf8(bytes).map(Cell::Text).map_err(|error| self.role.refused(index, error)),
                 false => Ok(Cell::Bytes(bytes)),
             }
         };
         self.kinds.iter().enumerate().map(|(column, kind)| cell(column, *kind)).collect()
-    }
-}
-
-impl Chunk {
-    fn array(&self, py: Python<'_>) -> PyResult<*const Array> {
-        match self {
-            Self::Lent(capsule) => Ok(capsule.bind(py).pointer_checked(Some(c"arrow_array"))?.cast().as_ptr()),
-            Self::Own(array) => Ok(Rc::as_ptr(array)),
-        }
     }
 }
 
@@ -254,73 +263,89 @@ impl Array {
     }
 }
 
-fn stream(capsule: &Bound<'_, PyCapsule>) -> PyResult<*mut Stream> {
-    Ok(capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast().as_ptr())
-}
-
-/// The next array of a stream; `None` at its end.
-fn next_chunk(capsule: &Bound<'_, PyCapsule>) -> PyResult<Option<Chunk>> {
-    let mut array = Array {
-        length: 0,
-        null_count: 0,
-        offset: 0,
-        num_buffers: 0,
-        num_children: 0,
-        buffers: null_mut(),
-        children: null_mut(),
-        dictionary: null_mut(),
-        release: None,
-        private_data: null_mut(),
-    };
-    let stream = stream(capsule)?;
-    // SAFETY: the capsule holds a stream, whose function fills in an array, or leaves it released at the end.
-    unsafe { check(stream, (*stream).get_next.map(|get_next| get_next(stream, &mut array))) }?;
-    Ok(array.release.is_some().then(|| Chunk::Own(Rc::new(array))))
-}
-
-/// # Safety
-/// It points to a stream.
-unsafe fn check(stream: *mut Stream, code: Option<c_int>) -> PyResult<()> {
-    if code == Some(0) {
-        return Ok(());
+// The functions run without the interpreter's lock: a stream may wait for threads that need it.
+impl Stream {
+    fn schema(&mut self, py: Python<'_>) -> PyResult<Schema> {
+        let (function, mut schema) = (self.get_schema, Schema::default());
+        // SAFETY: the stream is not released, and its function fills in a schema.
+        let code = py.detach(|| unsafe { function.map(|get_schema| get_schema(self, &mut schema)) });
+        self.check(code)?;
+        Ok(schema)
     }
-    // SAFETY: the text is there until the stream is called again.
-    let text = unsafe {
-        let text = (*stream).get_last_error.map_or(null(), |get_last_error| get_last_error(stream));
-        if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
-    };
-    let reason = text.unwrap_or_else(|| "it was released".to_owned());
-    Err(InputError::new_err(format!("the Arrow stream cannot be read: {reason}")))
+
+    /// The next array; `None` at the end.
+    fn next(&mut self, py: Python<'_>) -> PyResult<Option<Array>> {
+        let (function, mut array) = (self.get_next, Array::default());
+        // SAFETY: the stream is not released, and its function fills in an array, or leaves it released at the end.
+        let code = py.detach(|| unsafe { function.map(|get_next| get_next(self, &mut array)) });
+        self.check(code)?;
+        Ok(array.release.is_some().then_some(array))
+    }
+
+    fn check(&mut self, code: Option<c_int>) -> PyResult<()> {
+        if code == Some(0) {
+            return Ok(());
+        }
+        // SAFETY: the stream is not released. The text is there until it is called again.
+        let text = unsafe {
+            let text = self.get_last_error.map_or(null(), |get_last_error| get_last_error(self));
+            if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        };
+        let reason = text.unwrap_or_else(|| "it gives no reason".to_owned());
+        Err(InputError::new_err(format!("the Arrow stream cannot be read: {reason}")))
+    }
+}
+
+fn released(role: Role, what: &str) -> PyErr {
+    let found = format!("{}s: the Arrow {what} was released", role.word());
+    InputError::new_err(format!("{found}, expected one that nobody has read"))
 }
 
 /// The columns of a schema, one or two, and whether they are a table's.
 ///
 /// # Safety
-/// It has been filled in by its producer.
-unsafe fn kinds(schema: &Schema) -> PyResult<(Vec<Kind>, bool)> {
+/// It has been filled in by its producer, or is released.
+unsafe fn kinds(schema: &Schema, role: Role) -> PyResult<(Vec<Kind>, bool)> {
+    if schema.release.is_none() {
+        return Err(released(role, "schema"));
+    }
     // SAFETY: a schema has a format, and as many children as it says.
     unsafe {
         if schema.format.is_null() || CStr::from_ptr(schema.format) != c"+s" {
-            return Ok((vec![kind(schema)?], false));
+            return Ok((vec![kind(schema, role)?], false));
         }
-        if !(1..=2).contains(&schema.num_children) {
-            let found = format!("inputs: an Arrow table of {} columns", schema.num_children);
-            return Err(InputError::new_err(format!("{found}, expected one, or two for pairs of texts")));
+        let (counts, expected) = match role {
+            Role::Passage => (1..=1, "one"),
+            Role::Input { .. } => (1..=2, "one, or two for pairs of texts"),
+        };
+        if !counts.contains(&schema.num_children) {
+            let found = format!("{}s: an Arrow table of {} columns", role.word(), schema.num_children);
+            return Err(PyTypeError::new_err(format!("{found}, expected {expected}")));
         }
-        let kinds = (0..schema.num_children as usize).map(|column| kind(&**schema.children.add(column)));
+        let kinds = (0..schema.num_children as usize).map(|column| kind(&**schema.children.add(column), role));
         Ok((kinds.collect::<PyResult<_>>()?, true))
     }
 }
 
 /// # Safety
-/// It has been filled in by its producer.
-unsafe fn kind(schema: &Schema) -> PyResult<Kind> {
-    let error = |found: &str| {
-        let expected = "expected strings, or pictures as binaries";
-        Err(InputError::new_err(format!("inputs: an Arrow column {found}, {expected}")))
+/// It has been filled in by its producer, or is released.
+unsafe fn kind(schema: &Schema, role: Role) -> PyResult<Kind> {
+    if schema.release.is_none() {
+        return Err(released(role, "schema"));
+    }
+    let error = |found: &str, way_out: &str| {
+        let expected = match role {
+            Role::Passage => "strings",
+            Role::Input { .. } => "strings, or pictures as binaries",
+        };
+        let found = format!("{}s: an Arrow column {found}", role.word());
+        Err(PyTypeError::new_err(format!("{found}, expected {expected}{way_out}")))
     };
-    if schema.format.is_null() || !schema.dictionary.is_null() {
-        return error(if schema.format.is_null() { "that was released" } else { "of a dictionary" });
+    if !schema.dictionary.is_null() {
+        return error("of a dictionary", "; cast it first, in pyarrow by `column.cast(\"string\")`");
+    }
+    if schema.format.is_null() {
+        return error("without a format", "");
     }
     // SAFETY: a format is a text.
     let format = unsafe { CStr::from_ptr(schema.format) }.to_string_lossy();
@@ -331,7 +356,7 @@ unsafe fn kind(schema: &Schema) -> PyResult<Kind> {
         "z" => (Layout::Small, false),
         "Z" => (Layout::Large, false),
         "vz" => (Layout::View, false),
-        format => return error(&format!("of the format `{format}`")),
+        format => return error(&format!("of the format `{format}`"), ""),
     };
     Ok(Kind { layout, is_text })
 }

@@ -9,21 +9,60 @@ use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMapping, PyString,
 use sttabt::{Error, Input, InputConfig, Model, Picture, Result};
 
 use crate::arrow::{Cell, Rows};
-use crate::error::bad_input;
+use crate::error::{bad_input, from_core};
 
 /// Images decoded and run at once: a batch large enough for any device, and small enough for the memory of photographs.
 const IMAGES_AT_ONCE: usize = 32;
 
-const EXPECTED: &str =
-    "a str, a pair of two (tuple), a picture as bytes, as a path, as a PIL image, or as an array of uint8";
+/// What a call reads, as its messages say it.
+#[derive(Clone, Copy)]
+pub enum Role {
+    /// `takes_images` tells whether a str is the path of a picture.
+    Input { takes_images: bool },
+    /// `rank` reads texts.
+    Passage,
+}
+
+impl Role {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Input { .. } => "input",
+            Self::Passage => "passage",
+        }
+    }
+
+    /// An item of a type that can be read, but not its value.
+    pub fn refused(self, index: usize, reason: impl ToString) -> PyErr {
+        let reason = reason.to_string();
+        from_core(&match self {
+            Self::Input { .. } => Error::Input { index, reason },
+            Self::Passage => Error::Passage { index, reason },
+        })
+    }
+
+    /// An item of a type that cannot be read.
+    fn other_type(self, index: usize, found: &str) -> PyErr {
+        let expected = match self {
+            Self::Input { .. } => {
+                "a str, a pair of two (tuple), a picture as bytes, as a path, as a PIL image, or as an array of uint8"
+            }
+            Self::Passage => "a str",
+        };
+        PyTypeError::new_err(format!("{} {}: {found}, expected {expected}", self.word(), index + 1))
+    }
+
+    fn takes_images(self) -> bool {
+        matches!(self, Self::Input { takes_images: true })
+    }
+}
 
 /// One input as Python gave it.
 pub enum Given {
     Text(String),
     Pair(String, String),
     Picture(Picture),
-    /// A picture's file, still to be decoded, and how messages call it.
-    Encoded(String, Vec<u8>),
+    /// A picture's file, still to be decoded.
+    Encoded(Vec<u8>),
     File(PathBuf),
 }
 
@@ -31,7 +70,7 @@ pub enum Given {
 pub struct Source<'py> {
     py: Python<'py>,
     items: Items<'py>,
-    takes_images: bool,
+    role: Role,
     num_pulled: usize,
     /// How many there are, if that is known.
     pub total: Option<usize>,
@@ -43,10 +82,9 @@ enum Items<'py> {
 }
 
 impl<'py> Source<'py> {
-    /// `takes_images` tells whether a str is the path of a picture.
-    pub fn new(inputs: &Bound<'py, PyAny>, takes_images: bool) -> PyResult<Self> {
-        refuse_single(inputs)?;
-        let arrow = match Rows::of(inputs) {
+    pub fn new(inputs: &Bound<'py, PyAny>, role: Role) -> PyResult<Self> {
+        refuse_single(inputs, role)?;
+        let arrow = match Rows::of(inputs, role) {
             // A series of pandas gives Arrow's capsules only beside pyarrow. Its values are there anyway; a table's rows are not.
             Err(error) if error.is_instance_of::<PyImportError>(inputs.py()) && is_column(inputs) => None,
             rows => rows?,
@@ -54,19 +92,18 @@ impl<'py> Source<'py> {
         let items = match arrow {
             Some(rows) => Items::Arrow(rows),
             None if inputs.hasattr("columns")? => {
-                let kind = kind(inputs);
-                return Err(PyTypeError::new_err(format!("inputs: a table ({kind}), expected one of its columns")));
+                let found = format!("{}s: a table ({})", role.word(), kind(inputs));
+                return Err(PyTypeError::new_err(format!("{found}, expected one of its columns")));
             }
             None => Items::Python(inputs.try_iter()?),
         };
-        Ok(Self { py: inputs.py(), items, takes_images, num_pulled: 0, total: inputs.len().ok() })
+        Ok(Self { py: inputs.py(), items, role, num_pulled: 0, total: inputs.len().ok() })
     }
 
-    /// The next inputs, of about so many tokens in all; none at the end. With `None` all.
-    pub fn group(&mut self, max_tokens: Option<usize>, model: &Model) -> PyResult<Vec<Given>> {
+    /// The next inputs, of about so many tokens in all; none at the end.
+    pub fn group(&mut self, max_tokens: usize, model: &Model) -> PyResult<Vec<Given>> {
         let (mut group, mut num_tokens) = (Vec::new(), 0);
-        let max_images = if max_tokens.is_some() { IMAGES_AT_ONCE } else { usize::MAX };
-        while num_tokens < max_tokens.unwrap_or(usize::MAX) && !(self.takes_images && group.len() == max_images) {
+        while num_tokens < max_tokens && !(self.role.takes_images() && group.len() == IMAGES_AT_ONCE) {
             let Some(given) = self.next()? else { break };
             num_tokens += given.guessed_tokens(model);
             group.push(given);
@@ -75,14 +112,14 @@ impl<'py> Source<'py> {
     }
 
     fn next(&mut self) -> PyResult<Option<Given>> {
-        let (index, takes_images) = (self.num_pulled, self.takes_images);
+        let (index, role) = (self.num_pulled, self.role);
         let given = match &mut self.items {
             Items::Python(items) => match items.next() {
-                Some(item) => Given::of(&item?, index, takes_images)?,
+                Some(item) => Given::of(&item?, index, role)?,
                 None => return Ok(None),
             },
             Items::Arrow(rows) => match rows.next(self.py, index)? {
-                Some(cells) => Given::of_cells(cells, index, takes_images)?,
+                Some(cells) => Given::of_cells(cells, index, role)?,
                 None => return Ok(None),
             },
         };
@@ -96,7 +133,7 @@ impl<'py> Source<'py> {
         while let Some(given) = self.next()? {
             match given {
                 Given::Text(text) => texts.push(text),
-                _ => return Err(PyTypeError::new_err(format!("passage {}: expected a str", texts.len() + 1))),
+                _ => return Err(self.role.other_type(texts.len(), "no text")),
             }
         }
         Ok(texts)
@@ -104,15 +141,18 @@ impl<'py> Source<'py> {
 }
 
 impl Given {
-    fn of(item: &Bound<'_, PyAny>, index: usize, takes_images: bool) -> PyResult<Self> {
+    fn of(item: &Bound<'_, PyAny>, index: usize, role: Role) -> PyResult<Self> {
         if let Ok(text) = item.cast::<PyString>() {
-            return Ok(Self::of_text(text_of(text, index)?, takes_images));
+            return Ok(Self::of_text(text_of(text, index, role)?, role));
+        }
+        if matches!(role, Role::Passage) {
+            return Err(role.other_type(index, &kind(item)));
         }
         if let Ok(bytes) = item.cast::<PyBytes>() {
-            return Ok(Self::of_bytes(bytes.as_bytes().to_vec(), index));
+            return Ok(Self::Encoded(bytes.as_bytes().to_vec()));
         }
         if let Ok(bytes) = item.cast::<PyByteArray>() {
-            return Ok(Self::of_bytes(bytes.to_vec(), index));
+            return Ok(Self::Encoded(bytes.to_vec()));
         }
         let is_array = item.hasattr("dtype")? && item.hasattr("tobytes")?;
         if is_array && !is_column(item) {
@@ -122,7 +162,7 @@ impl Given {
         if is_array || item.is_instance_of::<PyTuple>() || item.is_instance_of::<PyList>() {
             let texts: Vec<Bound<'_, PyAny>> = item.try_iter()?.collect::<PyResult<_>>()?;
             if let [Ok(one), Ok(two)] = texts.iter().map(|text| text.cast::<PyString>()).collect::<Vec<_>>()[..] {
-                return Ok(Self::Pair(text_of(one, index)?, text_of(two, index)?));
+                return Ok(Self::Pair(text_of(one, index, role)?, text_of(two, index, role)?));
             }
             let found = format!("input {}: a {} of {}", index + 1, kind(item), texts.len());
             return Err(PyTypeError::new_err(format!("{found}, expected two texts (a pair)")));
@@ -133,25 +173,22 @@ impl Given {
         if item.hasattr("__fspath__")? {
             return Ok(Self::File(item.extract()?));
         }
-        Err(PyTypeError::new_err(format!("input {}: {}, expected {EXPECTED}", index + 1, kind(item))))
+        Err(role.other_type(index, &kind(item)))
     }
 
-    fn of_cells(cells: Vec<Cell>, index: usize, takes_images: bool) -> PyResult<Self> {
+    fn of_cells(cells: Vec<Cell>, index: usize, role: Role) -> PyResult<Self> {
         let mut cells = cells.into_iter();
         match (cells.next(), cells.next()) {
+            (Some(Cell::Bytes(_)), _) if matches!(role, Role::Passage) => Err(role.other_type(index, "a binary")),
             (Some(Cell::Text(one)), Some(Cell::Text(two))) => Ok(Self::Pair(one, two)),
-            (Some(Cell::Text(text)), None) => Ok(Self::of_text(text, takes_images)),
-            (Some(Cell::Bytes(bytes)), None) => Ok(Self::of_bytes(bytes, index)),
-            _ => Err(bad_input(index, "two columns that are not both texts")),
+            (Some(Cell::Text(text)), None) => Ok(Self::of_text(text, role)),
+            (Some(Cell::Bytes(bytes)), None) => Ok(Self::Encoded(bytes)),
+            _ => Err(PyTypeError::new_err(format!("input {}: two columns that are not both texts", index + 1))),
         }
     }
 
-    fn of_text(text: String, takes_images: bool) -> Self {
-        if takes_images { Self::File(text.into()) } else { Self::Text(text) }
-    }
-
-    fn of_bytes(bytes: Vec<u8>, index: usize) -> Self {
-        Self::Encoded(format!("input {}", index + 1), bytes)
+    fn of_text(text: String, role: Role) -> Self {
+        if role.takes_images() { Self::File(text.into()) } else { Self::Text(text) }
     }
 
     /// A text has about one token for every four bytes.
@@ -169,22 +206,29 @@ impl Given {
     /// Reads and decodes a picture.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::File`], which name it.
-    pub fn decode(&mut self) -> Result<()> {
+    /// [`Error::Input`] with this index: a file cannot be read, or is no picture.
+    pub fn decode(&mut self, index: usize) -> Result<()> {
         let picture = match self {
             Self::Text(_) | Self::Pair(..) | Self::Picture(_) => return Ok(()),
-            Self::Encoded(name, bytes) => Picture::decode(name, bytes)?,
+            Self::Encoded(bytes) => Picture::decode("", bytes).map_err(|error| match error {
+                // It has no name but its number.
+                Error::File { reason, .. } => Error::Input { index, reason },
+                error => error,
+            })?,
             Self::File(path) => {
                 let file = path.display().to_string();
-                let read = |error: std::io::Error| Error::Read { file: file.clone(), reason: error.to_string() };
-                Picture::decode(&file, &fs::read(path).map_err(read)?)?
+                let bytes = fs::read(path).map_err(|error| Error::Input {
+                    index,
+                    reason: Error::Read { file: file.clone(), reason: error.to_string() }.to_string(),
+                })?;
+                Picture::decode(&file, &bytes).map_err(|error| Error::Input { index, reason: error.to_string() })?
             }
         };
         *self = Self::Picture(picture);
         Ok(())
     }
 
-    /// As the library takes it; `None` for a picture that is not decoded.
+    /// The input as the library takes it; `None` for a picture that is not decoded.
     pub fn as_core(&self) -> Option<Input<'_>> {
         match self {
             Self::Text(text) => Some(Input::Text(text)),
@@ -196,14 +240,15 @@ impl Given {
 }
 
 /// One input where a list of them is expected would be read letter by letter.
-fn refuse_single(inputs: &Bound<'_, PyAny>) -> PyResult<()> {
+fn refuse_single(inputs: &Bound<'_, PyAny>, role: Role) -> PyResult<()> {
     let is_single = inputs.is_instance_of::<PyString>()
         || inputs.is_instance_of::<PyBytes>()
         || inputs.hasattr("__fspath__")?
         || inputs.hasattr("getexif")?;
     if is_single || inputs.is_instance_of::<PyMapping>() {
-        let wanted = if is_single { "a list, as in [input]" } else { "a list" };
-        return Err(PyTypeError::new_err(format!("inputs: one {}, expected {wanted}", kind(inputs))));
+        let word = role.word();
+        let wanted = if is_single { format!("a list, as in [{word}]") } else { "a list".to_owned() };
+        return Err(PyTypeError::new_err(format!("{word}s: one {}, expected {wanted}", kind(inputs))));
     }
     Ok(())
 }
@@ -216,8 +261,9 @@ fn kind(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
 
-fn text_of(text: &Bound<'_, PyString>, index: usize) -> PyResult<String> {
-    text.to_str().map(str::to_owned).map_err(|_| bad_input(index, "half of a surrogate pair, expected Unicode"))
+fn text_of(text: &Bound<'_, PyString>, index: usize, role: Role) -> PyResult<String> {
+    let refused = |_| role.refused(index, "half of a surrogate pair, expected Unicode");
+    text.to_str().map(str::to_owned).map_err(refused)
 }
 
 /// The pixels of an array of NumPy.

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
-use std::thread;
 use std::time::Instant;
 
 use pyo3::prelude::*;
@@ -16,18 +15,15 @@ use sttabt::{
 use crate::call::{Stop, Turns, locked, run};
 use crate::columns::Columns;
 use crate::error::{InputError, from_core, internal, of_group};
-use crate::inputs::{Given, Source};
+use crate::inputs::{Given, Role, Source};
 use crate::ranking;
-
-/// About how many tokens are computed between two reports of progress, by each thread of a CPU and by a GPU: as in `rank`.
-const GROUP_TOKENS_PER_THREAD: usize = 2048;
-const GROUP_TOKENS_OF_GPU: usize = 16_384;
 
 /// A model on a device.
 #[pyclass(frozen, module = "sttabt._native")]
 pub struct Model {
     model: sttabt::Model,
     device: String,
+    /// About how many tokens are computed between two reports of progress, as in `rank`.
     group_tokens: usize,
     engine: Mutex<Measured>,
     turns: Turns,
@@ -41,9 +37,9 @@ struct Measured {
 }
 
 /// What is to be computed of a group.
-struct Job<'a> {
+struct Job {
     embeds: bool,
-    mode: &'a PruneMode,
+    mode: PruneMode,
     outputs: Outputs,
 }
 
@@ -71,14 +67,10 @@ impl Model {
         )?;
         engine.set_pause(stop.pause());
         let info = engine.backend();
-        let group_tokens = match info.backend {
-            "cpu" => GROUP_TOKENS_PER_THREAD * thread::available_parallelism().map_or(1, usize::from),
-            _ => GROUP_TOKENS_OF_GPU,
-        };
         Ok(Self {
             model: engine.model().clone(),
             device: to_json(info)?,
-            group_tokens,
+            group_tokens: engine.group_tokens(),
             engine: Mutex::new(Measured { engine, policies: Vec::new() }),
             turns: Turns::default(),
             stop,
@@ -109,10 +101,9 @@ impl Model {
         check_process()?;
         let mode = self.mode(prune)?;
         let outputs = Outputs { sigmoid, threshold, ..Outputs::default() };
-        let job = Job { embeds, mode: &mode, outputs };
-        // `auto` chooses for the whole call.
-        let max_tokens = matches!(mode, PruneMode::Rule(_)).then_some(self.group_tokens);
-        let mut source = Source::new(inputs, self.model.preprocessor().is_some())?;
+        let mut job = Job { embeds, mode, outputs };
+        let role = Role::Input { takes_images: self.model.preprocessor().is_some() };
+        let mut source = Source::new(inputs, role)?;
         let report = |num_done: usize, total: Option<usize>| match &progress {
             Some(progress) => progress.call1((num_done, total)).map(|_| ()),
             None => Ok(()),
@@ -121,13 +112,15 @@ impl Model {
         report(0, source.total)?;
         loop {
             let first = columns.len();
-            let group = source.group(max_tokens, &self.model)?;
+            let group = source.group(self.group_tokens, &self.model)?;
             // Without inputs the rule is still to be checked.
             if group.is_empty() && first > 0 {
                 break;
             }
             let is_empty = group.is_empty();
             let (prune, results) = self.computed(py, group, first, &job)?;
+            // `auto` chooses once, so that all of a call's results have one rule.
+            job.mode = PruneMode::Rule(prune.clone());
             columns.extend(prune, results);
             if is_empty {
                 break;
@@ -154,7 +147,7 @@ impl Model {
             return Err(InputError::new_err("`rank` takes a rule, for example `topk:0.5`, and not `auto`"));
         };
         let options = RankOptions { top_n, prune: Some(prune), windows, label };
-        let passages = Source::new(passages, false)?.texts()?;
+        let passages = Source::new(passages, Role::Passage)?.texts()?;
         let report = |RankProgress { num_done, num_pairs }: RankProgress| match &progress {
             Some(progress) => progress.call1((num_done, num_pairs)).map(|_| ()),
             None => Ok(()),
@@ -188,7 +181,7 @@ impl Model {
         py: Python<'_>,
         mut group: Vec<Given>,
         first: usize,
-        job: &Job<'_>,
+        job: &Job,
     ) -> PyResult<(Prune, Vec<Classification>)> {
         let _turn = self.turns.take(py)?;
         run(
@@ -196,7 +189,8 @@ impl Model {
             &self.stop,
             |_| Ok(()),
             |_| {
-                group.iter_mut().try_for_each(Given::decode)?;
+                let mut all = group.iter_mut().enumerate();
+                all.try_for_each(|(index, given)| given.decode(index)).map_err(|error| of_group(error, first))?;
                 let inputs: Vec<Input<'_>> = group.iter().filter_map(Given::as_core).collect();
                 let mut measured = locked(&self.engine);
                 let run = job.run(&mut measured, &inputs);
@@ -206,14 +200,14 @@ impl Model {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// One run under a rule, or under the policy, which is measured when it is first needed.
     async fn run(
         &self,
         Measured { engine, policies }: &mut Measured,
         inputs: &[Input<'_>],
     ) -> sttabt::Result<(Prune, Vec<Classification>)> {
-        let rule = match self.mode {
+        let rule = match &self.mode {
             PruneMode::Rule(rule) => rule.clone(),
             PruneMode::Auto(rule) => rule.clone().unwrap_or_else(|| engine.model().default_prune()),
         };

@@ -156,15 +156,17 @@ class Model:
                 one of pictures they are paths, bytes of a file (PNG, JPEG, WebP, GIF, BMP), PIL images, or arrays of uint8
                 `[height, width, 3]`. A table of Arrow with two columns is read as pairs. An iterator is read as its inputs are
                 needed.
-            prune: a rule, such as `topk:0.5`, `auto` or `dense`. Without one, `default_prune`.
+            prune: a rule, such as `topk:0.5`, `auto` or `dense`. Without one, `default_prune`. `auto` chooses once, by the first group
+                of inputs, for the whole call.
             sigmoid: for a model with one output: `probs` is its sigmoid.
             threshold: for a multi-label model: what a label's probability must reach to be chosen, else 0.5.
             kept: give each input's tokens, and which of them every layer kept.
             progress: called with the number of inputs that are done, and of all if that is known. What it raises ends the call.
 
         Raises:
-            InputError: an input cannot be read, or the model cannot follow the rule.
-            TypeError: an input is of another type.
+            InputError: an input cannot be read (an empty text, a broken or missing picture, a null of Arrow), or the model cannot
+                follow the rule.
+            TypeError: an input, or an Arrow column, is of another type.
         """
         columns = self._native.classify(inputs, False, prune, sigmoid, threshold, kept, progress)
         width = columns.pop("width")

@@ -102,6 +102,25 @@ def test_every_row_is_there_once(cluster: Cluster, tmp_path: Path) -> None:
     assert found["truncated"].to_pylist() == wanted.truncated.tolist()
 
 
+def test_columns_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that the job adds is refused before anything runs; relative paths are the caller's."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "python" / "examples"))
+    monkeypatch.chdir(tmp_path)
+    ray.init(num_cpus=1, log_to_driver=False)
+    try:
+        for folder, rows in (("in", {"text": ["a film"]}), ("scored", {"text": ["a film"], "label": ["old"]})):
+            (tmp_path / folder).mkdir()
+            pq.write_table(pa.table(rows), tmp_path / folder / "0.parquet")
+        with pytest.raises(ValueError, match="scored has a column `label`, .*: rename or drop it first"):
+            score.score("scored", "out", "no such model", ["text"])
+        assert not (tmp_path / "out").exists()
+        score.score("in", "out", MODEL, ["text"])
+        assert pq.read_table(tmp_path / "out").column_names == ["text", *score.ADDED]
+    finally:
+        ray.shutdown()
+    assert score.absolute("s3://bucket/in") == "s3://bucket/in"
+
+
 def test_kinds_of_models() -> None:
     """Pictures as bytes, a model with one output, and no rows."""
     fixtures = ROOT / "tests" / "fixtures"

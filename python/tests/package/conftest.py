@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ def refusal(*args: str | Path, stdin: str | None = None) -> str:
 def words() -> list[str]:
     """Texts of 1 to 60 words that `tiny-bert` knows."""
     return [" ".join(f"w{3 + (7 * text + 5 * word) % 90}" for word in range(1 + text * 13 % 60)) for text in range(300)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    about = "runs in a process of its own with one thread, so that a group has 2048 tokens on every machine"
+    config.addinivalue_line("markers", f"one_thread: {about}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not pyfuncitem.get_closest_marker("one_thread") or os.environ.get("RAYON_NUM_THREADS") == "1":
+        return None
+    args = ["--quiet", "-p", "no:cacheprovider", f"{pyfuncitem.path}::{pyfuncitem.name}"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *args], env={**os.environ, "RAYON_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return True
 
 
 @pytest.fixture(autouse=True)

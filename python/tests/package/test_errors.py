@@ -11,6 +11,7 @@ import pytest
 import sttabt
 from conftest import folder, model, refusal
 
+PICTURE = folder("tiny-vit") / "image0.png"
 ROWS = [
     ("tiny-bert", "classify", (["w51", ""],), {}, sttabt.InputError, "input 2: the text is empty"),
     ("tiny-bert", "classify", ((str(0) if place < 5000 else "" for place in range(5001)),), {}, sttabt.InputError, "input 5001: "),
@@ -20,20 +21,30 @@ ROWS = [
     ("tiny-bert", "classify", (["w51"],), {"sigmoid": True}, sttabt.InputError, "`sigmoid` needs a single output"),
     ("tiny-bert", "embed", (["w51"],), {}, sttabt.InputError, "`embed` needs an embedder"),
     ("roberta-embed-cls", "classify", (["w51"],), {}, sttabt.InputError, "`classify` needs labels or a score"),
-    ("tiny-bert", "classify", ([b"\x89PNG"],), {}, sttabt.ModelError, "input 1: "),
-    ("tiny-vit", "classify", ([b"\x89PNG"],), {}, sttabt.ModelError, "input 1: "),
-    ("tiny-vit", "classify", (["no-such-file.png"],), {}, sttabt.ModelError, "cannot read no-such-file.png: No such file"),
+    ("tiny-bert", "classify", ([b"\x89PNG"],), {}, sttabt.InputError, "input 1: "),
+    ("tiny-vit", "classify", ([b"\x89PNG"],), {}, sttabt.InputError, "input 1: "),
+    ("tiny-vit", "classify", (["no-such-file.png"],), {}, sttabt.InputError, "input 1: cannot read no-such-file.png: No such file"),
+    ("tiny-vit", "classify", ([*[PICTURE] * 40, __file__],), {}, sttabt.InputError, f"input 41: {__file__}: "),
     ("tiny-vit", "classify", ([("w51", "w41")],), {}, sttabt.InputError, "input 1: a text, but the model classifies images"),
     ("tiny-bert", "classify", (["\ud800"],), {}, sttabt.InputError, "input 1: half of a surrogate pair"),
     ("tiny-bert", "classify", (pa.array(["w51", None]),), {}, sttabt.InputError, "input 2: null, expected a text"),
     ("tiny-bert", "classify", (pa.array([{"a": "w51"}, None]),), {}, sttabt.InputError, "input 2: null, expected a text"),
-    ("tiny-bert", "classify", (pa.array([1], pa.int32()),), {}, sttabt.InputError, "inputs: an Arrow column of the format `i`"),
-    ("tiny-bert", "classify", (pa.array(["a"]).dictionary_encode(),), {}, sttabt.InputError, "inputs: an Arrow column of a dictionary"),
-    ("tiny-bert", "classify", (pa.table({"a": ["a"], "b": ["b"], "c": ["c"]}),), {}, sttabt.InputError, "an Arrow table of 3 columns"),
+    ("tiny-bert", "classify", (pa.array([1], pa.int32()),), {}, TypeError, "inputs: an Arrow column of the format `i`"),
+    ("tiny-bert", "classify", (pa.array(["a"]).dictionary_encode(),), {}, TypeError, 'as binaries; cast it first, in pyarrow by `column.cast("string")`'),
+    ("tiny-vit", "classify", (pa.array([PICTURE.read_bytes(), None]),), {}, sttabt.InputError, "input 2: null, expected a picture"),
+    ("tiny-bert", "classify", (pa.table({"a": ["a"], "b": [b"b"]}),), {}, TypeError, "input 1: two columns that are not both texts"),
+    ("tiny-bert", "classify", (pa.table({"a": ["a"], "b": ["b"], "c": ["c"]}),), {}, TypeError, "an Arrow table of 3 columns"),
     ("electra-same", "rank", ("a film", []), {}, sttabt.InputError, "no passages to rank"),
     ("electra-same", "rank", ("", ["a film"]), {}, sttabt.InputError, "the query: "),
     ("electra-same", "rank", ("a film", ["a film"]), {"prune": "auto"}, sttabt.InputError, "`rank` takes a rule"),
-    ("electra-same", "rank", ("a film", ["a", ("b", "c")]), {}, TypeError, "passage 2: expected a str"),
+    ("electra-same", "rank", ("a film", ["a", ("b", "c")]), {}, TypeError, "passage 2: tuple, expected a str"),
+    ("electra-same", "rank", ("a film", ["a", None]), {}, TypeError, "passage 2: NoneType, expected a str"),
+    ("electra-same", "rank", ("a film", ["\ud800"]), {}, sttabt.InputError, "passage 1: half of a surrogate pair"),
+    ("electra-same", "rank", ("a film", pa.array(["a", None])), {}, sttabt.InputError, "passage 2: null, expected a text"),
+    ("electra-same", "rank", ("a film", pa.array([b"a"])), {}, TypeError, "passage 1: a binary, expected a str"),
+    ("electra-same", "rank", ("a film", pa.array([1])), {}, TypeError, "passages: an Arrow column of the format `l`, expected strings"),
+    ("electra-same", "rank", ("a film", pa.table({"a": ["a"], "b": ["b"]})), {}, TypeError, "an Arrow table of 2 columns, expected one"),
+    ("electra-same", "rank", ("a film", "a film"), {}, TypeError, "passages: one str, expected a list, as in [passage]"),
     ("electra", "rank", ("a film", ["a film"]), {"label": "none such"}, sttabt.InputError, "label `none such`"),
     ("tiny-vit", "rank", ("a film", ["a film"]), {}, sttabt.InputError, "`rank` needs"),
 ]
@@ -109,10 +120,14 @@ def widen(folder_in: Path, folder_out: Path, num_positions: int) -> None:
     (folder_out / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
+@pytest.mark.one_thread
 def test_a_long_input_is_counted_from_the_first(tmp_path: Path) -> None:
     widen(folder("tiny-bert"), tmp_path / "wide", 16500)
     widen(folder("tiny-bert") / "approx", tmp_path / "wide" / "approx", 16500)
     wide = sttabt.Model.load(tmp_path / "wide", backend="cpu")
     texts = ["w51 w41"] * 6000 + ["w5 " * 16400]
+    calls: list[tuple[int, int | None]] = []
     with pytest.raises(sttabt.InputError, match="needs inputs of at most 16384 tokens, input 6001 has 16402; "):
-        wide.classify(texts, prune="topk:0.5")
+        wide.classify(texts, prune="topk:0.5", progress=lambda *call: calls.append(call))
+    # It is in the ninth group.
+    assert len(calls) == 9 and calls[-1] == (8 * 683, 6001)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import sttabt
 from conftest import FIXTURES, folder, model
 
 TEXTS = ["w51 w41 w11 w19 w70", "w88", "w3 w4"]
@@ -97,13 +103,15 @@ def test_pictures() -> None:
     assert np.array_equal(model("tiny-vit").classify([bytearray(file.read_bytes()) for file in files]).logits, wanted)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_pil_modes(mode: str) -> None:
-    """What PIL holds is what the library makes of the file that PIL would write."""
+    """The library reads the same picture from PIL and from the file that PIL writes."""
     image = PIL.Image.open(FIXTURES / "tiny-vit" / "image0.png").convert(mode)
-    assert np.array_equal(
-        model("tiny-vit").classify([image]).logits, model("tiny-vit").classify([np.asarray(image.convert("RGB"))]).logits
-    )
+    if mode.endswith("A"):
+        image.putalpha(PIL.Image.linear_gradient("L").resize(image.size))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    assert np.array_equal(model("tiny-vit").classify([image]).logits, model("tiny-vit").classify([file.getvalue()]).logits)
 
 
 def test_many_pictures() -> None:
@@ -115,12 +123,13 @@ def test_many_pictures() -> None:
     assert len(results) == 70 and (results.logits == results.logits[0]).all()
 
 
-def test_an_iterator_is_read_as_needed() -> None:
+@pytest.mark.parametrize("prune", [None, "auto:topk:0.5"])
+def test_an_iterator_is_read_as_needed(prune: str | None) -> None:
     read = 0
 
     def endless() -> Iterator[str]:
         nonlocal read
-        while True:
+        while read < 1_000_000:
             read += 1
             yield "w51 w41 w11 w19 w70"
 
@@ -132,7 +141,7 @@ def test_an_iterator_is_read_as_needed() -> None:
             raise Enough
 
     with pytest.raises(Enough):
-        model("tiny-bert").classify(endless(), progress=stop)
+        model("tiny-bert").classify(endless(), prune=prune, progress=stop)
     assert 100 < read < 1_000_000
 
 
@@ -158,6 +167,65 @@ def test_arrays_are_given_back() -> None:
             model("tiny-bert").classify(pa.chunked_array([pa.array([" "]), texts]))
     del texts
     assert pool.bytes_allocated() <= before + 1000
+
+
+class Cached:
+    """Hands out the same capsules every time."""
+
+    def __init__(self, schema: object, array: object) -> None:
+        self.capsules = schema, array
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        return self.capsules
+
+
+class CachedStream:
+    def __init__(self, capsule: object) -> None:
+        self.capsule = capsule
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.capsule
+
+
+def test_what_was_read_is_refused() -> None:
+    """Whoever takes an array or a stream out of its capsule leaves a released one, whose other fields mean nothing."""
+    tiny = model("tiny-bert")
+    array = pa.array(TEXTS)
+    cached = Cached(*array.__arrow_c_array__())
+    assert len(tiny.classify(cached)) == 3
+    with pytest.raises(sttabt.InputError, match="inputs: the Arrow array was released, expected one that nobody has read"):
+        tiny.classify(cached)
+    read = Cached(*array.__arrow_c_array__())
+    pa.array(read)
+    with pytest.raises(sttabt.InputError, match="inputs: the Arrow schema was released"):
+        tiny.classify(read)
+    for reads in (pa.RecordBatchReader.from_stream, tiny.classify):
+        stream = CachedStream(pa.table({"text": TEXTS}).__arrow_c_stream__())
+        reads(stream)
+        with pytest.raises(sttabt.InputError, match="inputs: the Arrow stream was released"):
+            tiny.classify(stream)
+    with pytest.raises(sttabt.InputError, match="passages: the Arrow stream was released"):
+        model("electra-same").rank("a film", stream)
+
+
+# Threads of pyarrow's read the file by calling its methods, slowly enough that the reading goes on during the call.
+FROM_A_FILE_OF_PYTHON = """
+import io, sys, time, pyarrow.dataset as ds, sttabt
+class Slow(io.FileIO):
+    def read(self, *args):
+        time.sleep(0.1)
+        return super().read(*args)
+model = sttabt.Model.load(sys.argv[1], backend="cpu")
+fragment = ds.ParquetFileFormat().make_fragment(Slow(sys.argv[2]))
+print(len(model.classify(ds.Scanner.from_fragment(fragment, batch_size=10).to_reader())))
+"""
+
+
+def test_a_stream_whose_threads_need_the_lock(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": TEXTS * 100}), tmp_path / "texts.parquet", row_group_size=50)
+    args = [sys.executable, "-c", FROM_A_FILE_OF_PYTHON, folder("tiny-bert"), tmp_path / "texts.parquet"]
+    run = subprocess.run(args, capture_output=True, text=True, check=False, timeout=60)
+    assert run.stdout == "300\n", run.stderr
 
 
 def test_a_stream_that_breaks() -> None:

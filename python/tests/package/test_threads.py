@@ -55,6 +55,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.one_thread
 @pytest.mark.parametrize("method", ["classify", "rank"])
 def test_what_progress_raises_ends_the_call(method: str, words: list[str]) -> None:
     calls: list[tuple[int, int | None]] = []
@@ -68,14 +69,15 @@ def test_what_progress_raises_ends_the_call(method: str, words: list[str]) -> No
     with pytest.raises(Stopped):
         getattr(model(name), method)(*args, progress=progress)
     # rank may have reported once more before it was told.
-    assert calls[0][0] == 0 and 2 <= len(calls) <= 3 and calls[-1][0] < 2000
+    assert calls[0][0] == 0 and 2 <= len(calls) <= 3 and calls[-1][0] < 500
     assert len(model("tiny-bert").classify(words)) == 300
 
 
+@pytest.mark.one_thread
 def test_progress_of_rank() -> None:
     calls: list[tuple[int, int]] = []
     model("electra-same").rank("a film", [f"a film {place} " * 8 for place in range(1000)], progress=lambda *call: calls.append(call))
-    assert calls[0] == (0, 1000) and calls[-1] == (1000, 1000) and len(calls) > 2 and calls == sorted(calls)
+    assert calls[0] == (0, 1000) and calls[-1] == (1000, 1000) and len(calls) > 10 and calls == sorted(calls)
 
 
 def test_a_call_within_a_call() -> None:
