@@ -34,7 +34,7 @@ async function buildPackage() {
     const define = { "import.meta.url": "undefined" };
     await build({ entryPoints: [script], outfile: script, allowOverwrite: true, bundle: true, minify: true, format: "esm", target: "es2022", define });
     // These are in the worker now, or are types of what lies between the two.
-    for (const file of ["files.js", "messages.js", "files.d.ts", "messages.d.ts", "start.d.ts", "beside.d.ts", "worker.d.ts"]) rmSync(join(dist, file));
+    for (const file of ["files.js", "messages.js", "files.d.ts", "messages.d.ts", "start.d.ts", "beside.d.ts"]) rmSync(join(dist, file));
     for (const file of ["LICENSE", "CHANGELOG.md"]) copyFileSync(join(root, file), join(web, file));
 }
 

@@ -2,7 +2,7 @@
 
 import { ruleText } from "./core.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireInput } from "./messages.js";
-import { assetsIn, didNotStart, startWorker } from "./start.js";
+import { absolute, assetsIn, didNotStart, startWorker } from "./start.js";
 import {
     SttabtError,
     type BackendInfo,
@@ -64,12 +64,12 @@ export class Sttabt {
             throw new SttabtError("input", "expected either `url` or `files`");
         }
         if (signal?.aborted) throw aborted();
-        const { worker, ...wasm } = assetsIn(options.assets === undefined ? null : absolute(options.assets));
+        const { worker, ...wasm } = assetsIn(options.assets === undefined ? null : addressOf(options.assets));
         const model = new Sttabt(options, worker);
         const onAbort = () => model.#stop(aborted());
         signal?.addEventListener("abort", onAbort);
         try {
-            const folder = url === undefined ? null : absolute(url);
+            const folder = url === undefined ? null : addressOf(url);
             model.#loaded = await model.#call<"load">(() => ({ call: "load", url: folder, files: files ?? null, backend, wasm }));
             return model;
         } catch (error) {
@@ -285,10 +285,9 @@ function wireImage(input: ImageInput): WireImage | null {
     return null;
 }
 
-function absolute(url: string | URL): string {
+function addressOf(url: string | URL): string {
     try {
-        // A worker has no document.
-        return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+        return absolute(url);
     } catch {
         throw new SttabtError("input", `\`${url}\` is no URL`);
     }

@@ -11,11 +11,18 @@ interface TrustedTypes {
     createPolicy(name: string, rules: { createScriptURL(url: string): string }): { createScriptURL(url: string): string };
 }
 
+/** What a URL means to this page. A worker has no document. */
+export function absolute(url: string | URL): string {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+}
+
 /** The package's files: in the folder that the caller names, else beside the package. */
 export function assetsIn(folder: string | null): Assets {
     if (folder === null) {
         try {
-            return beside();
+            const { worker, relaxed, portable } = beside();
+            // Turbopack's are no whole URLs.
+            return { worker: absolute(worker), relaxed: absolute(relaxed), portable: absolute(portable) };
         } catch {
             throw new SttabtError("worker", "this bundle cannot tell where it lies: name the folder of worker.js and wasm/ as `assets`");
         }
