@@ -29,10 +29,10 @@ async function buildPackage() {
     run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);
     cpSync(join(web, "ts", "wasm"), join(dist, "wasm"), { recursive: true });
     const script = join(dist, "worker.js");
-    const { build } = await import("esbuild");
+    const esbuild = await import("esbuild");
     // The page says where the WebAssembly is. What the bindings would assume would only make a bundler look for it.
     const define = { "import.meta.url": "undefined" };
-    await build({ entryPoints: [script], outfile: script, allowOverwrite: true, bundle: true, minify: true, format: "esm", target: "es2022", define });
+    await esbuild.build({ entryPoints: [script], outfile: script, allowOverwrite: true, bundle: true, minify: true, format: "esm", target: "es2022", define });
     // These are in the worker now, or are types of what lies between the two.
     for (const file of ["files.js", "messages.js", "files.d.ts", "messages.d.ts", "start.d.ts", "beside.d.ts"]) rmSync(join(dist, file));
     for (const file of ["LICENSE", "CHANGELOG.md"]) copyFileSync(join(root, file), join(web, file));
