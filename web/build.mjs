@@ -22,6 +22,22 @@ const run = (command, args, options = {}) => {
     }
 };
 
+/** The TypeScript; the worker as one file, which every bundler can copy; and what npm packs besides. */
+async function buildPackage() {
+    const dist = join(web, "dist");
+    rmSync(dist, { recursive: true, force: true });
+    run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);
+    cpSync(join(web, "ts", "wasm"), join(dist, "wasm"), { recursive: true });
+    const script = join(dist, "worker.js");
+    const esbuild = await import("esbuild");
+    // The page says where the WebAssembly is. What the bindings would assume would only make a bundler look for it.
+    const define = { "import.meta.url": "undefined" };
+    await esbuild.build({ entryPoints: [script], outfile: script, allowOverwrite: true, bundle: true, minify: true, format: "esm", target: "es2022", define });
+    // These are in the worker now, or are types of what lies between the two.
+    for (const file of ["files.js", "messages.js", "files.d.ts", "messages.d.ts", "start.d.ts", "beside.d.ts"]) rmSync(join(dist, file));
+    for (const file of ["LICENSE", "CHANGELOG.md"]) copyFileSync(join(root, file), join(web, file));
+}
+
 /** The core's list of rules, so that it is there before any WebAssembly is. */
 async function writeRules(folder) {
     const core = await import(pathToFileURL(join(folder, "sttabt_web.js")));
@@ -57,7 +73,6 @@ const env = { ...process.env, RUSTFLAGS: flags };
 const built = join(root, "target", target, "release", "sttabt_web.wasm");
 const bound = join(web, "ts", "wasm");
 rmSync(bound, { recursive: true, force: true });
-rmSync(join(web, "dist"), { recursive: true, force: true });
 
 /** Builds the core with these features; what binds it to JavaScript goes to the folder. */
 function build(features, folder) {
@@ -78,8 +93,7 @@ if (bindings(bound) !== bindings(relaxed)) {
 copyFileSync(join(relaxed, "sttabt_web_bg.wasm"), join(bound, "sttabt_web_relaxed_bg.wasm"));
 rmSync(relaxed, { recursive: true });
 await writeRules(bound);
-run(process.execPath, [join(web, "node_modules", "typescript", "bin", "tsc"), "--project", web]);
-cpSync(bound, join(web, "dist", "wasm"), { recursive: true });
+await buildPackage();
 
 for (const file of readdirSync(bound).filter((file) => file.endsWith(".wasm"))) {
     const bytes = gzipSync(readFileSync(join(bound, file)), { level: 9 }).length;

@@ -20,8 +20,9 @@ const TYPES = {
 /**
  * Serves folders on a free port: `folders` maps the beginning of a path (`/`, `/models/`) to a folder.
  * `answers` maps a path to a function (request, response) that answers in the file's place; `requests` lists what was asked for.
+ * `headers` come with every file.
  */
-export async function serve(folders) {
+export async function serve(folders, headers = {}) {
     const answers = new Map();
     const requests = [];
     const prefixes = Object.keys(folders).sort((one, other) => other.length - one.length);
@@ -34,8 +35,9 @@ export async function serve(folders) {
         const name = path.endsWith("/") ? `${path}index.html` : path;
         const file = prefix && join(folders[prefix], name.slice(prefix.length));
         const found = file && (await stat(file).catch(() => null));
-        if (!found?.isFile()) return response.writeHead(404, { "content-type": "text/plain" }).end("not found");
+        if (!found?.isFile()) return response.writeHead(404, { ...headers, "content-type": "text/plain" }).end("not found");
         response.writeHead(200, {
+            ...headers,
             "cache-control": "no-cache",
             "content-length": found.size,
             "content-type": TYPES[extname(file)] ?? "application/octet-stream",

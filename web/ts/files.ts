@@ -238,7 +238,8 @@ async function loadEntry(
     count: Count,
     onNote: OnNote,
 ): Promise<void> {
-    const key = new URL(`/sttabt-cache/${entry.sha256}`, self.location.href).href;
+    // The address of a worker that was started from another origin is no base of URLs.
+    const key = `${self.origin}/sttabt-cache/${entry.sha256}`;
     const cached = await cache?.match(key).catch(() => undefined);
     if (cached) {
         sink.begin(entry.name, entry.bytes);

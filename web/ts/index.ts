@@ -2,6 +2,7 @@
 
 import { ruleText } from "./core.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireInput } from "./messages.js";
+import { absolute, assetsIn, didNotStart, startWorker } from "./start.js";
 import {
     SttabtError,
     type BackendInfo,
@@ -45,13 +46,14 @@ export class Sttabt {
     readonly #blobs = new WeakMap<Blob, number>();
     #losses = 0;
 
-    private constructor(options: LoadOptions) {
+    private constructor(options: LoadOptions, script: string) {
         this.#options = options;
-        this.#worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+        this.#worker = startWorker(script);
         this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
         this.#worker.onerror = (event) => {
             event.preventDefault();
-            this.#stop(new SttabtError("internal", `the worker failed: ${event.message || "its script did not load"}`));
+            const failed = new SttabtError("internal", `the worker failed: ${event.message}`);
+            this.#stop(event.message ? failed : didNotStart(script, "its script did not load"));
         };
     }
 
@@ -62,12 +64,13 @@ export class Sttabt {
             throw new SttabtError("input", "expected either `url` or `files`");
         }
         if (signal?.aborted) throw aborted();
-        const model = new Sttabt(options);
+        const { worker, ...wasm } = assetsIn(options.assets === undefined ? null : addressOf(options.assets));
+        const model = new Sttabt(options, worker);
         const onAbort = () => model.#stop(aborted());
         signal?.addEventListener("abort", onAbort);
         try {
-            const folder = url === undefined ? null : absolute(url);
-            model.#loaded = await model.#call<"load">(() => ({ call: "load", url: folder, files: files ?? null, backend }));
+            const folder = url === undefined ? null : addressOf(url);
+            model.#loaded = await model.#call<"load">(() => ({ call: "load", url: folder, files: files ?? null, backend, wasm }));
             return model;
         } catch (error) {
             model.#stop(error as SttabtError);
@@ -140,7 +143,10 @@ export class Sttabt {
         return ranking;
     }
 
-    /** Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests. */
+    /**
+     * Loses the GPU as a driver reset would when the next call computes, and so often again on the new device: for tests.
+     * @internal
+     */
     loseDevice(times = 1): void {
         this.#losses = times;
     }
@@ -279,9 +285,9 @@ function wireImage(input: ImageInput): WireImage | null {
     return null;
 }
 
-function absolute(url: string | URL): string {
+function addressOf(url: string | URL): string {
     try {
-        return new URL(url, document.baseURI).href;
+        return absolute(url);
     } catch {
         throw new SttabtError("input", `\`${url}\` is no URL`);
     }

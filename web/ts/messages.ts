@@ -1,5 +1,6 @@
 // What the page and its worker say to each other.
 
+import type { Assets } from "./beside.js";
 import type { BackendChoice, BackendInfo, ErrorKind, ModelInfo, Progress, RankProgress, Ranking, Result, Why } from "./types.js";
 
 /** An image file, or RGBA pixels. */
@@ -21,6 +22,7 @@ export type Call =
           url: string | null;
           files: Record<string, Blob | ArrayBuffer | Uint8Array> | null;
           backend: BackendChoice;
+          wasm: Pick<Assets, "relaxed" | "portable">;
       }
     | {
           call: "classify";

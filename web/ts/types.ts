@@ -42,6 +42,8 @@ export type ErrorKind =
     | "insecure"
     /** The GPU is missing, or was lost more than once. */
     | "device"
+    /** No worker could be started: its script is not there, or this is a place without workers. */
+    | "worker"
     | "memory"
     | "aborted"
     /** `dispose` was called. */
@@ -76,6 +78,11 @@ export interface LoadOptions {
     /** Or the files: `config.json`, `model.safetensors`, `approx/config.json`, … A note tells which of them no model is read from. */
     files?: Record<string, Blob | ArrayBuffer | Uint8Array>;
     backend?: BackendChoice;
+    /**
+     * The folder with copies of the package's `dist/worker.js` and `dist/wasm/`. Default: they are where the bundler put them, or beside the
+     * package's modules. For a bundler that copies no files, such as esbuild, and a bundle that is no module.
+     */
+    assets?: string | URL;
     onProgress?: (progress: Progress) => void;
     /** What a person should know: the CPU runs in place of a GPU, a file was not cached, a lost device was replaced. */
     onNote?: (note: string) => void;

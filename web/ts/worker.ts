@@ -1,5 +1,6 @@
 // The worker: one model, one call at a time. It owns the WebAssembly; the page sends messages and never computes.
 
+import type { Assets } from "./beside.js";
 import { backendInfo, modelInfo, rankingOf, resultsOf, whyOf } from "./core.js";
 import { loadFiles, loadUrl } from "./files.js";
 import type { Answers, Call, FromWorker, ToWorker, WireImage, WireImageInput, WireInput, WireText } from "./messages.js";
@@ -104,9 +105,9 @@ async function rank(id: number, model: Classifier, call: Extract<Call, { call: "
     return { ranking: { ...ranking, ms: performance.now() - start }, backend: backendInfo(model.backend()) };
 }
 
-async function load({ url, files, backend }: Extract<Call, { call: "load" }>): Promise<Answers["load"]> {
+async function load({ url, files, backend, wasm }: Extract<Call, { call: "load" }>): Promise<Answers["load"]> {
     const onProgress = (progress: Progress) => post({ progress });
-    await init({ module_or_path: wasmFile() }).catch((error: unknown) => {
+    await init({ module_or_path: wasmFile(wasm) }).catch((error: unknown) => {
         throw new SttabtError("network", `the WebAssembly did not load: ${text(error)}`);
     });
     const bytes = new ModelBytes();
@@ -127,12 +128,9 @@ const RELAXED_SIMD = new Uint8Array([
     147, 2, 11,
 ]);
 
-/** The core for this browser. Bundlers look for URLs that stand written out. */
-function wasmFile(): URL {
-    // Some browsers have no WebAssembly, which loading then says.
-    return globalThis.WebAssembly?.validate(RELAXED_SIMD)
-        ? new URL("./wasm/sttabt_web_relaxed_bg.wasm", import.meta.url)
-        : new URL("./wasm/sttabt_web_bg.wasm", import.meta.url);
+/** The core for this browser. Some have no WebAssembly, which loading then says. */
+function wasmFile({ relaxed, portable }: Pick<Assets, "relaxed" | "portable">): string {
+    return globalThis.WebAssembly?.validate(RELAXED_SIMD) ? relaxed : portable;
 }
 
 function isText(input: WireInput): input is WireText {
