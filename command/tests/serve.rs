@@ -375,7 +375,7 @@ fn clients_at_once_have_their_own_answers() {
     let model = scorer("serve_many");
     let server = Server::start(
         &model,
-        &["--max-batch-tokens", "512", "--max-client-batch-size", "100000", "--payload-limit", "50000000"],
+        &["--max-batch-tokens", "1024", "--max-client-batch-size", "100000", "--payload-limit", "50000000"],
     );
     let rules = ["dense", "topk:0.5", "topk:0.3", "oracle:0.4"];
     let texts_of = |client: usize| -> Vec<String> {
@@ -411,7 +411,7 @@ fn clients_at_once_have_their_own_answers() {
     let (num_inputs, num_runs) = (server.metric("te_batch_next_size_sum"), server.metric("te_batch_next_size_count"));
     let num_own = (0..32).map(|client| texts_of(client).len()).sum::<usize>();
     assert_eq!(num_inputs, (600 + num_own) as f64);
-    // The first one's pairs have 129 tokens, three to a run.
-    assert!(num_runs < 200.0 + 32.0, "{num_runs} runs of {num_inputs} inputs");
+    // The first one's pairs have 129 tokens, seven to a run: one more would be too many.
+    assert!(num_runs < 86.0 + 32.0, "{num_runs} runs of {num_inputs} inputs");
     assert_eq!(server.metric("te_batch_next_tokens_bucket{le=\"1024\"}"), num_runs, "no run is larger than asked");
 }

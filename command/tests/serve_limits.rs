@@ -56,6 +56,21 @@ fn too_many_requests_are_refused() {
     assert_eq!(server.metric("te_request_failure{err=\"overloaded\"}"), 1.0);
 }
 
+/// By default as many requests may wait as there is room for connections, and some more: the next are refused, and not left outside.
+#[cfg(target_os = "linux")]
+#[test]
+fn more_clients_come_in_than_may_wait() {
+    let server = Server::start(&scorer("serve_crowd"), &LARGE);
+    let first = server.begin_post("/rerank", &large(20_000));
+    server.wait_for(QUEUE, 1.0);
+    let others: Vec<TcpStream> = (1..512).map(|_| server.begin_post("/rerank", &small())).collect();
+    server.wait_for(QUEUE, 512.0);
+    let expected = "Overloaded: 512 requests are waiting already, and no more may wait: try again later";
+    assert_eq!(error_of(&http::receive(server.begin_post("/rerank", &small()))), (429, expected.to_owned()));
+    assert_eq!(server.get("/health").status, 200);
+    drop((first, others));
+}
+
 #[test]
 fn a_request_has_its_time() {
     let server = Server::start(&scorer("serve_time"), &[&LARGE[..], &["--request-seconds", "1"]].concat());
@@ -219,6 +234,15 @@ fn an_end_is_not_waited_for_longer_than_asked() {
     server.wait_for(QUEUE, 1.0);
     server.signal("TERM");
     let said = "note: finishing 1 request; a second signal ends at once\nerror: no answer to 1 request within 1 s (--drain-seconds)\n";
+    assert_eq!(server.end(), (1, said.to_owned()));
+    // A request whose body is not there yet is one, too.
+    let server = Server::start(&scorer("serve_drain_body"), &["--drain-seconds", "1"]);
+    let body = small().to_string();
+    let whole = request("POST", "/rerank", "Content-Type: application/json\r\n", body.as_bytes());
+    let mut client = http::connect(server.port);
+    client.write_all(&whole[..whole.len() - 5]).expect("most of a request");
+    server.wait_for("te_request_count{method=\"rerank\"}", 1.0);
+    server.signal("TERM");
     assert_eq!(server.end(), (1, said.to_owned()));
     let server = Server::start(&scorer("serve_second"), &LARGE);
     let _client = server.begin_post("/rerank", &large(10_000));

@@ -189,7 +189,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// As of [`Engine::classify`]; [`Error::Input`] for one that another model has read.
+    /// The same errors as [`Engine::classify`] gives. Also [`Error::Input`], if another model has read an input.
     pub async fn run(&mut self, inputs: &[Prepared], prune: &Prune, outputs: &Outputs) -> Result<Vec<Classification>> {
         self.check_head(self.model.config().task == Task::Embedding, outputs)?;
         let own = |(index, input): (usize, &Prepared)| {

@@ -12,7 +12,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// T
+    /// The number of tokens, special ones included: T of the other pages.
     pub fn num_tokens(&self) -> usize {
         self.tokens.len()
     }

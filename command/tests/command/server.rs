@@ -31,9 +31,18 @@ impl Server {
         let mut command = with_model(model, "serve", &[&["--port", "0"], args].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
         let (mut hello, mut stderr) = (String::new(), BufReader::new(child.stderr.take().expect("stderr")));
-        stderr.read_line(&mut hello).expect("a line");
-        let port = hello.split_once(" is at http://127.0.0.1:").and_then(|(_, rest)| rest.split(':').next());
-        let Some(port) = port.and_then(|port| port.parse().ok()) else { panic!("no address in `{hello}`") };
+        // Notes may come first.
+        let mut notes = String::new();
+        let port = loop {
+            notes.push_str(&hello);
+            hello.clear();
+            let count = stderr.read_line(&mut hello).expect("a line");
+            assert!(count > 0, "no address in `{notes}`");
+            let port = hello.split_once(" is at http://127.0.0.1:").and_then(|(_, rest)| rest.split(':').next());
+            if let Some(port) = port {
+                break port.parse().expect("a port");
+            }
+        };
         Self { child, stderr, hello, port }
     }
 
@@ -94,7 +103,7 @@ impl Server {
         assert!(status.expect("kill").success());
     }
 
-    /// Its exit code, and what it has said since its first line.
+    /// Its exit code, and what it has said since its address.
     pub fn end(mut self) -> (i32, String) {
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("stderr");

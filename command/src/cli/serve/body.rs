@@ -29,6 +29,11 @@ impl Memory {
     pub fn new(most: usize) -> Self {
         Self { held: Arc::default(), most }
     }
+
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Held {
@@ -78,4 +83,25 @@ pub async fn read(body: Body, limit: usize, memory: &Memory) -> Result<(Vec<u8>,
         bytes.extend_from_slice(&data);
     }
     if num_read > limit { Err(too_large()) } else { Ok((bytes, held)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_are_refused_that_are_too_large_together() {
+        let memory = Memory::new(10);
+        let read_some = |count: usize| read(Body::from(vec![b' '; count]), 8, &memory);
+        let text = |refusal: Refusal| format!("{} {refusal}", refusal.status.as_u16());
+        let (bytes, held) = read_some(8).await.map_err(text).expect("a body");
+        assert_eq!((bytes.len(), memory.held()), (8, 8));
+        let expected = "429 the requests that are waiting are too large together: try again later";
+        assert_eq!(read_some(3).await.map(drop).map_err(text), Err(expected.to_owned()));
+        assert_eq!(memory.held(), 8, "a refused body counts no more");
+        drop(read_some(2).await.map_err(text).expect("a body that just fits"));
+        drop(held);
+        assert_eq!(read_some(8).await.map(drop).map_err(text), Ok(()));
+        assert_eq!(memory.held(), 0);
+    }
 }

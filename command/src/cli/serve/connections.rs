@@ -16,14 +16,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
 
-/// Further clients wait to be accepted.
-const MAX_CONNECTIONS: usize = 512;
-/// Of a request's head.
+/// Connections beside those of requests that wait: for requests that are refused, for `/health`, and for idle clients. With the default of
+/// `--max-concurrent-requests`, all are fewer than the 1024 files that most systems let a process open.
+const SPARE_CONNECTIONS: usize = 256;
+/// The longest head of a request that is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Accepts connections for ever. `patience` is what a client has for a request's head, and for taking more of its answer.
-pub async fn accept(listener: &TcpListener, router: &Router, graceful: &GracefulShutdown, patience: Duration) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Clients beyond `max_requests` and some more wait to be accepted.
+pub async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    patience: Duration,
+    max_requests: usize,
+) {
+    let most = max_requests.saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(most));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD_BYTES);
     loop {

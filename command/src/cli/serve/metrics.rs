@@ -9,7 +9,7 @@ use sttabt::Flops;
 
 /// Upper bounds of durations, in seconds.
 const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0];
-/// Of counts.
+/// Upper bounds of counts, of inputs or of tokens.
 const COUNTS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0];
 
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Default for Counts {
 
 struct Histogram {
     bounds: &'static [f64],
-    /// Of each bound those that are not above it.
+    /// For each bound, how many values are not above it.
     counts: Vec<u64>,
     count: u64,
     sum: f64,

@@ -14,7 +14,9 @@ use std::io::{self, ErrorKind, Write};
 use std::net::TcpListener;
 use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Map, Value, json};
 use sttabt::{Engine, Error, InputConfig, Outputs, PoolingMode, Prune, RankOptions, Task};
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::time::timeout;
 
 use super::args::ServeArgs;
@@ -38,6 +40,8 @@ use service::Service;
 const INTERRUPTED: i32 = 130;
 /// Bodies of all requests together, or four of the largest ones.
 const MAX_BODY_BYTES: usize = 64 << 20;
+/// Tokens of all waiting requests together; each takes 8 bytes.
+const MAX_TOKENS: usize = 4 << 20;
 /// Threads that make tokens.
 const MAX_READERS: usize = 4;
 /// For answers that say why there are none.
@@ -59,18 +63,20 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let mut engine = open_engine(&model, &args.device)?;
     let (routes, others) = warm_up(&mut engine, &prune)?;
     let max_batch_tokens = args.max_batch_tokens.map_or_else(|| engine.group_tokens(), |most| most as usize);
-    let queue = Arc::new(Queue::new(args.max_concurrent_requests as usize));
+    let queue = Arc::new(Queue::new(args.max_concurrent_requests as usize, MAX_TOKENS));
     let metrics = Arc::new(Metrics::default());
     let names: Vec<String> = routes.iter().map(|route| format!("/{}", route.name())).collect();
     let device = engine.backend();
     let device = if device.backend == "cpu" { "cpu".to_owned() } else { format!("gpu ({})", device.adapter) };
     let folder = folder.display().to_string();
     let hello = format!("{folder} is at http://{address}: {} under {prune} on {device}", names.join(" and "));
+    let readers = available_parallelism().map_or(1, NonZero::get).min(MAX_READERS);
     let service = Arc::new(Service {
-        info: info(&engine, &folder, args, &prune, max_batch_tokens).to_string(),
+        info: info(&engine, &folder, args, &prune, max_batch_tokens, readers).to_string(),
         defaults: Defaults { prune, truncate: args.auto_truncate, max_inputs: args.max_client_batch_size as usize },
         queue: Arc::clone(&queue),
         metrics: Arc::clone(&metrics),
+        unfinished: AtomicUsize::new(0),
         routes,
         others,
         bodies: Memory::new(MAX_BODY_BYTES.max(4 * args.payload_limit as usize)),
@@ -79,13 +85,13 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         request_time: Duration::from_secs(args.request_seconds.into()),
         model,
     });
-    let readers = available_parallelism().map_or(1, NonZero::get).min(MAX_READERS);
     let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(readers).build();
     let runtime = runtime.map_err(|error| unusable(&error))?;
     let ended =
         worker::start(engine, Arc::clone(&queue), metrics, max_batch_tokens).map_err(|error| unusable(&error))?;
     let drain_time = Duration::from_secs(args.drain_seconds.into());
-    let outcome = runtime.block_on(serve(listener, service, ended, drain_time, &hello));
+    let max_requests = args.max_concurrent_requests as usize;
+    let outcome = runtime.block_on(serve(listener, service, ended, max_requests, drain_time, &hello));
     queue.close();
     // A reader that still makes tokens for nobody is not waited for.
     runtime.shutdown_background();
@@ -134,7 +140,14 @@ fn warm_up(engine: &mut Engine, prune: &Prune) -> Result<(Vec<Route>, String)> {
 }
 
 /// What text-embeddings-inference says at `/info`, and what there is besides.
-fn info(engine: &Engine, folder: &str, args: &ServeArgs, prune: &Prune, max_batch_tokens: usize) -> Value {
+fn info(
+    engine: &Engine,
+    folder: &str,
+    args: &ServeArgs,
+    prune: &Prune,
+    max_batch_tokens: usize,
+    readers: usize,
+) -> Value {
     let (model, config) = (engine.model(), engine.model().config());
     let labels = config.labels.iter().enumerate();
     let by_index: Map<String, Value> = labels.clone().map(|(index, label)| (index.to_string(), json!(label))).collect();
@@ -142,7 +155,11 @@ fn info(engine: &Engine, folder: &str, args: &ServeArgs, prune: &Prune, max_batc
     let labels = json!({ "id2label": by_index, "label2id": by_label });
     let model_type = match (model.pooling(), config.labels.len()) {
         (Some(pooling), _) => {
-            json!({ "embedding": { "pooling": if pooling.mode == PoolingMode::Mean { "mean" } else { "cls" } } })
+            let pooling = match pooling.mode {
+                PoolingMode::Mean => "mean",
+                PoolingMode::Cls => "cls",
+            };
+            json!({ "embedding": { "pooling": pooling } })
         }
         (None, 1) => json!({ "reranker": labels }),
         (None, _) => json!({ "classifier": labels }),
@@ -165,7 +182,7 @@ fn info(engine: &Engine, folder: &str, args: &ServeArgs, prune: &Prune, max_batc
         "max_batch_requests": null,
         "max_client_batch_size": args.max_client_batch_size,
         "auto_truncate": args.auto_truncate,
-        "tokenization_workers": available_parallelism().map_or(1, NonZero::get).min(MAX_READERS),
+        "tokenization_workers": readers,
         "version": env!("CARGO_PKG_VERSION"),
         "sha": null,
         "docker_label": null,
@@ -178,7 +195,8 @@ fn info(engine: &Engine, folder: &str, args: &ServeArgs, prune: &Prune, max_batc
 async fn serve(
     listener: TcpListener,
     service: Arc<Service>,
-    ended: oneshot::Receiver<Error>,
+    mut ended: oneshot::Receiver<Error>,
+    max_requests: usize,
     drain_time: Duration,
     hello: &str,
 ) -> Result<()> {
@@ -188,30 +206,55 @@ async fn serve(
     let router = service::router(Arc::clone(&service));
     say(hello);
     let engine_end = tokio::select! {
-        () = connections::accept(&listener, &router, &graceful, patience) => None,
+        () = connections::accept(&listener, &router, &graceful, patience, max_requests) => None,
         () = signals.next() => None,
-        why = ended => Some(why.map_or_else(|_| "its thread panicked".to_owned(), |error| error.to_string())),
+        why = &mut ended => Some(why),
     };
     drop(listener);
-    if let Some(why) = engine_end {
-        let _ = timeout(LAST_WORDS, graceful.shutdown()).await;
-        return Err(Failure::Error(format!("the engine ended: {why}")));
+    let unfinished = || service.unfinished.load(Ordering::Relaxed);
+    let is_asked = engine_end.is_none();
+    if is_asked && unfinished() > 0 {
+        note(&format!("finishing {}; a second signal ends at once", requests(unfinished())));
     }
-    let requests = |count: usize| if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
-    match service.queue.len() {
-        0 => {}
-        count => note(&format!("finishing {}; a second signal ends at once", requests(count))),
-    }
+    let ended = async {
+        match engine_end {
+            Some(why) => why,
+            None => ended.await,
+        }
+    };
     tokio::select! {
-        drained = timeout(drain_time, graceful.shutdown()) => match (drained, service.queue.len()) {
+        outcome = drain(graceful.shutdown(), ended, unfinished, drain_time) => outcome,
+        () = signals.next(), if is_asked => std::process::exit(INTERRUPTED),
+    }
+}
+
+/// Waits for the connections that there are. It is an error if requests remain, and if the engine ends meanwhile.
+async fn drain(
+    connections: impl Future<Output = ()>,
+    ended: impl Future<Output = std::result::Result<Error, RecvError>>,
+    unfinished: impl Fn() -> usize,
+    time: Duration,
+) -> Result<()> {
+    let mut connections = pin!(connections);
+    let why = tokio::select! {
+        // An engine that ends lets go of those who wait: the connections may end at the same time, and its reason counts.
+        biased;
+        why = ended => why,
+        drained = timeout(time, &mut connections) => return match (drained, unfinished()) {
             (Ok(()), _) | (Err(_), 0) => Ok(()),
             (Err(_), count) => {
-                let (requests, seconds) = (requests(count), drain_time.as_secs());
+                let (requests, seconds) = (requests(count), time.as_secs());
                 Err(Failure::Error(format!("no answer to {requests} within {seconds} s (--drain-seconds)")))
             }
         },
-        () = signals.next() => std::process::exit(INTERRUPTED),
-    }
+    };
+    let _ = timeout(LAST_WORDS, connections).await;
+    let why = why.map_or_else(|_| "its thread panicked".to_owned(), |error| error.to_string());
+    Err(Failure::Error(format!("the engine ended: {why}")))
+}
+
+fn requests(count: usize) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
 /// On stderr, which may be closed.
@@ -249,5 +292,42 @@ impl Signals {
 
     async fn next(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::path::Path;
+
+    use sttabt::Model;
+
+    use super::*;
+
+    /// A small classifier, whose tokens are `w0` to `w99`.
+    pub fn model() -> Model {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+        load(&root.join("tests/fixtures/tiny-bert")).unwrap_or_else(|_| panic!("the fixture is there"))
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_ends_while_others_are_waited_for_is_an_error() {
+        let said = |outcome: Result<()>| match outcome {
+            Ok(()) => "0".to_owned(),
+            Err(Failure::Error(text)) => text,
+            Err(_) => "another failure".to_owned(),
+        };
+        let second = Duration::from_secs(1);
+        let (sender, ended) = oneshot::channel();
+        let _ = sender.send(Error::DeviceLost { reason: "it is gone".to_owned() });
+        let found = said(drain(pending(), ended, || 1, second).await);
+        assert!(found.starts_with("the engine ended: ") && found.contains("it is gone"), "{found}");
+        // Its thread panicked, and the last connection has ended with that.
+        let ended = oneshot::channel().1;
+        assert_eq!(said(drain(ready(()), ended, || 0, second).await), "the engine ended: its thread panicked");
+        for (unfinished, expected) in [(0, "0"), (2, "no answer to 2 requests within 0 s (--drain-seconds)")] {
+            let (_sender, ended) = oneshot::channel();
+            assert_eq!(said(drain(pending(), ended, || unfinished, Duration::ZERO).await), expected);
+        }
     }
 }

@@ -9,15 +9,12 @@ use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
 
-/// Tokens of all requests together; each takes 8 bytes while it waits.
-const MAX_TOKENS: usize = 4 << 20;
-
 /// What the engine gives for one input.
 pub struct Output {
     pub logits: Vec<f32>,
     /// Softmax or sigmoid of the logits.
     pub probs: Vec<f32>,
-    /// Of an embedder.
+    /// The vector of an embedder. Other models leave it empty.
     pub embedding: Vec<f32>,
 }
 
@@ -47,6 +44,7 @@ pub struct Queue {
     inner: Mutex<Inner>,
     changed: Condvar,
     max_requests: usize,
+    max_tokens: usize,
 }
 
 /// Inputs of one rule, for one run.
@@ -67,8 +65,9 @@ pub struct Place {
 }
 
 impl Queue {
-    pub fn new(max_requests: usize) -> Self {
-        Self { inner: Mutex::default(), changed: Condvar::new(), max_requests }
+    /// `max_tokens` is the bound of all requests together.
+    pub fn new(max_requests: usize, max_tokens: usize) -> Self {
+        Self { inner: Mutex::default(), changed: Condvar::new(), max_requests, max_tokens }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -102,7 +101,7 @@ impl Queue {
         if inner.waiting.len() >= self.max_requests {
             return Err(self.full());
         }
-        if inner.is_closed || inner.num_tokens.saturating_add(num_tokens) > MAX_TOKENS {
+        if inner.is_closed || inner.num_tokens.saturating_add(num_tokens) > self.max_tokens {
             let why = if inner.is_closed { "the server ends" } else { "too many tokens are waiting already" };
             return Err(Refusal::overloaded(format!("{why}: try again later")));
         }
@@ -221,5 +220,33 @@ impl Drop for Place {
         if let Some(at) = inner.waiting.iter().position(|request| request.id == self.id) {
             inner.remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sttabt::Input;
+
+    use super::super::tests::model;
+    use super::*;
+
+    #[test]
+    fn requests_are_refused_that_have_too_many_tokens_together() {
+        let model = model();
+        let queue = Arc::new(Queue::new(10, 9));
+        let enter = |text: &str, num_tokens: usize| {
+            let inputs = model.read(&[Input::Text(text)]).expect("an input");
+            assert_eq!(inputs[0].num_tokens(), num_tokens, "{text}");
+            let text = |refusal: Refusal| format!("{} {refusal}", refusal.status.as_u16());
+            queue.enter(inputs, Prune::Dense).map_err(text)
+        };
+        let expected = "429 too many tokens are waiting already: try again later";
+        let first = enter("w9 w10 w11", 5).expect("a place");
+        assert_eq!(enter("w9 w10 w11", 5).map(drop), Err(expected.to_owned()));
+        let second = enter("w9 w10", 4).expect("the last place");
+        assert_eq!(enter("w9", 3).map(drop), Err(expected.to_owned()));
+        // Who leaves makes room.
+        drop((first, second));
+        assert_eq!((enter("w9 w10 w11", 5).map(drop), queue.len()), (Ok(()), 0));
     }
 }

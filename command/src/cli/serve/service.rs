@@ -1,6 +1,7 @@
 //! The routes, and the way of a request: its body, its tokens, its place in the queue, its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use sttabt::Model;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::asked::{Asked, Defaults, Form, Route};
@@ -22,6 +24,8 @@ pub struct Service {
     pub defaults: Defaults,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
+    /// Requests without an answer so far, also those that are still read.
+    pub unfinished: AtomicUsize,
     /// What the model answers; the first one is that of `POST /`, too.
     pub routes: Vec<Route>,
     /// Why the model does not answer the others.
@@ -81,24 +85,49 @@ impl Service {
     }
 }
 
-/// Counts a request as given up, unless it comes to an end.
+/// Counts a request as unfinished while it is kept, and then as given up, unless it has come to an end.
 struct Counted<'a> {
-    metrics: &'a Metrics,
+    service: &'a Service,
     is_over: bool,
+}
+
+impl<'a> Counted<'a> {
+    fn new(service: &'a Service) -> Self {
+        service.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self { service, is_over: false }
+    }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
+        self.service.unfinished.fetch_sub(1, Ordering::Relaxed);
         if !self.is_over {
-            self.metrics.failure("gone");
+            self.service.metrics.failure("gone");
         }
     }
+}
+
+/// A task that need not start any more once nobody waits for it.
+struct Wanted(AbortHandle);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads on another thread: tokens of a long text take milliseconds, in which others want answers. Tokio keeps what waits for a thread even when
+/// its request has ended. So `read` owns the count of the memory it needs, and is dropped without a run then.
+async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let task = spawn_blocking(read);
+    let _wanted = Wanted(task.abort_handle());
+    task.await.map_err(|_| Refusal::backend("reading this request failed in the server: see its last message"))
 }
 
 async fn respond(service: Arc<Service>, route: Route, request: Request) -> Response {
     let (start, metrics) = (Instant::now(), &service.metrics);
     metrics.request(route.name());
-    let mut counted = Counted { metrics, is_over: false };
+    let mut counted = Counted::new(&service);
     let outcome = timeout(service.request_time, answer(&service, route, request)).await.unwrap_or_else(|_| {
         let seconds = service.request_time.as_secs();
         let text =
@@ -125,17 +154,18 @@ async fn answer(service: &Arc<Service>, route: Route, request: Request) -> Resul
     }
     body::check_headers(&request)?;
     let reading = body::read(request.into_body(), service.max_body_bytes, &service.bodies);
-    let (bytes, _held) = timeout(service.client_time, reading).await.unwrap_or_else(|_| {
+    let (bytes, held) = timeout(service.client_time, reading).await.unwrap_or_else(|_| {
         let seconds = service.client_time.as_secs();
         let text = format!("the body did not come within {seconds} s (the server's --client-seconds)");
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, Kind::Validation, text))
     })?;
     service.queue.check()?;
-    // Tokens of a long text take milliseconds, in which others are to be answered.
     let reader = Arc::clone(service);
-    let read = move || Asked::read(&reader.model, &reader.defaults, route, &bytes);
+    let read = move || (Asked::read(&reader.model, &reader.defaults, route, &bytes), held);
+    // The texts of the answer count as the body did, until it is made.
+    let (asked, _held) = read_apart(read).await?;
+    let Asked { inputs, prune, form } = asked?;
     let failed = || Refusal::backend("the engine failed: see the server's last message");
-    let Asked { inputs, prune, form } = tokio::task::spawn_blocking(read).await.map_err(|_| failed())??;
     let answer = service.queue.enter(inputs, prune)?.answer().await.ok_or_else(failed)?;
     let outputs = answer.map_err(|(index, error)| named(&form, index, error))?;
     form.answer(&service.model, outputs).map_err(|error| Refusal::backend(error.to_string()))
@@ -147,4 +177,85 @@ fn named(form: &Form, index: usize, error: sttabt::Error) -> Refusal {
     let text = refusal.to_string();
     let text = if text.contains("input 1") { text.replacen("input 1", &name, 1) } else { format!("{name}: {text}") };
     Refusal::new(refusal.status, refusal.kind, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use axum::body::Body;
+    use sttabt::Prune;
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::super::tests::model;
+    use super::*;
+
+    const BODY: &str = "{\"inputs\": \"w9 w10\"}";
+
+    fn service(model: Model) -> Arc<Service> {
+        let [client_time, request_time] = [Duration::from_secs(20); 2];
+        Arc::new(Service {
+            defaults: Defaults { prune: Prune::Dense, truncate: true, max_inputs: 1 },
+            queue: Arc::new(Queue::new(1, 1000)),
+            metrics: Arc::default(),
+            unfinished: AtomicUsize::new(0),
+            routes: vec![Route::Predict],
+            others: String::new(),
+            info: String::new(),
+            bodies: Memory::new(1000),
+            max_body_bytes: 1000,
+            client_time,
+            request_time,
+            model,
+        })
+    }
+
+    /// A runtime whose only reader is busy until something is sent.
+    fn busy() -> (Runtime, mpsc::Sender<()>) {
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().expect("a runtime");
+        let (sender, receiver) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || receiver.recv());
+        (runtime, sender)
+    }
+
+    #[test]
+    fn bodies_of_clients_that_left_count_until_they_are_dropped() {
+        let (runtime, reader) = busy();
+        let service = service(model());
+        runtime.block_on(async {
+            let request = Request::post("/predict").header(header::CONTENT_TYPE, "application/json");
+            let request = request.body(Body::from(BODY)).expect("a request");
+            let left = timeout(Duration::from_millis(50), answer(&service, Route::Predict, request)).await;
+            assert!(left.is_err(), "the reader is not busy");
+            assert_eq!(service.bodies.held(), BODY.len());
+            reader.send(()).expect("a reader");
+            // Those before have had their turn then.
+            spawn_blocking(|| ()).await.expect("a turn");
+            assert_eq!(service.bodies.held(), 0);
+        });
+    }
+
+    #[test]
+    fn nothing_is_read_for_clients_that_left() {
+        let (runtime, reader) = busy();
+        let is_read = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_read);
+        runtime.block_on(async {
+            let reading = read_apart(move || flag.store(true, Ordering::Relaxed));
+            assert!(timeout(Duration::from_millis(50), reading).await.is_err(), "the reader is not busy");
+            reader.send(()).expect("a reader");
+            spawn_blocking(|| ()).await.expect("a turn");
+        });
+        assert!(!is_read.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_panic_of_a_reader_is_not_one_of_the_engine() {
+        let (runtime, reader) = busy();
+        reader.send(()).expect("a reader");
+        let refusal = runtime.block_on(read_apart::<()>(|| panic!("as a test"))).expect_err("a panic");
+        let expected = "reading this request failed in the server: see its last message";
+        assert_eq!((refusal.status.as_u16(), refusal.to_string().as_str()), (424, expected));
+    }
 }

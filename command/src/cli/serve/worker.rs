@@ -20,10 +20,12 @@ pub fn start(
     let (ended, receiver) = oneshot::channel();
     let work = move || {
         // Whoever waits when this ends is to know, even after a panic.
-        let _end = End(Arc::clone(&queue));
+        let mut end = End { queue: Arc::clone(&queue), ended: Some(ended) };
         while let Some(batch) = queue.next(max_tokens) {
             if let Err(error) = run(&mut engine, &queue, &metrics, batch) {
-                let _ = ended.send(error);
+                if let Some(ended) = end.ended.take() {
+                    let _ = ended.send(error);
+                }
                 return;
             }
         }
@@ -32,11 +34,16 @@ pub fn start(
     Ok(receiver)
 }
 
-struct End(Arc<Queue>);
+struct End {
+    queue: Arc<Queue>,
+    ended: Option<oneshot::Sender<Error>>,
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.end();
+        // Before those who wait hear of it: with their answers the server may be done.
+        drop(self.ended.take());
+        self.queue.end();
     }
 }
 
