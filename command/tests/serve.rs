@@ -281,7 +281,7 @@ fn what_is_not_answered_is_said() {
         ("POST", rerank, json_type, with("query", json!(long)), 422, "Tokenizer", "the query: 200 tokens and 3 special ones leave no room for a passage in the 160 that the model reads; shorten it to 156 tokens or fewer".into()),
         ("POST", rerank, json_type, json!({ "query": "w7", "texts": ["w9", long], "truncate": false }).to_string(), 422, VALIDATION, "passage 2 has more tokens than the 160 that the model reads at once; shorten it, or have it cut with `truncate`".into()),
         ("POST", rerank, json_type, " ".repeat(1001), 413, VALIDATION, "the body has more than 1000 bytes (the server's --payload-limit)".into()),
-        ("POST", rerank, json_type, " ".repeat(3_000_000), 413, VALIDATION, "the body has more than 1000 bytes (the server's --payload-limit)".into()),
+        ("POST", rerank, json_type, " ".repeat(7_000), 413, VALIDATION, "the body has more than 1000 bytes (the server's --payload-limit)".into()),
         ("POST", "/predict", json_type, "{\"inputs\": []}".into(), 422, VALIDATION, format!("invalid length 0, {predict_form} at line 1 column 13")),
         ("POST", "/predict", json_type, "{\"inputs\": [\"a\", \"b\", \"c\"]}".into(), 422, VALIDATION, format!("invalid length 3, {predict_form} at line 1 column 26")),
         ("POST", "/predict", json_type, "{\"inputs\": [[\"a\"], \"b\"]}".into(), 422, VALIDATION, "invalid type: string \"b\", expected a sequence at line 1 column 22".into()),
