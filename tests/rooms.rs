@@ -38,12 +38,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("command::main", &["command::cli", "command::command"]),
     // So is the wheel's.
     ("python::error", &[]),
-    ("python::arrow", &["python::error"]),
-    ("python::inputs", &["python::arrow", "python::error"]),
+    ("python::role", &["python::error"]),
+    ("python::arrow", &["python::error", "python::role"]),
+    ("python::inputs", &["python::arrow", "python::error", "python::role"]),
     ("python::call", &["python::error"]),
     ("python::columns", &[]),
     ("python::ranking", &["python::columns"]),
-    ("python::model", &["python::call", "python::columns", "python::error", "python::inputs", "python::ranking"]),
+    (
+        "python::model",
+        &["python::call", "python::columns", "python::error", "python::inputs", "python::ranking", "python::role"],
+    ),
 ];
 
 /// What may occur only in files whose path begins so.

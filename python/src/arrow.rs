@@ -1,7 +1,6 @@
 //! Columns of texts or files in Arrow's memory, through the capsules in which any Arrow package hands them over.
 //!
-//! This is Arrow's C data interface, and its C stream interface: their three structs never change. A crate for them would bring forty
-//! others.
+//! This is Arrow's C data interface, and its C stream interface: their three structs never change. A crate would bring forty others.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem;
@@ -12,10 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::error::InputError;
-use crate::inputs::Role;
+use crate::role::Role;
 
-// Each struct is empty at first. It is released, or has been moved away, where it has no `release`; the other fields may then point
-// anywhere.
+// Each struct is empty at first. Without a `release` it is released, or moved away, and its other fields may point anywhere.
 
 #[derive(Default)]
 #[repr(C)]

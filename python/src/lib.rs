@@ -9,6 +9,7 @@ mod error;
 mod inputs;
 mod model;
 mod ranking;
+mod role;
 
 /// The compiled part of the package.
 #[pyo3::pymodule]

