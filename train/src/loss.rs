@@ -97,3 +97,17 @@ pub fn relative_squares(numbers: &Tensor<2>, teacher: &Tensor<2>) -> Tensor<1> {
     let size = teacher.clone().square().mean().add_scalar(1.0);
     (numbers.clone() - teacher.clone()).square().mean() / size
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn squares_are_in_units_of_the_teachers_numbers() {
+        let tensor = |values: [[f32; 1]; 2]| Tensor::<2>::from_data(values, &Device::flex());
+        let found = relative_squares(&tensor([[1.0], [3.0]]), &tensor([[2.0], [2.0]])).into_scalar::<f32>();
+        assert_eq!(found, 1.0 / (1.0 + 4.0));
+    }
+}
