@@ -102,6 +102,46 @@ fn passages_come_from_files_of_all_kinds() {
     assert_eq!((ended.code, ended.stderr), (0, note));
 }
 
+/// Without a query each row has its own, and each query gets the ranking that it gets alone.
+#[test]
+fn tables_may_bring_their_queries() {
+    let (model, folder) = (scorer("rank_pairs"), scratch("rank_pairs_data"));
+    let queries = ["w7 w8", "w20"];
+    let rows: Vec<String> =
+        PASSAGES.iter().flat_map(|passage| queries.map(|query| format!("{query}\t{passage}\n"))).collect();
+    let pairs = file(&folder, "pairs.tsv", format!("query\tpassage\n{}", rows.concat()));
+    let passages = file(&folder, "passages.txt", PASSAGES.join("\n"));
+    let args = ["--json", "--top", "2", "--prune", "topk:0.5"];
+    let stdout = run(with_model(&model, "rank", &[&args[..], &[&pairs]].concat())).quiet();
+    let reports: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(reports.len(), 2);
+    for (place, (report, query)) in reports.iter().zip(queries).enumerate() {
+        let alone = run(with_model(&model, "rank", &[&args[..], &["--query", query, &passages]].concat())).json();
+        assert_eq!((&report["query"], &report["num_passages"]), (&json!(query), &json!(4)));
+        let of = |report: &Value| -> Vec<(Value, Value)> {
+            let results = report["results"].as_array().expect("results");
+            results.iter().map(|result| (result["index"].clone(), result["logit"].clone())).collect()
+        };
+        assert_eq!(of(report), of(&alone));
+        for result in report["results"].as_array().expect("results") {
+            let index = result["index"].as_u64().expect("a place") as usize;
+            assert_eq!((&result["file"], &result["line"]), (&json!(pairs), &json!(2 + 2 * index + place)));
+        }
+    }
+    let stdout = run(with_model(&model, "rank", &["--prune", "dense", &pairs])).quiet();
+    let titles: Vec<&str> = stdout.lines().filter(|line| line.starts_with("query: ")).collect();
+    assert_eq!(titles, ["query: w7 w8", "query: w20"]);
+    // Other names, and numbers.
+    let named = file(&folder, "named.csv", "asked,answer\nw7,w9\n");
+    let numbered = file(&folder, "numbered.tsv", "w9\tw7\n");
+    let column = ["--json", "--query-column", "asked", &named];
+    let numbers = ["--json", "--no-header", "--query-column", "2", "--text-column", "1", &numbered];
+    for args in [&column[..], &numbers] {
+        let report = run(with_model(&model, "rank", args)).json();
+        assert_eq!((&report["query"], &report["results"][0]["text"]), (&json!("w7"), &json!("w9")), "{args:?}");
+    }
+}
+
 #[test]
 fn the_surviving_words_are_set_off() {
     let model = scorer("rank_drawing");
@@ -161,9 +201,16 @@ fn what_cannot_be_ranked_is_said() {
     let labels = "`LABEL_0`, `LABEL_1`, `LABEL_2`, `LABEL_3`, `LABEL_4`";
     let tiny = "tests/fixtures/tiny-bert";
     let embedder = "tests/fixtures/families/bert-embed-cls";
-    let rows: [(&str, &[&str], String); 17] = [
+    let twice = file(&folder, "twice.tsv", "query\tquestion\ttext\nw7\tw8\tw9\n");
+    let asks_long = file(&folder, "asks.tsv", format!("query\ttext\nw7\tw9\n{long}\tw9\n"));
+    let rows: [(&str, &[&str], String); 22] = [
         (&model, &["--query", "w7"], "2 error: the following required arguments were not provided:".to_owned()),
-        (&model, &[&data], "2 error: the following required arguments were not provided:".to_owned()),
+        (&model, &[&data], format!("2 error: {data} has no queries: expected --query, or a table (.tsv, .csv, .jsonl) with a column `query`")),
+        (&model, &["-"], "2 error: standard input has no queries: expected --query, or a table (.tsv, .csv, .jsonl) with a column `query`".to_owned()),
+        (&model, &[&two], format!("1 error: {two}: no query column; expected `query`, or name one with --query-column, or give one --query for all passages; the header has `body`, `post`")),
+        (&model, &[&twice], format!("1 error: {twice}: the query is ambiguous: it may be `query` or `question`; name it with --query-column")),
+        (&model, &["--query-column", "text", "--text-column", "text", &twice], format!("1 error: {twice}: column `text` is given twice")),
+        (&model, &[&asks_long], format!("1 error: {asks_long}, line 3: the query: 200 tokens and 3 special ones leave no room for a passage in the 160 that the model reads; shorten it to 156 tokens or fewer")),
         (&model, &["--query", "", &data], "1 error: the query: it is empty, expected at least one word".to_owned()),
         (&model, &["--query", " ", &data], "1 error: the query: it is empty, expected at least one word".to_owned()),
         (&model, &["--query", &long, &data], "1 error: the query: 200 tokens and 3 special ones leave no room for a passage in the 160 that the model reads; shorten it to 156 tokens or fewer".to_owned()),

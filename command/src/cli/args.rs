@@ -59,7 +59,8 @@ const EMBED_EXAMPLES: &str = "Examples:
 const RANK_EXAMPLES: &str = "Examples:
   sttabt rank --query \"how long does a flea live\" passages.txt
   sttabt rank --query \"how long does a flea live\" --top 10 --json --text-column body pages.jsonl
-  grep -ri flea notes/ | sttabt rank --query \"how long does a flea live\" --prune oracle:0.3 --top 5 -";
+  grep -ri flea notes/ | sttabt rank --query \"how long does a flea live\" --prune oracle:0.3 --top 5 -
+  sttabt rank --top 3 pairs.tsv          a table with columns query and passage: a ranking for each query";
 
 const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5,concrete SST-2/dev.tsv
@@ -179,9 +180,9 @@ pub struct RankArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// What the passages are to answer; it is never cut
+    /// What the passages are to answer; it is never cut [default: each row of the tables has its own]
     #[arg(long, value_name = "TEXT")]
-    pub query: String,
+    pub query: Option<String>,
     /// Show the best N passages only [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
@@ -194,13 +195,16 @@ pub struct RankArgs {
     /// The label whose probability is the score, of a model with several: its name, or its index
     #[arg(long, value_name = "LABEL")]
     pub label: Option<String>,
-    /// Print one JSON object
+    /// Print one JSON object, or without --query one in a line for each query
     #[arg(long)]
     pub json: bool,
-    /// Name or number (from 1) of the column with the passages in tables [default: by its usual names]
+    /// Name or number (from 1) of the column with the queries in tables [default: by its usual names]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "query")]
+    pub query_column: Option<String>,
+    /// Name or number of the column with the passages in tables [default: by its usual names]
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<String>,
-    /// Tables have no header line; the column is given by number
+    /// Tables have no header line; columns are given by number
     #[arg(long)]
     pub no_header: bool,
     /// Leave out rows of tables with missing columns or an empty text, and say how many

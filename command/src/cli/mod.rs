@@ -14,6 +14,7 @@ mod quantize;
 mod rank;
 mod rank_data;
 mod rank_metrics;
+mod rank_passages;
 mod serve;
 mod server;
 mod written;

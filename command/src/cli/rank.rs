@@ -1,8 +1,7 @@
 //! `sttabt rank`: passages in the order of their scores, with the words that survived to the last layer.
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -10,22 +9,12 @@ use serde::Serialize;
 use sttabt::{BackendInfo, Engine, Error, Flops, Prune, RankOptions, RankProgress, RankedPassage, Ranking};
 
 use super::args::RankArgs;
-use super::model_dir::{Kind, find, load, unreadable};
-use super::{ColumnArgs, Failure, Result, default_rule, draw, eval, note, open_engine, table, text, visible};
-
-/// What tables end in; in other files a passage is a line.
-const TABLES: [&str; 5] = ["tsv", "csv", "jsonl", "ndjson", "json"];
-
-/// A passage, and where it stands.
-struct Found {
-    /// Its place in the arguments.
-    file: usize,
-    line: table::Line,
-    text: String,
-}
+use super::model_dir::{Kind, find, load};
+use super::rank_passages::{self, Asked, Found};
+use super::{Failure, Result, default_rule, draw, eval, open_engine, table, visible};
 
 pub fn run(args: &RankArgs) -> Result<()> {
-    let found = passages(args)?;
+    let all = rank_passages::read(args)?;
     let folder = find(&args.model, Kind::Rank)?;
     let model = load(&folder)?;
     let prune = args.prune.clone().map_or_else(|| default_rule(&model), Ok)?;
@@ -36,46 +25,79 @@ pub fn run(args: &RankArgs) -> Result<()> {
         label: args.label.clone(),
     };
     let mut engine = open_engine(&model, &args.device)?;
-    let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
     let progress = eval::progress_bar(0);
-    let start = Instant::now();
-    let outcome = rank(&mut engine, &args.query, &texts, &options, &progress);
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let mut rankings = Vec::new();
+    for asked in &all {
+        rankings.push(ranking(&mut engine, args, asked, &options, &progress)?);
+    }
     progress.finish_and_clear();
-    let place = |found: &Found| (name(&args.files[found.file]), found.line);
-    let ranking = outcome.map_err(|error| match error {
+    let mut out = anstream::stdout().lock();
+    for (asked, (ranking, ms)) in all.iter().zip(&rankings) {
+        let place = |result: &RankedPassage| place(args, &asked.passages[result.index]);
+        if args.json {
+            let results = ranking.results.iter().map(|result| {
+                let (file, line) = place(result);
+                ReportResult { file, line, text: &asked.passages[result.index].text, result }
+            });
+            let report = Report {
+                model: folder.display().to_string(),
+                backend: engine.backend(),
+                query: &asked.query,
+                prune: &ranking.prune,
+                label: ranking.label.as_deref(),
+                results: results.collect(),
+                num_passages: ranking.num_passages,
+                num_pairs: ranking.num_pairs,
+                retention: ranking.retention,
+                flops: ranking.flops,
+                ms: *ms,
+            };
+            serde_json::to_writer(&mut out, &report)?;
+            writeln!(out)?;
+        } else {
+            if args.query.is_none() {
+                writeln!(out, "query: {}\n", visible(&asked.query))?;
+            }
+            print(&mut out, &engine, ranking, *ms, place)?;
+            if all.len() > 1 {
+                writeln!(out)?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The file and the line of a passage.
+fn place(args: &RankArgs, found: &Found) -> (String, table::Line) {
+    (rank_passages::name(&args.files[found.file]), found.line)
+}
+
+/// The ranking of one query, and its milliseconds. Errors name the file and the line.
+fn ranking(
+    engine: &mut Engine,
+    args: &RankArgs,
+    asked: &Asked,
+    options: &RankOptions,
+    progress: &ProgressBar,
+) -> Result<(Ranking, f64)> {
+    let texts: Vec<&str> = asked.passages.iter().map(|found| found.text.as_str()).collect();
+    let start = Instant::now();
+    let ranking = rank(engine, &asked.query, &texts, options, progress).map_err(|error| match error {
         Error::Passage { index, reason } => {
-            let (file, line) = place(&found[index]);
+            let (file, line) = place(args, &asked.passages[index]);
             Failure::Error(format!("{file}, line {line}: {reason}"))
         }
+        error if args.query.is_none() => match label_failure(error) {
+            Failure::Error(reason) => {
+                let (file, line) = place(args, &asked.passages[0]);
+                Failure::Error(format!("{file}, line {line}: {reason}"))
+            }
+            failure => failure,
+        },
         error => label_failure(error),
     })?;
-    if args.json {
-        let results = ranking.results.iter().map(|result| {
-            let (file, line) = place(&found[result.index]);
-            ReportResult { file, line, text: &found[result.index].text, result }
-        });
-        let report = Report {
-            model: folder.display().to_string(),
-            backend: engine.backend(),
-            query: &args.query,
-            prune: &ranking.prune,
-            label: ranking.label.as_deref(),
-            results: results.collect(),
-            num_passages: ranking.num_passages,
-            num_pairs: ranking.num_pairs,
-            retention: ranking.retention,
-            flops: ranking.flops,
-            ms,
-        };
-        let mut out = io::stdout().lock();
-        serde_json::to_writer(&mut out, &report)?;
-        writeln!(out)?;
-        out.flush()?;
-    } else {
-        print(&engine, &ranking, ms, |result| place(&found[result.index]))?;
-    }
-    Ok(())
+    Ok((ranking, start.elapsed().as_secs_f64() * 1e3))
 }
 
 /// One call, which moves a bar of pairs.
@@ -107,60 +129,13 @@ pub fn label_failure(error: Error) -> Failure {
     }
 }
 
-/// The passages of all files, in the order of the arguments.
-fn passages(args: &RankArgs) -> Result<Vec<Found>> {
-    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
-        return Err(Failure::Usage("`-` reads standard input, which can be read only once".to_owned()));
-    }
-    let columns = ColumnArgs {
-        text_column: args.text_column.clone(),
-        no_header: args.no_header,
-        skip_broken_rows: args.skip_broken_rows,
-        ..ColumnArgs::default()
-    };
-    let mut all = Vec::new();
-    for (file, path) in args.files.iter().enumerate() {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let found = if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable(Path::new("standard input"), &error))?;
-            lines(&name(path), &bytes)?
-        } else {
-            let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-            if TABLES.contains(&ending.as_str()) {
-                let (texts, notes) = table::texts(&columns, path, &bytes)?;
-                notes.iter().for_each(|what| note(&format!("{}: {what}", path.display())));
-                texts
-            } else {
-                lines(&name(path), &bytes)?
-            }
-        };
-        if found.is_empty() {
-            return Err(Failure::Error(format!("{}: no passages, expected one at least", name(path))));
-        }
-        all.extend(found.into_iter().map(|(line, text)| Found { file, line, text }));
-    }
-    Ok(all)
-}
-
-/// One passage per line. An empty line is an empty passage, but blank lines at the end are none.
-fn lines(source: &str, bytes: &[u8]) -> Result<table::Texts> {
-    let text = text::decode(source, bytes)?;
-    let num_lines = text.trim_end().lines().count();
-    Ok((1..).zip(text.lines().take(num_lines).map(str::to_owned)).collect())
-}
-
-fn name(path: &Path) -> String {
-    if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
-}
-
 fn print(
+    out: &mut impl Write,
     engine: &Engine,
     ranking: &Ranking,
     ms: f64,
     place: impl Fn(&RankedPassage) -> (String, table::Line),
 ) -> Result<()> {
-    let mut out = anstream::stdout().lock();
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
     let (model, num_layers) = (engine.model(), engine.model().config().num_hidden_layers);
     for (rank, result) in (1..).zip(&ranking.results) {
@@ -173,11 +148,11 @@ fn print(
         let window =
             window.map_or(String::new(), |window| format!(", window {} of {}", window.index + 1, window.num_windows));
         let cut = if result.truncated { ", cut" } else { "" };
-        draw::title(&mut out, &format!("{rank}. {score}"), &format!("{}, line {line}{window}{cut}", visible(&file)))?;
-        draw::passage(&mut out, result, &model.pieces(&result.tokens), num_layers, width)?;
+        draw::title(out, &format!("{rank}. {score}"), &format!("{}, line {line}{window}{cut}", visible(&file)))?;
+        draw::passage(out, result, &model.pieces(&result.tokens), num_layers, width)?;
         writeln!(out)?;
     }
-    draw::cost(&mut out, ranking.retention, ranking.flops)?;
+    draw::cost(out, ranking.retention, ranking.flops)?;
     if ranking.results.iter().any(|result| result.truncated) {
         writeln!(out, "cut: longer than what the model reads beside the query; --windows reads all of it")?;
     }
@@ -187,7 +162,6 @@ fn print(
     let plural = if *num_passages == 1 { "" } else { "s" };
     let pairs = if num_pairs == num_passages { String::new() } else { format!(", {num_pairs} pairs computed") };
     writeln!(out, "{prune} on {}{device}: {ms:.1} ms for {num_passages} passage{plural}{pairs}", backend.backend)?;
-    out.flush()?;
     Ok(())
 }
 

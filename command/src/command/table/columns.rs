@@ -52,6 +52,8 @@ const TEXTS: [&str; 20] = [
 ];
 /// More names of what is ranked. The first one wins over all others.
 const PASSAGES: [&str; 4] = ["text", "passage", "answer", "context"];
+/// Names of what passages are ranked for.
+const QUERIES: [&str; 3] = ["query", "question", "claim"];
 /// Names of the label. The first one wins over the others.
 const LABELS: [&str; 21] = [
     "label",
@@ -94,6 +96,15 @@ pub enum Labels {
     Needed,
     /// Nobody needs them.
     IfThere,
+}
+
+/// Where the query of a passage stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queries<'a> {
+    /// Not in the file.
+    Apart,
+    /// In the column of this name or number, else in the one with a usual name.
+    Column(Option<&'a str>),
 }
 
 /// A header, and how it is spoken of.
@@ -159,27 +170,26 @@ pub fn find(args: &ColumnArgs, header: &Header<'_>, labels: Labels) -> Result<(C
     Ok((Columns { text, pair, label }, note))
 }
 
-/// The one column of texts that are no inputs on their own: the one that is asked for, else `text`, else one with a known name.
-pub fn find_text(asked: Option<&str>, header: &Header<'_>) -> Result<usize> {
-    if let Some(name) = asked {
-        return header.named(name);
-    }
-    if header.names.is_empty() && header.is_numbered {
-        return Err(Failure::Usage("--no-header needs --text-column".to_owned()));
-    }
-    if let [column] = header.all(PASSAGES[0]).as_slice() {
-        return Ok(*column);
-    }
-    let found: Vec<usize> = PASSAGES.iter().chain(&TEXTS).flat_map(|name| header.all(name)).collect();
-    match found.as_slice() {
-        [column] => Ok(*column),
-        [] => Err(header.error("no text column; expected `text`, or name one with --text-column", true)),
-        several => {
-            let names: Vec<String> = several.iter().map(|&column| header.name(column)).collect();
-            let what = format!("the text is ambiguous: it may be {}; name it with --text-column", names.join(" or "));
-            Err(header.error(&what, false))
+/// The columns of passages, and of their queries as the pair, where these are in the file.
+pub fn find_passage(asked: Option<&str>, queries: Queries<'_>, header: &Header<'_>) -> Result<Columns> {
+    let query = match queries {
+        Queries::Apart => None,
+        Queries::Column(Some(name)) => Some(header.named(name)?),
+        Queries::Column(None) => {
+            Some(header.one_of(&QUERIES, "query", "--query-column", ", or give one --query for all passages")?)
         }
+    };
+    let text = match asked {
+        Some(name) => header.named(name)?,
+        None => match header.all(PASSAGES[0]).as_slice() {
+            [column] => *column,
+            _ => header.one_of(&[&PASSAGES[..], &TEXTS].concat(), "text", "--text-column", "")?,
+        },
+    };
+    if query == Some(text) {
+        return Err(header.error(&format!("column {} is given twice", header.name(text)), false));
     }
+    Ok(Columns { text, pair: query, label: None })
 }
 
 /// Names are compared without regard to case, and `Review Text` is `review_text`.
@@ -214,6 +224,26 @@ impl Header<'_> {
                 Ok(number - 1)
             }
             _ => Err(self.error(&format!("no column `{name}`"), true)),
+        }
+    }
+
+    /// The only column that has one of the usual names of `what`, of which the first is expected. `option` names another.
+    fn one_of(&self, usual: &[&str], what: &str, option: &str, way_out: &str) -> Result<usize> {
+        if self.names.is_empty() && self.is_numbered {
+            return Err(Failure::Usage(format!("--no-header needs {option}{way_out}")));
+        }
+        let found: Vec<usize> = usual.iter().flat_map(|name| self.all(name)).collect();
+        match found.as_slice() {
+            [column] => Ok(*column),
+            [] => {
+                let expected = format!("expected `{}`, or name one with {option}{way_out}", usual[0]);
+                Err(self.error(&format!("no {what} column; {expected}"), true))
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(|&column| self.name(column)).collect();
+                let what = format!("the {what} is ambiguous: it may be {}; name it with {option}", names.join(" or "));
+                Err(self.error(&what, false))
+            }
         }
     }
 

@@ -19,12 +19,10 @@ use super::{Failure, Result, note};
 use columns::{Columns, Header};
 use rows::{Source, Written};
 
-pub use columns::Labels;
+pub use columns::{Labels, Queries};
 
 /// A line of a file, from 1.
 pub type Line = u64;
-/// Texts with their lines.
-pub type Texts = Vec<(Line, String)>;
 /// An error has its line.
 type LineResult<T> = std::result::Result<T, (Line, String)>;
 
@@ -54,6 +52,15 @@ pub struct Row<E = Expected> {
     pub text: String,
     pub text_pair: Option<String>,
     pub expected: E,
+}
+
+/// What is ranked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passage {
+    pub line: Line,
+    /// Of a file that has queries.
+    pub query: Option<String>,
+    pub text: String,
 }
 
 /// What a file holds.
@@ -97,19 +104,24 @@ pub fn parse_texts(args: &ColumnArgs, path: &Path, bytes: &[u8], config: &Config
     Ok(Table { rows: rows(args, written, none), notes })
 }
 
-/// The texts of one column with their lines, whatever else the file has; and what was left out or assumed.
-pub fn texts(args: &ColumnArgs, path: &Path, bytes: &[u8]) -> Result<(Texts, Vec<String>)> {
+/// The passages of a file, whatever else it has; and what was left out or assumed.
+pub fn passages(
+    args: &ColumnArgs,
+    queries: Queries<'_>,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(Vec<Passage>, Vec<String>)> {
     let source = source(args, path, bytes)?;
     let header = Header { path, names: source.header(), is_numbered: source.is_numbered(), hint: source.hint() };
-    let text = columns::find_text(args.text_column.as_deref(), &header)?;
-    let columns = Columns { text, pair: None, label: None };
+    let columns = columns::find_passage(args.text_column.as_deref(), queries, &header)?;
     let (rows, broken) = if args.skip_broken_rows {
         source.whole_rows(&columns)
     } else {
         (source.rows(&columns).map_err(|(line, what)| bad(path, line, &what))?, None)
     };
     let notes = source.note().into_iter().chain(broken).collect();
-    Ok((rows.into_iter().map(|row| (row.line, row.text)).collect(), notes))
+    let passages = rows.into_iter().map(|row| Passage { line: row.line, query: row.text_pair, text: row.text });
+    Ok((passages.collect(), notes))
 }
 
 /// A file that is not empty.
