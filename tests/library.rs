@@ -10,6 +10,7 @@ mod bad_vit;
 mod common;
 mod dependencies;
 mod device;
+mod docs;
 mod families;
 mod flops;
 mod folders;
