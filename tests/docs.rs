@@ -5,8 +5,17 @@ use std::fs::read_to_string;
 use std::path::{Component, Path, PathBuf};
 
 /// Folders whose `.md` files are pages.
-const FOLDERS: [&str; 9] =
-    ["", "docs", "web", "python", "models/sst2-minilm", "models/deit-tiny", "benches/peers", "tests/fixtures", "command"];
+const FOLDERS: [&str; 9] = [
+    "",
+    "docs",
+    "web",
+    "python",
+    "models/sst2-minilm",
+    "models/deit-tiny",
+    "benches/peers",
+    "tests/fixtures",
+    "command",
+];
 
 /// Copied where a package is built, and ignored by git.
 const COPY: (&str, &str) = ("web/CHANGELOG.md", "CHANGELOG.md");
@@ -17,7 +26,8 @@ const PUBLISHED: [&str; 3] = ["CHANGELOG.md", "python/README.md", "web/README.md
 const MAX_README_LINES: usize = 150;
 
 /// What the messages of docs/troubleshooting.md are held to.
-const SOURCES: [&str; 8] = ["src", "command/src", "train/src", "python/src", "web/src", "web/ts", "web/folder.mjs", "test"];
+const SOURCES: [&str; 8] =
+    ["src", "command/src", "train/src", "python/src", "web/src", "web/ts", "web/folder.mjs", "test"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -203,7 +213,8 @@ fn every_page_of_docs_can_be_reached() {
             waiting.extend(links.iter().filter_map(|(_, target)| resolved(&page, target)).map(|(path, _)| path));
         }
     }
-    let missed: Vec<&String> = pages.keys().filter(|page| page.starts_with("docs/") && !reached.contains(*page)).collect();
+    let missed: Vec<&String> =
+        pages.keys().filter(|page| page.starts_with("docs/") && !reached.contains(*page)).collect();
     assert!(missed.is_empty(), "no link leads from README.md to {missed:?}");
 }
 
@@ -216,7 +227,8 @@ fn the_readme_is_short() {
 /// All text below a path, in one line: as a compiler joins the parts of a string.
 fn source(path: &Path, all: &mut String) {
     if path.is_dir() {
-        let mut entries: Vec<_> = path.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        let mut entries: Vec<_> =
+            path.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
         entries.sort();
         entries.iter().for_each(|entry| source(entry, all));
     } else if path.extension().is_none_or(|kind| kind == "rs" || kind == "ts" || kind == "mjs") {
@@ -266,7 +278,8 @@ fn messages_are_quoted_as_they_are() {
 fn broken_links_are_found() {
     let page = "# A page\n\n## A `part`, here\n## Twice\n## Twice\n\n[a](#a-part-here) [b](b.md#b) ![c](../c.svg)\n`[d](d.md)` \
                 [e](https://example.org)\n\n    [f](f.md)\n\n```\n[g](g.md)\n```\n";
-    let found: Vec<String> = links("docs/a.md", page).into_iter().map(|(line, target)| format!("{line} {target}")).collect();
+    let found: Vec<String> =
+        links("docs/a.md", page).into_iter().map(|(line, target)| format!("{line} {target}")).collect();
     assert_eq!(found, ["7 #a-part-here", "7 b.md#b", "7 ../c.svg"]);
     assert_eq!(anchors(page).into_iter().collect::<Vec<_>>(), ["a-page", "a-part-here", "twice", "twice-1"]);
     let pages = BTreeMap::from([("docs/performance.md".to_owned(), page.to_owned())]);
@@ -276,5 +289,7 @@ fn broken_links_are_found() {
     assert_eq!(fault("nothing.md").as_deref(), Some("there is no docs/nothing.md"));
     assert_eq!(fault("../README.md#twice").as_deref(), Some("README.md is no page with headings"));
     assert_eq!(fault("../../README.md").as_deref(), Some("leads out of the repository"));
-    assert!(fault("#thrice").is_some_and(|fault| fault.starts_with("docs/performance.md has no heading #thrice, only {")));
+    assert!(
+        fault("#thrice").is_some_and(|fault| fault.starts_with("docs/performance.md has no heading #thrice, only {"))
+    );
 }

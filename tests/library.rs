@@ -24,6 +24,7 @@ mod json;
 mod licences;
 mod ltp;
 mod model_variants;
+mod packages;
 mod parity;
 mod parity_cases;
 mod pickles;

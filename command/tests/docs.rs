@@ -156,14 +156,20 @@ fn commands_of_the_pages_print_what_stands_there() {
             let lines: Vec<&str> = block.lines.iter().map(|line| line.trim_end()).collect();
             let (first, expected) = lines.split_first().expect("a command");
             let at = format!("{page}:{}", block.first_line);
-            let command = first.strip_prefix("$ sttabt ").unwrap_or_else(|| panic!("{at}: `{first}` is no `$ sttabt …`"));
+            let command =
+                first.strip_prefix("$ sttabt ").unwrap_or_else(|| panic!("{at}: `{first}` is no `$ sttabt …`"));
             assert!(!expected.iter().any(|line| line.starts_with("$ ")), "{at}: one command in a block");
             num_commands += 1;
             let args = words(command);
             let output = sttabt(args.iter().map(String::as_str)).output().expect("a process");
             let printed = Ended::from(output).quiet();
             let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
-            assert!(is_output(expected, &printed), "{at}: `{command}` prints\n{}\nexpected\n{}", printed.join("\n"), expected.join("\n"));
+            assert!(
+                is_output(expected, &printed),
+                "{at}: `{command}` prints\n{}\nexpected\n{}",
+                printed.join("\n"),
+                expected.join("\n")
+            );
         }
     }
     assert!(num_commands >= 3, "only {num_commands} commands");
