@@ -62,4 +62,6 @@ def test_what_the_wheel_brings_along() -> None:
     assert about["License-Expression"] == "Apache-2.0" and "prune" in str(about.get_payload())
     names = [str(file) for file in files("sttabt") or []]
     assert "sttabt/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names), names
+    notices = next(file for file in files("sttabt") or [] if file.name == "NOTICES.txt")
+    assert "\ntokenizers " in notices.read_text(), "the licences of what is compiled in"
     assert not any(name.startswith(("tests/", "src/", "examples/")) for name in names), names
