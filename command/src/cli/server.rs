@@ -1,5 +1,5 @@
-//! A file server for a browser on the same machine, for GET and HEAD. Each connection has one request, and a thread
-//! of its own. So connections that a browser opens in advance hold nobody up.
+//! A file server for a browser on the same machine: GET and HEAD, one request a connection, one thread each, so that connections that
+//! a browser opens in advance hold nobody up.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
