@@ -2,8 +2,8 @@
 // uses: common, exp, vectors, scores, stats, attention_parts
 //
 // The softmax is streamed: a running maximum, a running sum, and an output that is rescaled as the maximum grows.
-// One invocation owns four query rows and a head, and takes four keys at a time. It holds 32 columns of the output; a larger
-// head takes another turn over the keys, with the same scores in the same order.
+// One invocation owns four query rows and a head, and takes four keys at a time. It holds 32 columns of the output. A
+// larger head takes another turn over the keys, with the same scores in the same order.
 
 const TILE_ROWS: u32 = 4;
 const BLOCK: u32 = 8; // 32 columns

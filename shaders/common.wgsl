@@ -10,8 +10,8 @@ fn workgroup_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
 
 // The number of a workgroup among those with something to do, `num_busy`; for the others one beyond.
 //
-// They are spread evenly over all: drivers that give every thread a range of workgroups (llvmpipe) would otherwise leave those
-// threads idle whose range lies beyond the kept rows.
+// They are spread evenly over all. Some drivers (llvmpipe) give every thread a range of workgroups. Threads whose
+// range lies beyond the kept rows would be idle.
 fn busy_workgroup(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>, num_busy: u32) -> u32 {
     let number = workgroup_number(workgroup_id, num_workgroups);
     let total = num_workgroups.x * num_workgroups.y;

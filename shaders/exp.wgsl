@@ -5,8 +5,8 @@ const LN_2: array<f32, 2> = array(0.693359375, -2.12194440e-4); // two parts: a 
 const EXP_COEFFICIENTS: array<f32, 6> =
     array(1.9875691e-4, 1.3981999e-3, 8.3334519e-3, 4.1665796e-2, 1.6666665e-1, 0.5);
 
-// e^x to an ulp or so, for x ≤ 0: what is kept may hang on the last bit of a map, and WGSL lets a driver's exp be off by
-// 3 + 2|x| ulp. Range reduction by ln 2 in two parts, and a polynomial on |r| ≤ ln 2 / 2.
+// e^x to an ulp or so, for x ≤ 0. Which tokens are kept may hang on the last bit of a map. WGSL lets a driver's exp
+// be off by 3 + 2|x| ulp. Range reduction by ln 2 in two parts, and a polynomial on |r| ≤ ln 2 / 2.
 fn exp_of_negative(value: f32) -> f32 {
     let x = max(value, -87.0);
     let n = round(x * LOG2_E);

@@ -1,8 +1,9 @@
 // output[r, output_column + c] = activation(Σ_k numbers[r, k] · weight[first_feature + c, k] · scale_r · scale_c + bias[first_feature + c]) + residual[r, c]
 // uses: common, erf, exp, linear_parts, linear_int8_parts, linear_wide
 //
-// The wide variant (see linear_wide.wgsl). One invocation owns 8 rows × 8 features. Whole numbers are multiplied and added as f32, which software does
-// faster than dot products of int8; a part's sums stay below 2^24, so that they are exact.
+// The wide variant (see linear_wide.wgsl). One invocation owns 8 rows × 8 features. Whole numbers are multiplied and
+// added as f32, which software does faster than dot products of int8. A part's sums stay below 2^24, so that they are
+// exact.
 
 const PART16: u32 = 64; // 1024 inputs: 1024 · 127 · 128 < 2^24
 

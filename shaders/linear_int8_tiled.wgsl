@@ -1,8 +1,9 @@
 // output[r, output_column + c] = activation(Σ_k numbers[r, k] · weight[first_feature + c, k] · scale_r · scale_c + bias[first_feature + c]) + residual[r, c]
 // uses: common, erf, exp, linear_parts, linear_int8_parts, linear_tiles
 //
-// The tiled variant, for hardware, where an instruction multiplies four numbers by four. One workgroup owns 64 rows × 64 features, as in
-// linear_tiled.wgsl, with 16 numbers in a vec4: each of 8 × 16 invocations owns 8 rows × 4 features, and 64 inputs at a time are in workgroup memory.
+// The tiled variant, for hardware, where an instruction multiplies four numbers by four. One workgroup owns 64 rows ×
+// 64 features, as in linear_tiled.wgsl, with 16 numbers in a vec4. Each of 8 × 16 invocations owns 8 rows × 4
+// features. 64 inputs at a time are in workgroup memory.
 
 const DEPTH16: u32 = 4; // 64 inputs
 

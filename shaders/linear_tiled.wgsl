@@ -1,8 +1,9 @@
 // output[r, output_column + c] = activation(Σ_k input[r, k] · weight[first_feature + c, k] + bias[first_feature + c]) + residual[r, c]
 // uses: common, erf, exp, linear_parts, linear_floats, linear_tiles
 //
-// The tiled variant, for hardware. One workgroup owns a tile of 64 rows × 64 features; each of its 8 × 16 invocations owns 8 rows ×
-// 4 features of it, in registers. Inputs and weights of the tile are in workgroup memory, 16 inputs at a time.
+// The tiled variant, for hardware. One workgroup owns a tile of 64 rows × 64 features. Each of its 8 × 16 invocations
+// owns 8 rows × 4 features of it, in registers. Inputs and weights of the tile are in workgroup memory, 16 inputs at
+// a time.
 //
 // Inner places in that memory are written as constants, which need no bounds check. Invocations that store together own different banks
 // of it, and read whole sectors of the weights.

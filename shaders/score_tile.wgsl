@@ -100,8 +100,8 @@ struct KeyItem {
     place: u32,
 }
 
-// Of 64 keys times 1 << shift columns. Eight neighbours have keys that are kept in different banks of the memory; the next ones have the
-// same keys' next columns, so that whole sectors are read.
+// Of 64 keys times 1 << shift columns. Eight neighbours have keys that are kept in different banks of the memory. The
+// next ones have the same keys' next columns, so that whole sectors are read.
 fn key_item(number: u32, shift: u32) -> KeyItem {
     let d = (number >> 3u) & ((1u << shift) - 1u);
     let group = number >> (3u + shift);

@@ -3,9 +3,9 @@
 //
 // Attention is received from the rows of K_l; the threshold counts times the original number of tokens.
 //
-// One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰ (two words of 20
-// fraction bits, room for 4095 rows of at most 1): real sentences have tokens whose means differ by less than one ulp, and
-// drivers may simplify a compensated f32 sum away.
+// One workgroup owns a sample; columns are strided over the invocations. Sums are exact, in fixed point of 2⁻⁴⁰: two
+// words of 20 fraction bits, with room for 4095 rows of at most 1. Real sentences have tokens whose means differ by
+// less than one ulp. Drivers may simplify a compensated f32 sum away.
 //
 // Loops over pairs of tokens take 8 of them at a time: llvmpipe ends all loops of an invocation after 65535 rounds.
 

@@ -1,8 +1,8 @@
 //! Transformer inference that computes only the tokens that matter.
 //!
-//! An implementation of *Sparse Token Transformer with Attention Back Tracking* (ICLR 2023) as WebGPU compute: a small
-//! network, ApproxNet, predicts the attention of a large one; importance is tracked back from the last layer's
-//! `[CLS]` to the input; and the large network then computes only the tokens that were asked for.
+//! This is an implementation of *Sparse Token Transformer with Attention Back Tracking* (ICLR 2023), for CPUs and for
+//! GPUs through WebGPU. A small network, ApproxNet, predicts the attention of a large one. Importance is tracked back
+//! from the last layer's `[CLS]` to the input. Then the large network computes only the tokens that were asked for.
 //!
 //! ```
 //! # pollster::block_on(async {
@@ -18,12 +18,20 @@
 //! # }).unwrap();
 //! ```
 //!
-//! The rooms, in the order of a datum's way: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels →
-//! [`Classification`]. The paper's algorithm itself is the room `src/pruning/`, and the shaders `back_tracking` and `select_tokens`.
+//! The way of an input: [`Model`] (files, tokens) → [`Engine`] (a model on a device) → the kernels →
+//! [`Classification`]. The paper's algorithm itself is in the folder `src/pruning/`, and in the shaders
+//! `back_tracking` and `select_tokens`.
 //!
-//! Features: `gpu` (WebGPU through wgpu), `threads` (Rayon), `image` (decoding PNG, WebP, GIF and BMP) and
-//! `jpeg` (decoding JPEG as well), `files` (model folders on disk), `bin` (PyTorch's `pytorch_model.bin` in them). All are on by default. (`internals` is for the tests and the bench of this repository, and
-//! changes without notice.)
+//! These features are on by default:
+//!
+//! - `gpu`: WebGPU through wgpu.
+//! - `threads`: Rayon's threads.
+//! - `image`: decoding PNG, WebP, GIF and BMP.
+//! - `jpeg`: decoding JPEG as well.
+//! - `files`: model folders on disk.
+//! - `bin`: PyTorch's `pytorch_model.bin` in them.
+//!
+//! The feature `internals` is for the tests and the bench of this repository. It changes without notice.
 
 #![warn(missing_docs)]
 

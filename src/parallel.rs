@@ -5,9 +5,9 @@
 //! 2. A caller takes tasks itself and ends with its own work: it never begins another caller's while its own is not done.
 //! 3. A thread that looks for work, or computes tasks, is counted as awake once; one that is held by long work is not counted.
 //!
-//! A pass through a model is some hundred kernels of 20 µs to 2 ms. Rayon alone puts its threads to sleep between them, and waking
-//! one costs as much as a small kernel; so they are kept looking for work for about a millisecond, and the caller takes
-//! tasks too instead of waiting.
+//! A pass through a model is some hundred kernels of 20 µs to 2 ms. Rayon alone puts its threads to sleep between
+//! them, and waking one costs as much as a small kernel. So they keep looking for work for about a millisecond. The
+//! caller takes tasks too instead of waiting.
 
 use std::pin::Pin;
 use std::sync::Arc;

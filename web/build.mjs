@@ -7,6 +7,8 @@ import { exit } from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 
+import { notices } from "./notices.mjs";
+
 const web = dirname(fileURLToPath(import.meta.url));
 const root = dirname(web);
 /** What a visitor downloads before the weights. */
@@ -36,6 +38,7 @@ async function buildPackage() {
     // These are in the worker now, or are types of what lies between the two.
     for (const file of ["files.js", "messages.js", "files.d.ts", "messages.d.ts", "start.d.ts", "beside.d.ts"]) rmSync(join(dist, file));
     for (const file of ["LICENSE", "CHANGELOG.md"]) copyFileSync(join(root, file), join(web, file));
+    writeFileSync(join(web, "NOTICES.txt"), notices("sttabt-web", target));
 }
 
 /** The core's list of rules, so that it is there before any WebAssembly is. */

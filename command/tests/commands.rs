@@ -9,6 +9,7 @@ mod command;
 mod common;
 mod convert;
 mod demo;
+mod docs;
 mod eval;
 mod eval_images;
 mod eval_rank;

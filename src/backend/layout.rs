@@ -15,8 +15,11 @@ pub const fn kept_level(layer: usize) -> usize {
 /// Levels: [`ALL`]; [`kept_level`]`(l)` for l = 0 … L; and [`ChunkLayout::first_level`], the first row (`[CLS]`) of each
 /// sample of [`ALL`]. The parent of a level is the one before it; that of the first rows is [`ALL`].
 ///
-/// The words in order: what the host writes (offsets of `ALL` and of the first rows, map offsets, k, row tables of both), what
-/// kernels write (offsets and row tables of the kept levels), and what is read back (counts, kept).
+/// The words in order:
+///
+/// 1. What the host writes: offsets of `ALL` and of the first rows, map offsets, k, row tables of both.
+/// 2. What kernels write: offsets and row tables of the kept levels.
+/// 3. What is read back: counts, kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkLayout {
     /// L

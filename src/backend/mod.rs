@@ -5,8 +5,8 @@
 //! [`Backend::submit`].
 //!
 //! Rows of a chunk's samples are packed one after another. A *level* is one such packing: level
-//! [`ALL`] holds every token, level [`kept_level`]`(l)` the tokens of K_l. How many rows a level has is
-//! known to the device alone (it stands in the [`ChunkLayout`]'s index buffer); the host knows an upper bound.
+//! [`ALL`] holds every token, level [`kept_level`]`(l)` the tokens of K_l. Only the device knows how many rows a
+//! level has: the number stands in the [`ChunkLayout`]'s index buffer. The host knows an upper bound.
 
 pub mod cpu;
 #[cfg(feature = "gpu")]
@@ -244,8 +244,8 @@ pub trait Backend: Sized {
         maps: &mut Self::Matrix,
         context: Option<&mut Self::Matrix>,
     ) -> Result<()>;
-    /// K_{L−1} … K_0 of every sample from its maps, last layer to first (paper, section 3): writes `counts` and `kept` of
-    /// all layers into the index, and token_scores\[layer, row\] (m of Rule 1, c of Rule 2) for all tokens.
+    /// Finds K_{L−1} … K_0 of every sample from its maps, last layer to first (paper, section 3). Writes `counts` and
+    /// `kept` of all layers into the index, and token_scores\[layer, row\] (m of Rule 1, c of Rule 2) for all tokens.
     fn back_tracking(
         &mut self,
         call: BackTracking<'_, Self>,

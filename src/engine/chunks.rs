@@ -48,8 +48,8 @@ pub fn row_bytes(model: &Model) -> u64 {
 
 /// Chunks per thread of a large batch, so that one that was held up leaves some of its share to the others.
 const CHUNKS_PER_THREAD: usize = 2;
-/// About how many tokens a chunk has, unless that gives more chunks than these: each chunk reads all weights, which costs more than waiting
-/// at every kernel if it is for few rows.
+/// About how many tokens a chunk has, unless that gives more chunks than these. Each chunk reads all weights. For few
+/// rows that costs more than waiting at every kernel.
 const CHUNK_TOKENS: usize = 256;
 
 /// Work of a chunk, in multiply-adds, if `num_threads` compute one each at the same time: an equal part of the batch.
@@ -109,8 +109,8 @@ pub fn groups(inputs: &[Input<'_>], config: &Config) -> Vec<Range<usize>> {
     groups
 }
 
-/// Consecutive samples, as long as their sum fits, and their work belongs to the same [`share`]; `lengths` are the samples' tokens,
-/// and `first` is the place of the first one in its request.
+/// Consecutive samples, as long as their sum fits, and their work belongs to the same [`share`]. `lengths` are the
+/// samples' tokens. `first` is the place of the first one in its request.
 ///
 /// # Errors
 /// [`Error::TooLarge`] when one sample alone does not fit a binding.

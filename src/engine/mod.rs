@@ -55,8 +55,9 @@ impl Engine {
         Self::open(&mut model.clone(), options, false).await
     }
 
-    /// The same, with as little memory as can be: on the CPU, f16 weights stay f16, and [`Bytes::Owned`](crate::Bytes::Owned) of the model are freed as they are packed,
-    /// if `model` is the only handle to them. No other engine can be made of it then, nor after an error.
+    /// The same, with as little memory as can be. On the CPU, f16 weights stay f16.
+    /// [`Bytes::Owned`](crate::Bytes::Owned) of the model are freed as they are packed, if `model` is the only handle
+    /// to them. No other engine can be made of it then, nor after an error.
     ///
     /// # Errors
     /// As of [`Engine::new`].
@@ -140,9 +141,10 @@ impl Engine {
 
     /// Classifies a ragged batch: any number of inputs of any lengths, packed without padding.
     ///
-    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch that is too
-    /// large for the device is split into chunks; on the CPU so is one that is worth it, and its chunks run on several threads at the
-    /// same time. Engines on the CPU share Rayon's threads: while several others run batches, a kernel may wait for one of them.
+    /// Results come in the order of the inputs, and each is independent of its neighbours. A batch that is too large
+    /// for the device is split into chunks. On the CPU a smaller one is split too, where it is worth it. Its chunks
+    /// run on several threads at the same time. Engines on the CPU share Rayon's threads: while several others run
+    /// batches, a kernel may wait for one of them.
     ///
     /// # Errors
     /// [`Error::Input`] names an input that cannot be classified, [`Error::RuleNeeds`] what the model lacks for the rule,

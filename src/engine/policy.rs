@@ -14,8 +14,8 @@ const IMAGES: [usize; 2] = [1, 3];
 const ROUNDS: usize = 3;
 
 impl Engine {
-    /// Runs `prune` and the dense model in turn on made-up inputs of two sizes: some 30 times the cost of a sentence, or of an
-    /// image. `now_ms` is the caller's clock.
+    /// Runs `prune` and the dense model in turn on made-up inputs of two sizes. That costs some 30 times a sentence,
+    /// or an image. `now_ms` is the caller's clock.
     ///
     /// # Errors
     /// As of [`Engine::classify`].
@@ -42,8 +42,8 @@ impl Engine {
         Ok(Policy::new(prune.clone(), dense, pruned))
     }
 
-    /// The same as [`Engine::classify`], with the rule that the policy chooses for the batch: the same input may be pruned in one batch
-    /// and not in another.
+    /// The same as [`Engine::classify`], with the rule that the policy chooses for the batch. The same input may be
+    /// pruned in one batch and not in another.
     ///
     /// # Errors
     /// The same as of [`Engine::classify`].

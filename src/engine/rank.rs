@@ -69,9 +69,10 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Head`] and [`Error::Label`] for a model that gives no score; [`Error::Query`] for a query that is empty, or leaves no room for a
-    /// passage; [`Error::Passage`] names a passage that has no score; [`Error::NoPassages`]; [`Error::Cancelled`]; and those of
-    /// [`Engine::classify`].
+    /// - [`Error::Head`] and [`Error::Label`] for a model that gives no score.
+    /// - [`Error::Query`] for a query that is empty, or leaves no room for a passage.
+    /// - [`Error::Passage`] names a passage that has no score.
+    /// - [`Error::NoPassages`], [`Error::Cancelled`], and the errors of [`Engine::classify`].
     pub async fn rank(
         &mut self,
         query: &str,

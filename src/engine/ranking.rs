@@ -11,10 +11,11 @@ pub struct RankOptions {
     pub top_n: Option<usize>,
     /// Which tokens to keep; `None` is [`Model::default_prune`](crate::Model::default_prune).
     pub prune: Option<Prune>,
-    /// Read a passage that is too long in windows, of which each shares a quarter of its tokens with the one before it. The best window's
-    /// score counts. Without, a passage is cut at the model's limit.
+    /// Read a passage that is too long in windows. Each window shares a quarter of its tokens with the one before it,
+    /// and the best one's score counts. Without this, a passage is cut at the model's limit.
     pub windows: bool,
-    /// The label whose probability is the score, of a model with several: its name, or where no label is called so, its index.
+    /// For a model with several labels: the one whose probability is the score. It is a name, or an index where no
+    /// label is called so.
     pub label: Option<String>,
 }
 

@@ -32,7 +32,8 @@ pub struct Classification {
     /// Their ids; `[T]`, empty for an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input_ids: Vec<u32>,
-    /// Rows and columns of an image's patches: position `num_prefix_tokens` + row · columns + column is a patch, and `[CLS]` is position 0.
+    /// Rows and columns of an image's patches. `[CLS]` is position 0. A patch is position `num_prefix_tokens` + row ·
+    /// columns + column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
     /// An image's tokens before its patches: `[CLS]`, and with some models another learned one.
@@ -72,8 +73,8 @@ pub struct Classification {
     pub truncated: bool,
     /// Whether the rule chooses while the model runs: the scores of layer l choose K_{l+1} (`forward`, `ltp`) instead of K_l.
     pub layer_by_layer: bool,
-    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2; for `forward` and `ltp`, `[L − 1][T]`, the
-    /// attention received (0 for removed tokens). `None` for `dense`.
+    /// Scores that the rule gave every token, `[L][T]`: m of Rule 1, c of Rule 2. For `forward` and `ltp` they are
+    /// `[L − 1][T]`, the attention received (0 for removed tokens). `None` for `dense`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_scores: Option<Vec<Vec<f32>>>,
     /// The maps that the rule looked at, `[L][T · T]`, rows attend to columns: mean attention probabilities, or for

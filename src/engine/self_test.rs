@@ -1,5 +1,5 @@
-//! A small model with made-up weights and the answers it must give: run on a GPU before the first use, because drivers exist
-//! that compute something else in silence.
+//! A small model with made-up weights, and the answers that it must give. It runs on a GPU before the first use,
+//! because some drivers compute something else in silence.
 
 use half::f16;
 use serde_json::{Map, Value, json};

@@ -86,8 +86,8 @@ impl<B: Backend> Session<B> {
         &mut self.worker.backend
     }
 
-    /// Runs the inputs chunk by chunk. They come in groups: where the backend overlaps, a group is prepared, and a chunk recorded, while
-    /// the device computes the chunk before.
+    /// Runs the inputs chunk by chunk. They come in groups. Where the backend overlaps, the device computes a chunk
+    /// while the next group is prepared and the next chunk recorded.
     #[cfg(any(feature = "gpu", test))]
     pub async fn classify(
         &mut self,

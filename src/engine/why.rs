@@ -10,8 +10,8 @@ impl Classification {
     /// Layers count from 0; `forward` and `ltp` choose nothing in the last one.
     ///
     /// # Errors
-    /// [`Error::Rule`] when nothing was chosen (`dense`), when outputs are missing, for a layer or position that is not there, and
-    /// for another model than that of the run.
+    /// [`Error::Rule`] when nothing was chosen (`dense`) or outputs are missing. It also says that a layer or
+    /// position is not there, or that the run had another model.
     pub fn why(&self, model: &Model, layer: usize, position: usize) -> Result<Why> {
         let error = |reason: String| Error::Rule { rule: self.prune.to_string(), reason };
         if self.prune.is_dense() {

@@ -28,7 +28,7 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// Rows of the table of positions before that of the first token.
     pub position_offset: usize,
-    /// Rows of the table of token types: 2 where the model tells a first text from a second; 0 where there is no table.
+    /// Rows of the table of token types: 2 where the model tells a first text from a second, and 0 without a table.
     pub type_vocab_size: usize,
     /// Width of the tables; where it is not `hidden_size`, the embeddings are projected.
     pub(crate) embedding_size: usize,

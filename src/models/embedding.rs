@@ -66,8 +66,8 @@ pub fn image_rows(
     rows
 }
 
-/// Adds the position of a place of the second grid, out of a table for the first: bicubic as PyTorch's `interpolate` (a = -0.75, corners
-/// not aligned), which Hugging Face's `interpolate_pos_encoding` calls.
+/// Adds the position of a place of the second grid, out of a table for the first. It is bicubic as in PyTorch's
+/// `interpolate` (a = -0.75, corners not aligned), which Hugging Face's `interpolate_pos_encoding` calls.
 fn add_resized(
     positions: &Tensor<'_>,
     first: usize,

@@ -23,9 +23,10 @@ const MAX: u8 = 127;
 impl ModelFiles {
     /// The same model with int8 weights, ApproxNet included.
     ///
-    /// The weights of linear layers and the tables of embeddings become `I8` tensors, each with an f32 tensor `<name>_scale` that has one
-    /// scale for each row; a row that already is whole numbers of at most 127 times one scale comes back exactly. Matrices whose name
-    /// contains `keep_f16` become `F16` instead. What else the model uses becomes `F32`. Each `config.json` gets
+    /// The weights of linear layers and the tables of embeddings become `I8` tensors. Each has an f32 tensor
+    /// `<name>_scale` beside it, with one scale for each row. A row that already is whole numbers of at most 127
+    /// times one scale comes back exactly. Matrices whose name contains `keep_f16` become `F16` instead. What else the
+    /// model uses becomes `F32`. Each `config.json` gets
     /// `"quantization_config": {"quant_method": "sttabt-int8"}`, and all other files stay as they are.
     ///
     /// ```
@@ -36,8 +37,8 @@ impl ModelFiles {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Model::from_bytes`](super::Model::from_bytes), and [`Error::File`] for a model that has int8 weights already, or when `keep_f16` is in the names of
-    /// no matrix or of all.
+    /// The same as of [`Model::from_bytes`](super::Model::from_bytes). [`Error::File`] for a model that has int8
+    /// weights already, or when `keep_f16` is in the names of no matrix or of all.
     pub fn into_int8(mut self, keep_f16: Option<&str>) -> Result<Self> {
         self.check()?;
         let is_embedder = Pooling::from_files(&self)?.is_some();

@@ -207,7 +207,8 @@ impl Model {
         self.0.pooling
     }
 
-    /// What stands before every text that an embedder reads, or the first one of a cross-encoder's pair, as the files say; mostly nothing.
+    /// What stands before every text that an embedder reads, or before the first text of a cross-encoder's pair. The
+    /// files say it, and most say nothing.
     pub fn default_prompt(&self) -> &str {
         &self.0.prompt
     }

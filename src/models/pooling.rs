@@ -105,9 +105,10 @@ fn check_normalize(files: &ModelFiles, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What stands before every text of an embedder, or the first text of a cross-encoder's pair, unless a caller of sentence-transformers says
-/// otherwise: the prompt that `config_sentence_transformers.json` names as the default one; mostly nothing. A file of another kind of model
-/// is not this model's.
+/// What stands before every text of an embedder, or before the first text of a cross-encoder's pair. It is the prompt
+/// that `config_sentence_transformers.json` names as the default one, and in most files nothing.
+/// sentence-transformers does the same, unless its caller says otherwise. A file of another kind of model is not this
+/// model's.
 ///
 /// # Errors
 /// [`Error::File`] and [`Error::Config`] for a broken file, or a name without a prompt.

@@ -1,4 +1,5 @@
-//! Inputs that are made into tokens before a device is asked: for programs that count the tokens, and compute inputs of several callers in one run.
+//! Inputs that are made into tokens before a device is asked. This is for programs that count tokens, and compute
+//! inputs of several callers in one run.
 
 use super::{Input, InputConfig, Model, Reader, Tokens};
 use crate::error::{Error, Result};

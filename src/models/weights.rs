@@ -200,8 +200,9 @@ impl Weights {
     /// The first of `names` that exists, with this shape, in a format that kernels read, all values finite.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], or [`Error::File`] with the reason, names the first name, [`Error::TensorShape`] both shapes, [`Error::NotFinite`] the first NaN or
-    /// infinity, [`Error::File`] a number format, a scale that is not positive, or a tensor that was freed.
+    /// - [`Error::MissingTensor`], or [`Error::File`] with the reason, names the first name.
+    /// - [`Error::TensorShape`] names both shapes, and [`Error::NotFinite`] the first NaN or infinity.
+    /// - [`Error::File`] names a number format, a scale that is not positive, or a tensor that was freed.
     pub(crate) fn tensor(&self, names: &[&str], expected: &[usize]) -> Result<Tensor<'_>> {
         let Some((name, entry)) = names.iter().find_map(|name| self.get(name)) else {
             return Err(missing(&self.file, names.first().copied().unwrap_or_default(), self.tensors.keys()));

@@ -10,11 +10,14 @@
 //! | attention output | q · h² |
 //! | intermediate, output | q · 2hi |
 //!
-//! An attention map over n rows costs n² · 2h more: a GPU computes its scores for the statistics of each row, then
-//! again for the map, so that no T × T scratch is kept per head. Where attention itself finds the statistics (those of attention
-//! probabilities, and all the layer's rows are queries) it is n² · h. (The CPU has a row's scores at hand and computes them once; that is
-//! not subtracted.) ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
-//! The head reads one row: the pooler (BERT) h², the classifier h · num_labels. ApproxNet needs its maps alone: in its last layer only queries, keys and the map are computed.
+//! An attention map over n rows costs n² · 2h more. A GPU computes its scores for the statistics of each row, then
+//! again for the map. So it keeps no T × T scratch per head. It is n² · h where attention itself finds the
+//! statistics: those of attention probabilities, where all the layer's rows are queries. (The CPU has a row's scores
+//! at hand and computes them once. That is not subtracted.)
+//!
+//! - ViT's patch embedding costs 3 · patch_size² · h for each row of K_0.
+//! - The head reads one row: the pooler (BERT) costs h², the classifier h · num_labels.
+//! - ApproxNet needs its maps alone. In its last layer only queries, keys and the map are computed.
 
 use std::ops::AddAssign;
 

@@ -1,5 +1,5 @@
-//! The forward rule (the paper's "Manual Top-k"): each layer passes on the k of its tokens that received most attention in it, on average over
-//! the heads and the rows that are there.
+//! The forward rule (the paper's "Manual Top-k"). Each layer passes on the k tokens that received most attention in
+//! it, on average over the heads and the rows that are there.
 
 use super::plan::{Facts, Plan, Search};
 use super::rule::{Argument, Ratio, Rule};

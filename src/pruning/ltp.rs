@@ -1,5 +1,5 @@
-//! Learned Token Pruning (Kim et al. 2022), the baseline that the paper compares with: each layer passes on the tokens that receive more
-//! attention in it than the layer's learned threshold θ_l.
+//! Learned Token Pruning (Kim et al. 2022), the baseline that the paper compares with. Each layer passes on the
+//! tokens that receive more attention in it than its learned threshold θ_l.
 //!
 //! ```text
 //! s[j] = 1 / (H · T) · Σ over heads and rows i of K_l of A[i, j];   K_{l+1} = {j in K_l : s[j] > θ_l} ∪ [CLS]

@@ -1,7 +1,7 @@
 //! The paper: pruning rules, which tokens they keep at every layer and why, and what that costs. Knows no backend and no model.
 //!
-//! A rule is a file with its recursion (`top_k`, `concrete`, `forward`, `ltp`), a row in [`RULES`] and a variant of [`Prune`]. A [`Plan`] says what
-//! a chunk needs under a rule; nothing outside this room asks which rule it is.
+//! A rule is a file with its recursion (`top_k`, `concrete`, `forward`, `ltp`), a row in [`RULES`] and a variant of
+//! [`Prune`]. A [`Plan`] says what a chunk needs under a rule. Nothing outside this folder asks which rule it is.
 
 mod attention;
 mod concrete;

@@ -41,7 +41,7 @@ impl PruneConfig {
     }
 }
 
-/// Which tokens to keep, and how to find them (paper, section 3; the comparison modes are in the README).
+/// Which tokens to keep, and how to find them (paper, section 3). `docs/command.md` explains each rule in a line.
 ///
 /// ```
 /// use sttabt::Prune;
@@ -248,8 +248,8 @@ impl Plan {
     }
 }
 
-/// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold; `first` is the place of the first
-/// input in its request, and `elsewhere` says what takes more, if anything does.
+/// [`Error::RuleNeeds`] when a rule that keeps attention maps gets more tokens than its kernels hold. `first` is the
+/// place of the first input in its request. `elsewhere` says what takes more, if anything does.
 pub fn check_lengths(
     prune: &Prune,
     first: usize,

@@ -13,13 +13,13 @@ pub struct Why {
     pub kept: bool,
     /// m\[j\] of Rule 1, c\[j\] of Rule 2, the attention received under `forward` and `ltp`.
     pub score: f32,
-    /// The smallest score that was picked; under `concrete` the score from which the layer's learned threshold keeps a token, under
-    /// `ltp` the threshold itself.
+    /// The smallest score that was picked. Under `concrete` it is the score from which the layer's learned threshold
+    /// keeps a token, and under `ltp` the threshold itself.
     pub cut: f32,
     /// One sentence.
     pub reason: String,
-    /// Who asked for it, largest value first. The values add up to the score; under `concrete` to the score less 0.01, which
-    /// every token has.
+    /// Who asked for it, largest value first. The values add up to the score. Under `concrete` they add up to the
+    /// score less 0.01, which every token has.
     pub contributions: Vec<Contribution>,
 }
 

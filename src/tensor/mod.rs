@@ -1,7 +1,7 @@
 //! Host tensors: views into safetensors bytes, and weights repacked for the kernels.
 //!
-//! Kernels read rows in steps of 8 values, so every row is padded with zeros to a multiple of 8, and
-//! every attention head to a multiple of 4; no kernel has a ragged inner loop.
+//! Kernels read rows in steps of 8 values. So every row is padded with zeros to a multiple of 8, and every attention
+//! head to a multiple of 4. No kernel has a ragged inner loop.
 
 mod packed;
 

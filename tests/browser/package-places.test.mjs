@@ -141,10 +141,12 @@ test("npm packs what the package needs, and it finds its own names", () => {
     try {
         const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: `${root}web`, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
         const names = files.map(({ path }) => path);
-        for (const name of ["README.md", "LICENSE", "CHANGELOG.md", "package.json", "dist/index.js", "dist/index.d.ts", "dist/worker.js"]) {
+        for (const name of ["README.md", "LICENSE", "CHANGELOG.md", "NOTICES.txt", "package.json", "dist/index.js", "dist/index.d.ts", "dist/worker.js"]) {
             assert.ok(names.includes(name), `${name} is not among ${names}`);
         }
         assert.ok(!names.some((name) => /^(ts|src|node_modules)\/|Cargo|build\.mjs/.test(name)), `${names}`);
+        // The licences of what is compiled in.
+        assert.match(readFileSync(`${root}web/NOTICES.txt`, "utf8"), /\ntokenizers \d/);
         const inside = join(folder, "node_modules", "sttabt");
         for (const name of names) cpSync(`${root}web/${name}`, join(inside, name));
         const package_ = JSON.parse(readFileSync(join(inside, "package.json")));

@@ -84,12 +84,12 @@ export interface LoadOptions {
      */
     assets?: string | URL;
     onProgress?: (progress: Progress) => void;
-    /** What a person should know: the CPU runs in place of a GPU, a file was not cached, a lost device was replaced. */
+    /** What a person should know: the CPU runs instead of a GPU, a file was not cached, or a lost device was replaced. */
     onNote?: (note: string) => void;
     signal?: AbortSignal;
 }
 
-/** A PNG, JPEG, WebP, GIF or BMP file, decoded by the core; or RGBA pixels, as of a camera. */
+/** A PNG, JPEG, WebP, GIF or BMP file, decoded by the core; or RGBA pixels, for example of a camera. */
 export type ImageInput = Blob | ArrayBuffer | Uint8Array | ImageData;
 
 export type Input = string | [text: string, textPair: string] | ImageInput;
@@ -201,11 +201,11 @@ export interface RankOptions {
     /** Default: the model's `defaultPrune`. */
     prune?: Rule;
     /**
-     * Read a passage that is too long in windows, each of which shares a quarter of its tokens with the one before it; the best one's score
+     * Read a passage that is too long in windows. Each shares a quarter of its tokens with the one before it, and the best one's score
      * counts. Default: false, such a passage is cut.
      */
     windows?: boolean;
-    /** The label whose probability is the score, of a model with several: its name, or where no label is called so, its index. */
+    /** For a model with several labels: the one whose probability is the score. Its name, or its index where no label is called so. */
     label?: string;
     /** Called before the first pairs, and after each group of them. */
     onProgress?: (progress: RankProgress) => void;

@@ -84,8 +84,8 @@ fn on_cpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage
     Ok(stages_ms)
 }
 
-/// Empty where the device has no clock. What the GPU does not account for is the host's: of a run that is not timed by stages, in which
-/// the host prepares one chunk while the device computes another.
+/// Empty where the device has no clock. What the GPU does not account for is the host's. It is taken from a run
+/// without timed stages, in which the host prepares one chunk while the device computes another.
 #[cfg(feature = "gpu")]
 fn on_gpu(engine: &mut Engine, batch: &Batch, rule: &Prune) -> Result<Vec<(Stage, f64)>> {
     if !engine.gpu().is_some_and(|gpu| gpu.set_stage_timing(true)) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.metadata import files, metadata
 
 import pytest
 import sttabt
@@ -54,3 +55,13 @@ def test_everything_public_is_described() -> None:
         if isinstance(described, type):
             for method, value in vars(described).items():
                 assert method.startswith("_") or not callable(getattr(described, method)) or value.__doc__ or getattr(described, method).__doc__, method
+
+
+def test_what_the_wheel_brings_along() -> None:
+    about = metadata("sttabt")
+    assert about["License-Expression"] == "Apache-2.0" and "prune" in str(about.get_payload())
+    names = [str(file) for file in files("sttabt") or []]
+    assert "sttabt/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names), names
+    notices = next(file for file in files("sttabt") or [] if file.name == "NOTICES.txt")
+    assert "\ntokenizers " in notices.read_text(), "the licences of what is compiled in"
+    assert not any(name.startswith(("tests/", "src/", "examples/")) for name in names), names

@@ -1,7 +1,7 @@
-//! The kernels on the CPU, one file per kernel, under the same names as the shaders: SIMD of the width that the CPU has, and
-//! threads natively.
+//! The kernels on the CPU: one file per kernel, under the same names as the shaders. They use SIMD of the width that
+//! the CPU has, and threads natively.
 //!
-//! The rules' recursions (`back_tracking`, `select_tokens`) are plain loops, those of the room `pruning`: they cost next to nothing.
+//! The rules' recursions (`back_tracking`, `select_tokens`) are plain loops of `pruning`. They cost next to nothing.
 
 mod attention;
 mod attention_maps;

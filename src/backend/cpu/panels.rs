@@ -1,7 +1,7 @@
 //! A weight as panels for the matrix product: int8, f32, or f16 that is widened as it is needed.
 //!
-//! Staying f16 halves the memory. Widening takes seven instructions for two vectors: little beside the product with a block of
-//! rows, but a tenth of that or more with the few rows of a short text.
+//! Staying f16 halves the memory. Widening takes seven instructions for two vectors. That is little beside the
+//! product with a block of rows. With the few rows of a short text it is a tenth of that, or more.
 
 use std::borrow::Cow;
 use std::ops::Range;

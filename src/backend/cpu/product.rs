@@ -1,8 +1,8 @@
 //! The matrix product that the kernels share: sums[r, c] = Σ_k rows[r][k] · panel[k, c], in tiles of a few rows
 //! by one panel of columns.
 //!
-//! The tile's sums stay in registers for all of k. Every sum adds in order of k, whatever rows stand beside its own: that is what
-//! makes a result independent of its neighbours, bit for bit.
+//! The tile's sums stay in registers for all of k. Every sum adds in order of k, whatever rows stand beside its own.
+//! This makes a result independent of its neighbours, bit for bit.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
@@ -13,8 +13,9 @@ pub const MAX_TILE_ROWS: usize = 6;
 pub const MIN_TILE_ROWS: usize = 4;
 /// Vectors of columns in a panel.
 pub const PANEL_VECTORS: usize = 2;
-/// Values of k that are summed before they are added to the others. With more, rounding errors grow, and the part of a panel
-/// that the tiles of a block share leaves the first cache; with fewer, loading and storing the sums costs a tenth of the time.
+/// Values of k that are summed before they are added to the others. With more, rounding errors grow, and the part of
+/// a panel that a block's tiles share leaves the first cache. With fewer, loading and storing the sums costs a tenth
+/// of the time.
 const PART_DEPTH: usize = 256;
 /// Steps over k in one turn of the loop.
 const UNROLL: usize = 4;
@@ -32,8 +33,8 @@ pub fn panel_width(level: Level) -> usize {
     dispatch!(level, simd => width(simd))
 }
 
-/// Rows of a tile. Two vectors of columns each make 12 vectors of sums, and the register files of x86-64 and WebAssembly's engines
-/// have 16; instruction sets of 128 bits mostly multiply and add in two steps, which takes registers too.
+/// Rows of a tile. Two vectors of columns each make 12 vectors of sums. x86-64 and WebAssembly's engines have 16
+/// registers. Instruction sets of 128 bits mostly multiply and add in two steps, which takes registers too.
 pub const fn tile_rows<S: Simd>() -> usize {
     if S::f32s::LEN <= 4 { MIN_TILE_ROWS } else { MAX_TILE_ROWS }
 }

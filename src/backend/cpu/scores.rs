@@ -1,5 +1,5 @@
-//! Attention scores S_h[i, j] = Q_h[i] · K_h[j] / √head_size, for the kernels that need them: keys (and values) are packed once
-//! per sample and head, then groups of queries are multiplied with them.
+//! Attention scores S_h[i, j] = Q_h[i] · K_h[j] / √head_size, for the kernels that need them. Keys (and values) are
+//! packed once per sample and head. Then groups of queries are multiplied with them.
 
 use std::ops::Range;
 

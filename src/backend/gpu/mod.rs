@@ -1,8 +1,8 @@
 //! The kernels on a GPU through wgpu: one file per kernel, under the same names as the shaders.
 //!
-//! A kernel call records a dispatch. Submits are cut so that no browser's watchdog ends them; nothing is mapped before
-//! [`Backend::submit`]. Pipelines and bind groups are made once and found again, and the `Params` of all
-//! dispatches travel in one uniform buffer with dynamic offsets, so that a familiar size allocates nothing.
+//! A kernel call records a dispatch. Submits are cut so that no browser's watchdog ends them. Nothing is mapped
+//! before [`Backend::submit`]. Pipelines and bind groups are made once and found again. The `Params` of all
+//! dispatches travel in one uniform buffer with dynamic offsets. So a familiar size allocates nothing.
 
 mod attention;
 mod attention_maps;

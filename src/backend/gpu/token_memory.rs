@@ -26,8 +26,8 @@ pub const fn pruned_tokens(workgroup_bytes: u32) -> usize {
     if tokens < MAX_SUMMANDS { tokens } else { MAX_SUMMANDS }
 }
 
-/// The shaders' `MAX_TOKENS` for samples of up to `num_tokens`: one of three sizes, since a device runs fewer workgroups at a time that have
-/// much memory.
+/// The shaders' `MAX_TOKENS` for samples of up to `num_tokens`, one of three sizes. A device runs fewer workgroups at
+/// a time if they have much memory.
 pub fn room(open: &OpenDevice, kernel: &'static str, num_tokens: usize) -> Result<(&'static str, f64)> {
     if let Some(size) = [FEW_TOKENS, GUARANTEED_TOKENS].into_iter().find(|size| num_tokens <= *size) {
         return Ok(("MAX_TOKENS", size as f64));

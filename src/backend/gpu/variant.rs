@@ -4,8 +4,8 @@ use std::fmt;
 
 /// How a matrix product is cut into workgroups. Both variants compute the same.
 ///
-/// All compute in f32, whatever the weights are. With inputs rounded to f16, as f16 arithmetic would have them, ApproxNet keeps other
-/// tokens: under `topk:0.5` in 6 of 300 sentences of SST-2.
+/// All compute in f32, whatever the weights are. Arithmetic in f16 would round the inputs, and ApproxNet would keep
+/// other tokens: under `topk:0.5` in 6 of 300 sentences of SST-2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// Independent invocations with a tile each, without workgroup memory: for adapters that are software, which have caches instead.

@@ -66,16 +66,16 @@ impl Picture {
         Ok(Self { width, height, rgb })
     }
 
-    /// Decodes a PNG, JPEG, WebP, GIF or BMP file as Hugging Face's image pipeline does, `name` being for messages alone:
-    /// `ImageOps.exif_transpose(Image.open(file)).convert("RGB")` of Pillow.
+    /// Decodes a PNG, JPEG, WebP, GIF or BMP file as Hugging Face's image pipeline does. With Pillow that is
+    /// `ImageOps.exif_transpose(Image.open(file)).convert("RGB")`. `name` is for messages alone.
     ///
-    /// The orientation of EXIF (else of XMP) is applied, alpha is dropped rather than blended, colour profiles are ignored, and
-    /// an animation gives its first frame. 16-bit channels give their high byte; for 16-bit greyscale alone Pillow would
-    /// clip at 255 instead, which makes nearly every such picture white.
+    /// The orientation of EXIF (else of XMP) is applied. Alpha is dropped, not blended. Colour profiles are ignored,
+    /// and an animation gives its first frame. 16-bit channels give their high byte. For 16-bit greyscale alone
+    /// Pillow would clip at 255 instead, which makes nearly every such picture white.
     ///
     /// # Errors
-    /// [`Error::File`]: another format, a truncated or broken file, more than [`Self::MAX_PIXELS`] pixels, a JPEG in a build without
-    /// the feature `jpeg`. A decoder that panics is such an error too, where panics unwind.
+    /// [`Error::File`] for another format, a broken file, or more than [`Self::MAX_PIXELS`] pixels. Also for a JPEG
+    /// in a build without the feature `jpeg`. A decoder that panics is such an error too, where panics unwind.
     #[cfg(feature = "image")]
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
         decode::decode(bytes).map_err(|reason| Error::File { file: name.to_owned(), reason })

@@ -1,7 +1,7 @@
 //! Resizing bit for bit as Pillow 12.3 does it (`src/libImaging/Resample.c`, and `Image.resize`).
 //!
-//! A convolution over all pixels under the filter, which widens when the picture shrinks: rows and columns one after the other, in fixed
-//! point, rounded and clipped to 8 bits after each.
+//! It is a convolution over all pixels under the filter, which widens when the picture shrinks. Rows and columns come
+//! one after the other, in fixed point. After each, values are rounded and clipped to 8 bits.
 
 use std::f64::consts::PI;
 

@@ -24,8 +24,9 @@ const VIT: &str = "ViTImageProcessor";
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// How an image model wants its pictures: Hugging Face's `ViTImageProcessor`, `DeiTImageProcessor` and `BitImageProcessor`, their older names
-/// and those that end in `Fast` or `Pil`; or timm's transform for evaluation.
+/// How an image model wants its pictures. This reads Hugging Face's `ViTImageProcessor`, `DeiTImageProcessor` and
+/// `BitImageProcessor`, their older names, and those that end in `Fast` or `Pil`. It also reads timm's transform for
+/// evaluation.
 ///
 /// The steps, in this order: resize, crop the middle, rescale, normalize.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,16 +77,18 @@ pub(super) fn file_of(files: &ModelFiles) -> Result<&'static str> {
 }
 
 impl Preprocessor {
-    /// Reads `preprocessor_config.json` for a model that takes pictures of `image_size`, height and width; or the `image_processor` in a
-    /// `processor_config.json`, which has the same keys.
+    /// Reads `preprocessor_config.json` for a model that takes pictures of `image_size`, height and width. The
+    /// `image_processor` in a `processor_config.json` has the same keys.
     ///
-    /// Keys that are absent have the defaults of the class that the file names, `ViTImageProcessor` if it names none; its
-    /// `size` is then `image_size`. `None`, no file, is all of these defaults: a bilinear resize to `image_size`, without
-    /// regard to the aspect ratio, then mean and standard deviation 0.5. See [`Self::is_default`].
+    /// Keys that are absent have the defaults of the class that the file names. If it names none, the class is
+    /// `ViTImageProcessor`, and `size` is `image_size`. `None`, no file, is all of these defaults: a bilinear resize
+    /// to `image_size`, without regard to the aspect ratio. Then mean and standard deviation are 0.5. See
+    /// [`Self::is_default`].
     ///
     /// # Errors
-    /// [`Error::File`] if it is not a JSON object; [`Error::Config`] names a key of a wrong type, out of range, or that gives
-    /// another size than `image_size`; [`Error::Unsupported`] names a class, step or filter that is not computed here.
+    /// - [`Error::File`] if it is not a JSON object.
+    /// - [`Error::Config`] names a key of a wrong type, out of range, or that gives another size than `image_size`.
+    /// - [`Error::Unsupported`] names a class, step or filter that is not computed here.
     pub fn from_json(json: Option<&[u8]>, image_size: [usize; 2]) -> Result<Self> {
         match json {
             Some(json) => Self::of(VIT, json, image_size),
@@ -102,8 +105,9 @@ impl Preprocessor {
         Ok(preprocessor)
     }
 
-    /// Height and width of the pictures that a `preprocessor_config.json` makes, for models that take any: DINOv2's files crop to 224, and its
-    /// table of positions is for 518. `image_size` is the model's own, where the file leaves it open.
+    /// Height and width of the pictures that a `preprocessor_config.json` makes, for models that take any size.
+    /// DINOv2's files crop to 224, and its table of positions is for 518. `image_size` is the model's own, where the
+    /// file leaves it open.
     ///
     /// # Errors
     /// Those of [`Self::from_json`], but for the size.
@@ -150,8 +154,8 @@ impl Preprocessor {
     /// The shortest edge becomes the model's size by `crop_pct`, and the middle is cut out.
     ///
     /// # Errors
-    /// [`Error::Config`] names a key of a wrong type, out of range, or that gives another size than `image_size`;
-    /// [`Error::Unsupported`] names a way of cropping or interpolating that is not computed here.
+    /// - [`Error::Config`] names a key of a wrong type, out of range, or that gives another size than `image_size`.
+    /// - [`Error::Unsupported`] names a way of cropping or interpolating that is not computed here.
     pub fn from_timm(pretrained_cfg: &Map<String, Value>, image_size: [usize; 2]) -> Result<Self> {
         let fields = Fields { file: "config.json", path: "pretrained_cfg.", object: pretrained_cfg };
         if let Some(size) = pretrained_cfg.get("input_size").filter(|size| !size.is_null()) {

@@ -31,7 +31,8 @@ use pieces::separators;
 pub use query::{Passage, Query};
 use settings::{Settings, file_error};
 
-/// A text model's tokenizer: it makes the tokens that today's transformers makes of the same files, and cuts them at the model's limit.
+/// A text model's tokenizer. It makes the same tokens as today's transformers from the same files, and cuts them at
+/// the model's limit.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// What the model's embeddings can look up.
@@ -200,8 +201,9 @@ impl Tokenizer {
         caught(encode)
     }
 
-    /// A pair of which both texts are cut to half of an odd number of tokens: the longer one has one more, or the second of two that are
-    /// as long. The crate compares their lengths when it has cut them once already. `None` where it is right.
+    /// A pair of texts that are both cut, to half of an odd number of tokens each. The longer one has one token more,
+    /// or the second one if both are as long. The crate compares their lengths when it has cut them once already.
+    /// `None` where it is right.
     fn halved(&self, text: &str, pair: &str, room: usize) -> tokenizers::Result<Option<Encoding>> {
         let half = room / 2;
         let (length, pair_length) = (self.num_tokens(text)?, self.num_tokens(pair)?);

@@ -99,7 +99,8 @@ impl<'de> Deserialize<'de> for Texts {
 /// A text with or without a second one.
 pub type TextOrPair = (String, Option<String>);
 
-/// A string or a pair of strings, which has one answer, or a list of lists of one string or two, which has a list of answers.
+/// A string or a pair of strings, which has one answer. Or a list of lists of one string or two, which has a list of
+/// answers.
 #[derive(Debug)]
 pub enum PredictInputs {
     One(TextOrPair),

@@ -1,7 +1,7 @@
 //! Instructions that multiply four numbers of 8 bits with four i8 in every lane, and add them up without saturation.
 //!
-//! `fearless_simd` wraps none of them; only its AVX-512 level includes one. So what stands here needs `unsafe`: each instruction is reached by a
-//! token only, and a token is made only where the CPU has the instruction.
+//! `fearless_simd` wraps none of them; only its AVX-512 level includes one. So what stands here needs `unsafe`. Each
+//! instruction is reached by a token only. A token is made only where the CPU has the instruction.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
