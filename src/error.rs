@@ -85,8 +85,8 @@ pub enum Error {
     #[error("{what}: {needed} bytes needed, the limit of {backend} is {limit}")]
     TooLarge { what: String, needed: u64, limit: u64, backend: String },
 
-    /// No GPU adapter fits the request.
-    #[error("no adapter {wanted}; found: {found}")]
+    /// No GPU fits the request. `wanted` is what it is called in the message, such as `hardware GPU`.
+    #[error("no {wanted}; found: {found}")]
     NoAdapter { wanted: String, found: String },
 
     /// The device rejected a command or failed to compile a shader.

@@ -141,7 +141,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
     let options = BackendOptions { kind: BackendKind::Gpu, adapter: Some("Voodoo 2".into()), ..Default::default() };
     let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no such adapter").to_string();
     let adapters = pollster::block_on(sttabt::adapters());
-    assert!(error.starts_with("no adapter with `Voodoo 2` in its name; found: "), "{error}");
+    assert!(error.starts_with("no GPU with `Voodoo 2` in its name; found: "), "{error}");
     assert!(!adapters.is_empty() && adapters.iter().all(|adapter| error.contains(&adapter.name)), "{error}");
 }
 
@@ -149,7 +149,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
 fn the_cpu_takes_no_adapter() {
     let options = BackendOptions { kind: BackendKind::Cpu, adapter: Some("llvmpipe".into()), ..Default::default() };
     let error = pollster::block_on(Engine::new(&tiny_bert(), &options)).err().expect("no adapter").to_string();
-    assert_eq!(error, "no adapter `llvmpipe` for the backend `cpu`, which takes none; found: not looked for");
+    assert_eq!(error, "no GPU `llvmpipe` for the backend `cpu`, which takes none; found: not looked for");
 }
 
 /// A buffer beyond the adapter's limit is refused before the device sees it.

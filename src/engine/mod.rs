@@ -107,7 +107,7 @@ impl Engine {
         is_compact: bool,
     ) -> Result<(Device, BackendInfo)> {
         if options.kind == BackendKind::Gpu {
-            let wanted = "in a build without the feature `gpu`".to_owned();
+            let wanted = "GPU in a build without the feature `gpu`".to_owned();
             return Err(Error::NoAdapter { wanted, found: "none".to_owned() });
         }
         Self::open_cpu(model, options, is_compact, None)
@@ -120,7 +120,7 @@ impl Engine {
         note: Option<String>,
     ) -> Result<(Device, BackendInfo)> {
         if let (BackendKind::Cpu, Some(name)) = (options.kind, &options.adapter) {
-            let wanted = format!("`{name}` for the backend `cpu`, which takes none");
+            let wanted = format!("GPU `{name}` for the backend `cpu`, which takes none");
             return Err(Error::NoAdapter { wanted, found: "not looked for".to_owned() });
         }
         let mut backend = CpuBackend::new();

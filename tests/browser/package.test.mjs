@@ -335,7 +335,7 @@ test("a software adapter is passed over by `auto`, and the note says so", () =>
             return { backend, notes: window.notes };
         });
         assert.equal(found.backend.backend, "cpu");
-        assert.match(found.notes.join("\n"), /running on the CPU: no adapter that is hardware; found: .*software/);
+        assert.match(found.notes.join("\n"), /running on the CPU: no hardware GPU; found: .*software/);
     }));
 
 test("without WebGPU the CPU computes, and `gpu` is an error", async () => {
@@ -350,8 +350,8 @@ test("without WebGPU the CPU computes, and `gpu` is an error", async () => {
             });
             assert.equal(found.backend, "cpu");
             assert.equal(found.label, "positive");
-            assert.match(found.notes.join("\n"), /running on the CPU: no adapter/);
-            assert.match(found.forced, /^device: no adapter/);
+            assert.match(found.notes.join("\n"), /running on the CPU: no (hardware )?GPU/);
+            assert.match(found.forced, /^device: no GPU/);
         }, without);
     } finally {
         await without.close();

@@ -361,7 +361,7 @@ test("software adapters and browsers without WebGPU are answered by the CPU, and
     await withPage("", async (page) => {
         await result(page);
         await visible(page, "Computed by the CPU, in WebAssembly");
-        await visible(page, "no adapter that is hardware");
+        await visible(page, "no hardware GPU");
     });
     await withPage("?backend=gpu", async (page) => {
         await result(page);

@@ -76,7 +76,7 @@ def test_devices() -> None:
     assert issubclass(sttabt.DeviceError, RuntimeError) and issubclass(sttabt.InputError, ValueError)
     with pytest.raises(sttabt.InputError, match="backend `tpu`: expected auto, gpu or cpu"):
         sttabt.Model.load(folder("tiny-bert"), backend="tpu")  # type: ignore[arg-type]
-    with pytest.raises(sttabt.DeviceError, match="no adapter with `no such one`"):
+    with pytest.raises(sttabt.DeviceError, match="no GPU with `no such one`"):
         sttabt.Model.load(folder("tiny-bert"), backend="gpu", adapter="no such one")
 
 

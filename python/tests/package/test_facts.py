@@ -33,7 +33,7 @@ def test_others() -> None:
 def test_auto_says_why() -> None:
     """On a machine with a hardware GPU there is nothing to say."""
     device = sttabt.Model.load(str(folder("tiny-bert"))).device
-    assert device.backend == "gpu" or "no adapter" in str(device.note)
+    assert device.backend == "gpu" or "no hardware GPU" in str(device.note)
 
 
 def test_reprs() -> None:

@@ -122,9 +122,9 @@ impl OpenDevice {
         let descriptions: Vec<AdapterDescription> = found.iter().map(|(_, description)| description.clone()).collect();
         let Some((adapter, description)) = found.into_iter().find(|(_, description)| matches(description)) else {
             let wanted = match &options.adapter {
-                Some(name) => format!("with `{name}` in its name"),
-                None if options.allow_software => "for the GPU backend".to_owned(),
-                None => "that is hardware".to_owned(),
+                Some(name) => format!("GPU with `{name}` in its name"),
+                None if options.allow_software => "GPU".to_owned(),
+                None => "hardware GPU".to_owned(),
             };
             return Err(Error::NoAdapter { wanted, found: list(&descriptions) });
         };
@@ -156,7 +156,7 @@ impl OpenDevice {
 
 fn list(descriptions: &[AdapterDescription]) -> String {
     if descriptions.is_empty() {
-        return "no adapter at all".to_owned();
+        return "none".to_owned();
     }
     let one = |description: &AdapterDescription| {
         let kind = if description.software { "software" } else { "hardware" };
