@@ -5,6 +5,7 @@ import { byId, h, setAttributes } from "./dom";
 import { BenchmarkPanel } from "./benchmark";
 import { ImageView } from "./image-view";
 import { imageInput } from "./images";
+import { keepOffline } from "./offline";
 import { Panel } from "./panel";
 import precomputed from "./precomputed.json";
 import { DEFAULT_TEXT, hashOf, parseHash, TABS, type Tab } from "./state";
@@ -104,6 +105,7 @@ function showBackend(model: Sttabt): void {
     const where =
         backend === "cpu" ? "the CPU, in WebAssembly" : `WebGPU: ${adapter}${software ? " (a software adapter)" : ""}`;
     byId("backend").textContent = `Computed by ${where}.`;
+    keepOffline(() => shared.onNote("There is a new version of this page: reload to use it."));
 }
 
 const sentence = byId<HTMLTextAreaElement>("sentence");
