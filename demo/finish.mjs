@@ -22,7 +22,7 @@ function filesIn(folder) {
 
 /** Finishes the built page in a folder: `url` is where it will be, as preview pictures need it, or null. It may be finished again. */
 export function finish(dist, url = null) {
-    const isKept = (path) => path !== "sw.js" && !path.endsWith(".gz") && (!path.startsWith("models/") || path.endsWith("/manifest.json"));
+    const isKept = (path) => !["sw.js", "og.png"].includes(path) && !path.endsWith(".gz") && (!path.startsWith("models/") || path.endsWith("/manifest.json"));
     const read = (path) => readFileSync(join(dist, path), "utf8");
     for (const page of PAGES) {
         const named = read(page).replace(/(<meta name="build" content=")[^"]*/, "$1");

@@ -1,6 +1,7 @@
 // A tab: an input, rules, the picture of the result, why, and what it cost. Texts and images differ in their input and view alone.
 
 import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
+import { cardButtons, type Card } from "./card";
 import { byId, download, h, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Lanes, type Times } from "./figures";
 import { LoadProgress } from "./load-progress";
@@ -250,6 +251,7 @@ export class Panel {
         const buttons = h("div", { class: "row" }, [
             h("button", { type: "button" }, ["Save picture"], { click: () => this.#savePicture() }),
             h("button", { type: "button" }, ["Save result"], { click: () => this.#saveResult() }),
+            ...cardButtons(() => this.#card()),
             h("button", { type: "button" }, ["Copy link"], { click: (event) => void this.#copyLink(event.currentTarget as HTMLElement) }),
         ]);
         this.#root.append(
@@ -282,9 +284,18 @@ export class Panel {
         download("sttabt.json", new Blob([text], { type: "application/json" }));
     }
 
+    #card(): Card | null {
+        const [result] = this.#results;
+        return result ? { result, picture: result.grid ? this.#views[0].paint() : null, address: this.#address } : null;
+    }
+
+    get #address(): string {
+        return new URL(hashOf(this.options.state), location.href).href;
+    }
+
     async #copyLink(button: HTMLElement): Promise<void> {
         const { state } = this.options;
-        const said = await navigator.clipboard.writeText(new URL(hashOf(state), location.href).href).then(
+        const said = await navigator.clipboard.writeText(this.#address).then(
             () => "Copied",
             () => "The address bar has the link",
         );
