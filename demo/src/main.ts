@@ -3,6 +3,7 @@
 import { SttabtError, type BackendChoice, type ModelInfo, type Result, type Sttabt } from "sttabt";
 import { byId, h, setAttributes } from "./dom";
 import { BenchmarkPanel } from "./benchmark";
+import { CurvePanel } from "./curve";
 import { ImageView } from "./image-view";
 import { imageInput } from "./images";
 import { keepOffline } from "./offline";
@@ -79,6 +80,7 @@ const images: Panel = new Panel({
         return view;
     },
 });
+new CurvePanel(byId("curve"), backend, shared.onError, shared.onModel);
 new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
 
 /** How many layers the image model has, once it is there. */
