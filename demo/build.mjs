@@ -1,5 +1,5 @@
 // Builds dist/: the package with its WebAssembly, the page, the default models with f16 and int8 weights and
-// their manifests, the example photographs.
+// their manifests, the example photographs, the service worker, compressed twins. PAGE_URL says where the page will be, if that is known.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { exit } from "node:process";
 import { fileURLToPath } from "node:url";
 
+import { finish } from "./finish.mjs";
 import { manifest } from "../web/manifest.mjs";
 import { quantize } from "../web/quantize.mjs";
 
@@ -44,3 +45,4 @@ for (const model of MODELS) {
 }
 mkdirSync(join(demo, "dist", "photos"));
 for (const photo of PHOTOS) cpSync(join(demo, "photos", photo), join(demo, "dist", "photos", photo));
+console.log(`build ${finish(join(demo, "dist"), process.env.PAGE_URL || null)}`);

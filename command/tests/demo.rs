@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::command::http::{self, Answer, PATIENCE};
 use crate::command::*;
@@ -48,6 +48,11 @@ impl Demo {
     /// `target` goes out as it is: no client tidies it up.
     fn ask(&self, method: &str, target: &str) -> Answer {
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+    }
+
+    /// With one more line of the head, or several.
+    fn ask_with(&self, method: &str, target: &str, line: &str) -> Answer {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n").as_bytes())
     }
 
     fn send(&self, request: &[u8]) -> Answer {
@@ -130,6 +135,98 @@ fn files_come_whole_and_with_their_types() {
     let post =
         [&b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33554432\r\n\r\n"[..], &bytes(32 << 20)].concat();
     assert_eq!(demo.send(&post).status, 405);
+}
+
+#[test]
+fn a_browser_that_takes_gzip_gets_the_compressed_twin() {
+    let folder = page("demo-gzip");
+    let dist = folder.join("dist");
+    fs::create_dir(dist.join("assets")).expect("a folder");
+    for (name, text) in
+        [("core.wasm", "whole"), ("core.wasm.gz", "twin"), ("stale.js.gz", "of old"), ("alone.js", "whole")]
+    {
+        file(&dist, name, text);
+    }
+    file(&dist, "stale.js", "changed since");
+    let old = fs::File::options().write(true).open(dist.join("stale.js.gz")).expect("a file");
+    old.set_modified(SystemTime::UNIX_EPOCH).expect("a time");
+    let demo = serve(&folder);
+    let rows = [
+        ("/core.wasm", "gzip, deflate, br, zstd", Some("gzip"), "twin"),
+        ("/core.wasm", "br;q=1.0, GZIP;q=0.5", Some("gzip"), "twin"),
+        ("/core.wasm", "br, gzip;q=0", None, "whole"),
+        ("/core.wasm", "identity", None, "whole"),
+        ("/core.wasm", "xgzip", None, "whole"),
+        ("/stale.js", "gzip", None, "changed since"),
+        ("/alone.js", "gzip", None, "whole"),
+    ];
+    for (target, accepted, encoding, body) in rows {
+        for method in ["GET", "HEAD"] {
+            let answer = demo.ask_with(method, target, &format!("accept-encoding: {accepted}"));
+            let what = format!("{method} {target}, {accepted}: {}", answer.headers);
+            assert_eq!((answer.status, answer.header("Content-Encoding")), (200, encoding), "{what}");
+            assert_eq!(answer.header("Content-Length"), Some(body.len().to_string().as_str()), "{what}");
+            assert_eq!(answer.header("Vary"), Some("Accept-Encoding"), "{what}");
+            assert_eq!(answer.body, if method == "GET" { body.as_bytes() } else { b"" }, "{what}");
+        }
+    }
+    let answer = demo.ask_with("GET", "/core.wasm", "Accept-Encoding: gzip");
+    assert_eq!(answer.header("Content-Type"), Some("application/wasm"), "the type is the file's own");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(folder.join("secret.txt"), dist.join("alone.js.gz")).expect("a link");
+        let answer = demo.ask_with("GET", "/alone.js", "Accept-Encoding: gzip");
+        assert_eq!(answer.body, b"whole", "a twin that lies outside");
+    }
+}
+
+#[test]
+fn what_a_browser_has_is_not_sent_again() {
+    let folder = page("demo-tags");
+    let dist = folder.join("dist");
+    fs::create_dir(dist.join("assets")).expect("a folder");
+    for name in ["assets/index-B61Ap6AA.js", "assets/index-B61Ap6AA.js.gz", "assets/plain.js", "sw.js"] {
+        file(&dist, name, name);
+    }
+    let demo = serve(&folder);
+    let forever = "public, max-age=31536000, immutable";
+    let rows = [
+        ("/assets/index-B61Ap6AA.js", forever),
+        ("/assets/plain.js", "no-cache"),
+        ("/sw.js", "no-cache"),
+        ("/", "no-cache"),
+    ];
+    for (target, caching) in rows {
+        let first = demo.ask("GET", target);
+        let tag = first.header("ETag").expect("a tag").to_owned();
+        assert_eq!(first.header("Cache-Control"), Some(caching), "{}", first.headers);
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+            for method in ["GET", "HEAD"] {
+                let again = demo.ask_with(method, target, &format!("If-None-Match: {known}"));
+                let what = format!("{method} {target}, {known}: {}", again.headers);
+                assert_eq!((again.status, again.body.len()), (304, 0), "{what}");
+                assert_eq!(
+                    (again.header("ETag"), again.header("Cache-Control")),
+                    (Some(tag.as_str()), Some(caching)),
+                    "{what}"
+                );
+                assert_eq!(again.header("Content-Length"), None, "{what}");
+            }
+        }
+        let other = demo.ask_with("GET", target, "If-None-Match: \"other\"");
+        assert_eq!((other.status, other.body), (200, first.body), "{}", other.headers);
+    }
+    // Compressed and whole are two things, and so is a file of the same length that was written later.
+    let target = "/assets/index-B61Ap6AA.js";
+    let whole = demo.ask("GET", target).header("ETag").expect("a tag").to_owned();
+    let twin = demo.ask_with("GET", target, &format!("If-None-Match: {whole}\r\nAccept-Encoding: gzip"));
+    assert_eq!((twin.status, twin.header("Content-Encoding")), (200, Some("gzip")), "{}", twin.headers);
+    let tag = demo.ask("GET", "/sw.js").header("ETag").expect("a tag").to_owned();
+    file(&dist, "sw.js", "SW.JS");
+    let changed = fs::File::options().write(true).open(dist.join("sw.js")).expect("a file");
+    changed.set_modified(SystemTime::now() + Duration::from_secs(1)).expect("a time");
+    let rebuilt = demo.ask_with("GET", "/sw.js", &format!("If-None-Match: {tag}"));
+    assert_eq!((rebuilt.status, rebuilt.body.as_slice()), (200, &b"SW.JS"[..]), "{}", rebuilt.headers);
 }
 
 #[test]

@@ -45,7 +45,7 @@ export function imageInput(source: ImageSource): { showFirst(): void; leave(): v
         }
     };
     const examples = EXAMPLES.map(({ file, name }) =>
-        h("button", { type: "button", class: "example" }, [h("img", { src: `photos/${file}`, alt: "" }), name], {
+        h("button", { type: "button", class: "example" }, [h("img", { loading: "lazy", src: `photos/${file}`, alt: "" }), name], {
             click: () => void showExample(file),
         }),
     );

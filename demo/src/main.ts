@@ -3,8 +3,10 @@
 import { SttabtError, type BackendChoice, type ModelInfo, type Result, type Sttabt } from "sttabt";
 import { byId, h, setAttributes } from "./dom";
 import { BenchmarkPanel } from "./benchmark";
+import { CurvePanel } from "./curve";
 import { ImageView } from "./image-view";
 import { imageInput } from "./images";
+import { keepOffline } from "./offline";
 import { Panel } from "./panel";
 import precomputed from "./precomputed.json";
 import { DEFAULT_TEXT, hashOf, parseHash, TABS, type Tab } from "./state";
@@ -78,6 +80,7 @@ const images: Panel = new Panel({
         return view;
     },
 });
+new CurvePanel(byId("curve"), backend, shared.onError, shared.onModel);
 new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
 
 /** How many layers the image model has, once it is there. */
@@ -104,6 +107,7 @@ function showBackend(model: Sttabt): void {
     const where =
         backend === "cpu" ? "the CPU, in WebAssembly" : `WebGPU: ${adapter}${software ? " (a software adapter)" : ""}`;
     byId("backend").textContent = `Computed by ${where}.`;
+    keepOffline(() => shared.onNote("There is a new version of this page: reload to use it."));
 }
 
 const sentence = byId<HTMLTextAreaElement>("sentence");

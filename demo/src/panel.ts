@@ -1,8 +1,10 @@
 // A tab: an input, rules, the picture of the result, why, and what it cost. Texts and images differ in their input and view alone.
 
 import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
-import { byId, download, h, megabytes, setAttributes } from "./dom";
+import { cardButtons, type Card } from "./card";
+import { byId, download, h, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Lanes, type Times } from "./figures";
+import { LoadProgress } from "./load-progress";
 import { RuleControl } from "./rule-control";
 import { Runner, type Job, type WeightsKind } from "./runner";
 import { hashOf, MAX_LINK_TEXT, ruleText, type Rule, type State } from "./state";
@@ -48,7 +50,7 @@ export class Panel {
     readonly #why: WhyPanel;
     readonly #runner: Runner;
     readonly #root: HTMLElement;
-    readonly #progress: HTMLElement;
+    readonly #progress = new LoadProgress();
     #info: ModelInfo | null = null;
     #input: Input | null = null;
     /** What gave the results. */
@@ -89,7 +91,6 @@ export class Panel {
             onLoaded: (model) => this.#loaded(model),
             onBusy: (isBusy) => setAttributes(this.#root, { "aria-busy": isBusy ? "true" : "false" }),
         });
-        this.#progress = h("div", { class: "progress", hidden: true });
         this.#root.classList.add("without-input");
         this.#lay();
         this.#sync();
@@ -123,6 +124,7 @@ export class Panel {
         if (this.#input === null) return "superseded";
         window.clearTimeout(this.#measuring);
         const jobs = jobsOf(state);
+        if (!this.#info || this.#isPrecomputed) this.#progress.begin(this.options.modelName);
         try {
             const results = await this.#runner.run(this.#input, jobs);
             if (!results) return "superseded";
@@ -135,7 +137,7 @@ export class Panel {
             this.options.onError(error instanceof Error ? error.message : String(error));
             return "failed";
         } finally {
-            if (this.#runner.isIdle) setAttributes(this.#progress, { hidden: true });
+            if (this.#runner.isIdle) this.#progress.hide();
         }
     }
 
@@ -226,16 +228,10 @@ export class Panel {
         };
     }
 
-    #showProgress({ stage, loadedBytes, totalBytes, fromCache }: Progress, weights: WeightsKind): void {
+    #showProgress(progress: Progress, weights: WeightsKind): void {
         // Another choice has taken its place.
         if (!jobsOf(this.options.state).some((job) => job.weights === weights)) return;
-        const text =
-            stage === "start"
-                ? "Preparing the device …"
-                : `${fromCache ? "Reading" : "Downloading"} ${this.options.modelName} (${weights}): ${megabytes(loadedBytes)} of ${megabytes(totalBytes)}. It runs here, in your browser, which keeps it for the next visit; nothing you type or show leaves this page.`;
-        const bar = h("progress", { max: totalBytes, value: loadedBytes, "aria-label": `loading ${this.options.modelName}` });
-        this.#progress.replaceChildren(h("p", {}, [text]), bar);
-        setAttributes(this.#progress, { hidden: false });
+        this.#progress.show(progress, `${this.options.modelName} (${weights})`);
     }
 
     #part(name: string): HTMLElement {
@@ -255,11 +251,12 @@ export class Panel {
         const buttons = h("div", { class: "row" }, [
             h("button", { type: "button" }, ["Save picture"], { click: () => this.#savePicture() }),
             h("button", { type: "button" }, ["Save result"], { click: () => this.#saveResult() }),
+            ...cardButtons(() => this.#card()),
             h("button", { type: "button" }, ["Copy link"], { click: (event) => void this.#copyLink(event.currentTarget as HTMLElement) }),
         ]);
         this.#root.append(
             h("div", { class: "rules" }, [this.#rule.element, this.#other.element, this.#weights.element]),
-            this.#progress,
+            this.#progress.element,
             h("div", { class: "busy", "aria-hidden": "true" }),
             h("p", { class: "hint nothing", role: "status" }, [this.options.hint]),
             legend(),
@@ -287,9 +284,18 @@ export class Panel {
         download("sttabt.json", new Blob([text], { type: "application/json" }));
     }
 
+    #card(): Card | null {
+        const [result] = this.#results;
+        return result ? { result, picture: result.grid ? this.#views[0].paint() : null, address: this.#address } : null;
+    }
+
+    get #address(): string {
+        return new URL(hashOf(this.options.state), location.href).href;
+    }
+
     async #copyLink(button: HTMLElement): Promise<void> {
         const { state } = this.options;
-        const said = await navigator.clipboard.writeText(new URL(hashOf(state), location.href).href).then(
+        const said = await navigator.clipboard.writeText(this.#address).then(
             () => "Copied",
             () => "The address bar has the link",
         );

@@ -2,7 +2,7 @@
 
 import { RULES, type RuleInfo } from "sttabt";
 
-export const TABS = ["text", "images", "benchmark"] as const;
+export const TABS = ["text", "images", "curve", "benchmark"] as const;
 export type Tab = (typeof TABS)[number];
 
 export interface Rule {

@@ -51,7 +51,7 @@ test("picture and result are saved", () =>
             HTMLAnchorElement.prototype.click = function () {
                 window.names.push(this.download);
             };
-            for (const button of document.querySelectorAll("#text button")) if (/^Save/.test(button.textContent)) button.click();
+            for (const button of document.querySelectorAll("#text button")) if (/^Save (picture|result)$/.test(button.textContent)) button.click();
         });
         await page.waitForFunction(() => window.saved.length === 2, TIMEOUT);
         const files = await page.evaluate(async () => {
@@ -63,6 +63,34 @@ test("picture and result are saved", () =>
         assert.deepEqual(files.json, shown);
         assert.equal(files.type, "image/png");
         assert.ok(files.size[0] > 400 && files.size[1] > 200, `${files.size}`);
+    }));
+
+test("a card of 1200 × 630 is saved, with the words, the answer and the work", () =>
+    withPage("#tab=text&rule=topk:0.3&text=a+gripping+film", async (page) => {
+        const shown = await result(page);
+        const { name, size, words } = await page.evaluate(async () => {
+            const words = [];
+            const { fillText } = CanvasRenderingContext2D.prototype;
+            CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+                words.push(text);
+                return fillText.call(this, text, ...place);
+            };
+            const saved = new Promise((resolve) => {
+                HTMLAnchorElement.prototype.click = function () {
+                    resolve({ name: this.download, blob: fetched });
+                };
+            });
+            let fetched;
+            URL.createObjectURL = (blob) => ((fetched = blob), "data:,");
+            [...document.querySelectorAll("#text button")].find(({ textContent }) => textContent === "Save card").click();
+            const { name, blob } = await saved;
+            const { width, height } = await createImageBitmap(blob);
+            return { name, size: [width, height], words: words.join(" ") };
+        });
+        assert.deepEqual([name, size], ["sttabt-card.png", [1200, 630]]);
+        const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
+        const parts = ["a gripping film", `${shown.label} ${percent(shown.probs[shown.labelIndex], 1)}`, percent(shown.retention, 0), percent(shown.flops.total / shown.flops.dense, 0), "127.0.0.1"];
+        for (const part of parts) assert.ok(words.includes(part), `${part} in ${words}`);
     }));
 
 test("a copied link says what it does not hold", async () => {
