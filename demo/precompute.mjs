@@ -18,7 +18,7 @@ const model = join(folder, "int8");
 let report;
 try {
     sttabt("quantize", "--model", "models/sst2-minilm", "--out", model);
-    report = JSON.parse(sttabt("classify", "--json", "--model", model, "--backend", "cpu", "--prune", "concrete", text));
+    report = JSON.parse(sttabt("classify", "--json", "--model", model, "--backend", "cpu", "--prune", "topk:0.3", text));
 } finally {
     rmSync(folder, { recursive: true });
 }
@@ -29,7 +29,7 @@ const labels = Object.values(config.id2label);
 const precomputed = {
     labels,
     result: {
-        prune: { rule: "concrete" },
+        prune: { rule: "topk", ratio: 0.3 },
         tokens: found.tokens,
         inputIds: found.input_ids,
         grid: null,

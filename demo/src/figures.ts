@@ -13,7 +13,7 @@ export function ruleName(prune: Prune): string {
 /** How to read the pictures. */
 export function legend(): HTMLElement {
     return h("p", { class: "legend" }, [
-        h("span", {}, [h("span", { class: "key kept" }), h("span", { class: "strength" }, ["kept; the stronger, the more it was asked for"]), h("span", { class: "edge" }, ["the edge of what is kept"])]),
+        h("span", {}, [h("span", { class: "key kept" }), h("span", { class: "strength" }, ["kept: the stronger the colour, the more the next layer looks at it"]), h("span", { class: "edge" }, ["the edge of what is kept"])]),
         h("span", {}, [h("span", { class: "key gone" }), "removed, not computed"]),
         h("span", { class: "differs" }, [h("span", { class: "key" }), "the two differ"]),
     ]);
@@ -38,7 +38,7 @@ export function summary(result: Result): HTMLElement {
     ]);
 }
 
-/** Milliseconds of the same input without pruning and for each result, best of a few interleaved runs. */
+/** Milliseconds of the same input without pruning and for each result: medians of interleaved runs. */
 export interface Times {
     dense: number[];
     pruned: number[];
@@ -62,7 +62,7 @@ export function cost(results: Result[], { dense, names, denseOf }: Lanes, times:
             h("td", { class: "bars" }, [bar]),
             h("td", {}, [flops(model)]),
             h("td", {}, [net > 0 ? flops(net) : "–"]),
-            h("td", {}, [ms === null ? "…" : milliseconds(ms)]),
+            h("td", {}, [ms === null ? "…" : `about ${milliseconds(ms)}`]),
         ]);
     };
     const rows = dense.map((name, index) => row(name, results[0]?.flops.dense ?? 0, 0, times?.dense[index] ?? null));
@@ -84,7 +84,7 @@ export function cost(results: Result[], { dense, names, denseOf }: Lanes, times:
                 h("span", { class: "key model" }),
                 "the model ",
                 h("span", { class: "key approx" }),
-                "finding the tokens: ApproxNet, or a pass of the model itself",
+                "finding the tokens: the small network that guesses, or for oracle a dense pass of the model",
             ]),
             h("thead", {}, [h("tr", {}, head)]),
             h("tbody", {}, rows),
@@ -97,15 +97,9 @@ export function cost(results: Result[], { dense, names, denseOf }: Lanes, times:
 function verdict(result: Result, speed: number | null): string {
     const share = percent(result.flops.total / result.flops.dense);
     if (speed === null) return `${share} of the dense FLOPs; the times are measured once the model is here and idle.`;
-    const why =
-        result.flops.total > result.flops.dense
-            ? "it computes more than dense does."
-            : result.flops.approx === 0
-              ? "here the layers cost little beside the rest."
-              : "here finding the tokens costs more than the layers save.";
-    if (speed < 0.97) return `Honestly, dense is faster here: pruned runs at ${speed.toFixed(2)}× its speed with ${share} of its FLOPs; ${why}`;
+    if (speed < 0.97) return `Reading all is faster here: pruned runs at about ${speed.toFixed(2)}× its speed, with ${share} of its FLOPs.`;
     if (speed < 1.03) return `No difference in time here, with ${share} of the FLOPs.`;
-    return `${speed.toFixed(2)}× as fast as dense here, with ${share} of the FLOPs.`;
+    return `About ${speed.toFixed(2)}× as fast as dense here, with ${share} of the FLOPs.`;
 }
 
 export function table(result: Result): HTMLElement {

@@ -9,7 +9,7 @@ import { imageInput } from "./images";
 import { keepOffline } from "./offline";
 import { Panel } from "./panel";
 import precomputed from "./precomputed.json";
-import { DEFAULT_TEXT, hashOf, parseHash, TABS, type Tab } from "./state";
+import { DEFAULT_TEXT, hashOf, initialState, parseHash, ruleText, TABS, type Tab } from "./state";
 import { TextView } from "./text-view";
 
 const EXAMPLES = [
@@ -20,9 +20,6 @@ const EXAMPLES = [
     "not bad at all for a first feature",
     "The director wanted a masterpiece. What we got is a tedious, overlong and self-important mess with two good scenes.",
 ];
-/** A keystroke is answered when no other follows at once. */
-const TYPING_MS = 120;
-
 /** The address bar follows the last change of a drag: browsers throttle it. */
 const LINK_MS = 200;
 
@@ -74,6 +71,7 @@ const images: Panel = new Panel({
         const view = new ImageView(label, onPick, (layer) => {
             state.layer = layer;
             images.views.forEach((one) => one instanceof ImageView && one !== view && one.setLayer(layer));
+            images.forgetToken();
             shared.onState();
         });
         view.setLayer(state.layer);
@@ -86,12 +84,16 @@ new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
 /** How many layers the image model has, once it is there. */
 let numImageLayers = Infinity;
 
+function showLayer(layer: number): void {
+    state.layer = layer;
+    images.views.forEach((view) => view instanceof ImageView && view.setLayer(layer));
+    shared.onState();
+}
+
 function showProblems(): void {
     if (state.layer > numImageLayers) {
         problems.push(`layer “${state.layer}”: the image model has ${numImageLayers} layers`);
-        state.layer = 0;
-        images.views.forEach((view) => view instanceof ImageView && view.setLayer(0));
-        shared.onState();
+        showLayer(0);
     }
     const place = byId("link-problems");
     place.textContent = `The link could not be read in full: ${problems.join("; ")}.`;
@@ -112,14 +114,12 @@ function showBackend(model: Sttabt): void {
 
 const sentence = byId<HTMLTextAreaElement>("sentence");
 const examples = byId<HTMLSelectElement>("examples");
-let typing = 0;
 
 function askText(): void {
     state.text = sentence.value;
     shared.onState();
     examples.value = EXAMPLES.includes(state.text) ? state.text : "";
-    window.clearTimeout(typing);
-    typing = window.setTimeout(classifyText, TYPING_MS);
+    classifyText();
 }
 
 function classifyText(): void {
@@ -146,6 +146,8 @@ let hasImage = false;
 const imagePicker = imageInput({
     onImage: (image) => {
         hasImage = true;
+        // The output has one patch at most: a new picture begins with all.
+        if (state.layer >= numImageLayers) showLayer(0);
         if (state.tab !== "images") open("images");
         void images.ask(image);
     },
@@ -197,10 +199,10 @@ window.addEventListener("hashchange", () => {
 
 // Before any weights arrive: what the command said of the first example.
 showText(state.text);
-if (state.text === DEFAULT_TEXT && state.rule.name === precomputed.result.prune.rule && state.weights === "int8") {
+if (state.text === DEFAULT_TEXT && ruleText(state.rule) === ruleText(initialState().rule) && state.weights === "int8") {
     const why = () => Promise.reject(new SttabtError("internal", "the model is not there yet"));
     const result = { ...precomputed.result, why } as unknown as Result;
-    text.showPrecomputed(result, { labels: precomputed.labels } as ModelInfo);
+    text.showPrecomputed(DEFAULT_TEXT, result, { labels: precomputed.labels } as ModelInfo);
     if (state.tab === "text") byId("backend").textContent = "An example computed beforehand, until the model is here.";
 }
 showProblems();

@@ -8,14 +8,15 @@ import { LoadProgress } from "./load-progress";
 import { RuleControl } from "./rule-control";
 import { Runner, type Job, type WeightsKind } from "./runner";
 import { hashOf, MAX_LINK_TEXT, ruleText, type Rule, type State } from "./state";
+import { Verdict } from "./verdict";
 import { stacked, type Spot, type View } from "./view";
 import { WeightsControl } from "./weights-control";
 import { WhyPanel } from "./why";
 
 /** Times are taken when the visitor has stopped dragging. */
 const MEASURE_AFTER_MS = 700;
-/** Dense and pruned in turn; the best of each counts. */
-const MEASURE_ROUNDS = 3;
+/** Dense and pruned in turn; the median of each counts. */
+const MEASURE_ROUNDS = 7;
 
 /** How a question ended; `superseded`: a later one took its place. */
 export type Outcome = "shown" | "superseded" | "failed";
@@ -42,6 +43,10 @@ function jobsOf({ rule, other, weights }: State): Job[] {
     return [rule, ...(other ? [other] : [])].map((rule) => job(rule, weights));
 }
 
+function median(values: number[]): number {
+    return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? 0;
+}
+
 export class Panel {
     readonly #rule: RuleControl;
     readonly #other: RuleControl;
@@ -51,8 +56,13 @@ export class Panel {
     readonly #runner: Runner;
     readonly #root: HTMLElement;
     readonly #progress = new LoadProgress();
+    readonly #verdict = new Verdict();
     #info: ModelInfo | null = null;
     #input: Input | null = null;
+    /** What the results are of. */
+    #shown: Input | null = null;
+    /** The last input without pruning. */
+    #dense: { input: Input; weights: WeightsKind; result: Result } | null = null;
     /** What gave the results. */
     #jobs: Job[] = [];
     #results: Result[] = [];
@@ -97,10 +107,10 @@ export class Panel {
     }
 
     /** Shows a result from before any weights arrived. */
-    showPrecomputed(result: Result, info: ModelInfo): void {
+    showPrecomputed(input: Input, result: Result, info: ModelInfo): void {
         this.#isPrecomputed = true;
         this.#info ??= info;
-        this.#show([result], [{ prune: result.prune, weights: "int8" }]);
+        this.#show([result], [{ prune: result.prune, weights: "int8" }], input);
     }
 
     /** There is no input: what the last one gave goes away. */
@@ -108,7 +118,12 @@ export class Panel {
         this.#input = null;
         this.#runner.cancel();
         this.options.onError(null);
-        this.#root.classList.add("without-input");
+        this.#empty("without-input");
+    }
+
+    /** A line about a token goes away. */
+    forgetToken(): void {
+        this.#why.clear();
     }
 
     /** Classifies a new input. */
@@ -124,16 +139,24 @@ export class Panel {
         if (this.#input === null) return "superseded";
         window.clearTimeout(this.#measuring);
         const jobs = jobsOf(state);
+        // A download takes long, and what is shown is another input's.
+        if (this.#input !== this.#shown && !jobs.every(({ weights }) => this.#runner.has(weights))) this.#empty("without-result");
         if (!this.#info || this.#isPrecomputed) this.#progress.begin(this.options.modelName);
         try {
-            const results = await this.#runner.run(this.#input, jobs);
+            const input = this.#input;
+            const compared = measure ? this.#denseOf(input, jobs) : null;
+            const results = await this.#runner.run(input, [...jobs, ...(compared ?? [])]);
             if (!results) return "superseded";
+            const [result, weights] = [compared && results.pop(), jobs[0]?.weights];
+            if (result && weights) this.#dense = { input, weights, result };
             this.options.onError(null);
             this.#isPrecomputed = false;
-            this.#show(results, jobs);
+            this.#show(results, jobs, input);
             if (measure) this.#measuring = window.setTimeout(() => void this.#measure(), MEASURE_AFTER_MS);
             return "shown";
         } catch (error) {
+            // What the last input gave is not this one's.
+            this.#empty("without-result");
             this.options.onError(error instanceof Error ? error.message : String(error));
             return "failed";
         } finally {
@@ -144,6 +167,21 @@ export class Panel {
     /** Of the first result, and of the one beside it. */
     get views(): View[] {
         return this.#views;
+    }
+
+    /** The dense run to compare with, if it is not known yet. */
+    #denseOf(input: Input, [first]: Job[]): Job[] | null {
+        if (!first || first.prune.rule === "dense") return null;
+        const isKnown = this.#dense?.input === input && this.#dense.weights === first.weights;
+        return isKnown ? null : [{ prune: { rule: "dense" }, weights: first.weights }];
+    }
+
+    /** Nothing of the last input is left. */
+    #empty(why: "without-input" | "without-result"): void {
+        [this.#results, this.#shown] = [[], null];
+        this.#root.classList.add(why);
+        this.#verdict.hide();
+        this.#why.clear();
     }
 
     #sync(): void {
@@ -159,10 +197,13 @@ export class Panel {
         this.options.onModel(model);
     }
 
-    #show(results: Result[], jobs: Job[]): void {
+    #show(results: Result[], jobs: Job[], input: Input | null = null): void {
         const [result, other = null] = results;
         if (!result || !this.#info) return;
-        this.#root.classList.remove("without-input");
+        this.#root.classList.remove("without-input", "without-result");
+        const { chosen } = this.#why;
+        const isSameInput = input !== null && this.#shown === input;
+        this.#shown = input;
         [this.#results, this.#jobs] = [results, jobs];
         const names = this.#names();
         this.#views[0].show(result, other, this.#info);
@@ -179,7 +220,11 @@ export class Panel {
         this.#part("cost").replaceChildren(cost(results, this.#lanes(), null));
         this.#part("table").replaceChildren(table(result), ...(other ? [table(other)] : []));
         this.#part("json").textContent = resultJson(result);
-        this.#why.clear();
+        const dense = this.#dense?.input === input && this.#dense?.weights === jobs[0]?.weights ? this.#dense.result : null;
+        this.#verdict.show(result, dense);
+        const asked = results[this.#asked];
+        if (chosen && asked && isSameInput) void this.#why.show(asked, chosen);
+        else this.#why.clear();
     }
 
     async #pick(index: number, spot: Spot): Promise<void> {
@@ -188,7 +233,6 @@ export class Panel {
         if (this.#isPrecomputed) return this.#why.say("The model is not here yet: ask again in a moment.");
         this.#asked = index;
         await this.#why.show(result, spot);
-        this.#why.element.scrollIntoView({ block: "nearest" });
     }
 
     async #measure(): Promise<void> {
@@ -197,10 +241,10 @@ export class Panel {
         const kinds = this.#kinds();
         const dense = kinds.map((weights): Job => ({ prune: { rule: "dense" }, weights }));
         const jobs = [...dense, ...this.#jobs];
-        const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => jobs).flat()).catch(() => null);
+        const runs = await this.#runner.run(input, Array.from({ length: MEASURE_ROUNDS }, () => jobs).flat(), { background: true }).catch(() => null);
         if (!runs || this.#results !== results) return;
-        const best = jobs.map((_, job) => Math.min(...runs.filter((_, index) => index % jobs.length === job).map(({ ms }) => ms)));
-        const times: Times = { dense: best.slice(0, kinds.length), pruned: best.slice(kinds.length) };
+        const medians = jobs.map((_, job) => median(runs.filter((_, index) => index % jobs.length === job).map(({ ms }) => ms)));
+        const times: Times = { dense: medians.slice(0, kinds.length), pruned: medians.slice(kinds.length) };
         this.#part("cost").replaceChildren(cost(results, this.#lanes(), times));
     }
 
@@ -255,6 +299,7 @@ export class Panel {
             h("button", { type: "button" }, ["Copy link"], { click: (event) => void this.#copyLink(event.currentTarget as HTMLElement) }),
         ]);
         this.#root.append(
+            this.#verdict.element,
             h("div", { class: "rules" }, [this.#rule.element, this.#other.element, this.#weights.element]),
             this.#progress.element,
             h("div", { class: "busy", "aria-hidden": "true" }),

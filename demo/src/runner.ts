@@ -1,4 +1,4 @@
-// One model of the page, with each kind of weights: loaded when it is first needed, asked one thing at a time, the latest question winning.
+// One model of the page, with each kind of weights: loaded when it is first needed, and asked one thing at a time.
 
 import { Sttabt, SttabtError, type BackendChoice, type Input, type Progress, type Prune, type Result } from "sttabt";
 
@@ -21,7 +21,10 @@ export interface RunnerEvents {
 
 export class Runner {
     readonly #models = new Map<WeightsKind, Promise<Sttabt>>();
-    #current: AbortController | null = null;
+    readonly #loaded = new Set<WeightsKind>();
+    #current: { controller: AbortController; isBackground: boolean; ended: Promise<void> } | null = null;
+    /** The number of the latest question. */
+    #turn = 0;
 
     constructor(
         private readonly urls: Record<WeightsKind, string>,
@@ -40,6 +43,7 @@ export class Runner {
             onNote: (note) => this.events.onNote(note),
         }).then(
             (model) => {
+                this.#loaded.add(weights);
                 this.events.onLoaded(model);
                 return model;
             },
@@ -53,17 +57,28 @@ export class Runner {
         return model;
     }
 
-    /** The results of an input, one for each job; null when a later call has taken its place. */
-    async run(input: Input, jobs: Job[]): Promise<Result[] | null> {
-        this.#current?.abort();
+    /**
+     * The results of an input, one for each job. What runs is finished, so that a drag repaints while it lasts; of the questions that wait
+     * meanwhile only the latest gets its turn, and the others get null. A run in the background gives way at once.
+     */
+    async run(input: Input, jobs: Job[], { background = false } = {}): Promise<Result[] | null> {
+        const turn = ++this.#turn;
+        while (this.#current) {
+            if (this.#current.isBackground) this.#current.controller.abort();
+            await this.#current.ended;
+            if (turn !== this.#turn) return null;
+        }
         const controller = new AbortController();
-        this.#current = controller;
+        let end = (): void => undefined;
+        this.#current = { controller, isBackground: background, ended: new Promise((resolve) => (end = resolve)) };
         this.events.onBusy(true);
         try {
             const results: Result[] = [];
             for (const { prune, weights } of jobs) {
+                const isHere = this.#loaded.has(weights);
                 const model = await this.load(weights);
-                if (controller.signal.aborted) return null;
+                // A download is long: what was asked before it has been forgotten.
+                if (controller.signal.aborted || (!isHere && turn !== this.#turn)) return null;
                 results.push(await model.classify(input, { prune, signal: controller.signal }));
             }
             return results;
@@ -73,21 +88,27 @@ export class Runner {
             if (error instanceof SttabtError && error.kind === "internal") this.#drop();
             throw error;
         } finally {
-            if (this.#current === controller) {
-                this.#current = null;
-                this.events.onBusy(false);
-            }
+            this.#current = null;
+            this.events.onBusy(false);
+            end();
         }
     }
 
     /** Forgets what was asked last. */
     cancel(): void {
-        this.#current?.abort();
+        this.#turn++;
+        this.#current?.controller.abort();
     }
 
     #drop(): void {
         for (const model of this.#models.values()) void model.then((model) => model.dispose()).catch(() => undefined);
         this.#models.clear();
+        this.#loaded.clear();
+    }
+
+    /** Whether a model is here. */
+    has(weights: WeightsKind): boolean {
+        return this.#loaded.has(weights);
     }
 
     /** Whether nothing is being computed. */

@@ -34,7 +34,7 @@ const MAX_LAYER = 1000;
 export const initialState = (): State => ({
     tab: "text",
     text: DEFAULT_TEXT,
-    rule: { name: "concrete", number: null },
+    rule: { name: "topk", number: 0.3 },
     other: null,
     weights: "int8",
     layer: 0,

@@ -10,6 +10,8 @@ const MAX_DRAWN_ASKERS = 12;
 
 export class WhyPanel {
     readonly element = h("section", { class: "card why", "aria-live": "polite" });
+    /** The token that it speaks of. */
+    chosen: Spot | null = null;
     #ticket = 0;
 
     constructor(
@@ -21,9 +23,11 @@ export class WhyPanel {
 
     clear(): void {
         this.#ticket++;
+        this.chosen = null;
+        this.element.classList.remove("open");
         this.element.replaceChildren(
             h("h2", {}, ["Why?"]),
-            h("p", { class: "hint" }, ["Choose a token or a patch to see who asked for it."]),
+            h("p", { class: "hint" }, ["Choose a word, a patch, or one of its layers to see who asked for it."]),
         );
         this.onTrail([], []);
     }
@@ -36,7 +40,10 @@ export class WhyPanel {
     async show(result: Result, spot: Spot): Promise<void> {
         const ticket = ++this.#ticket;
         const numLayers = result.kept.length - 1;
-        const title = h("h2", {}, [`Why? ${tokenName(result, spot.position)}, ${rowName(spot.row, numLayers)}`]);
+        this.chosen = spot;
+        this.element.classList.add("open");
+        const close = h("button", { type: "button", class: "close" }, ["Close"], { click: () => this.clear() });
+        const title = h("h2", {}, [`Why? ${tokenName(result, spot.position)}, ${rowName(spot.row, numLayers)}`, close]);
         this.onTrail([spot], []);
         const layer = choosingLayer(result, spot.row);
         if (layer === null) {

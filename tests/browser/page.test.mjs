@@ -23,7 +23,7 @@ test("a text is classified as the command does it", () =>
         const text = "the jokes are stale, but what a wonderfully unhinged performance";
         await setValue(page, "#sentence", text);
         const found = await result(page, (result) => result.tokens.includes("jokes"));
-        const [expected] = answers("--prune", "concrete", text);
+        const [expected] = answers("--prune", "topk:0.3", text);
         assert.deepEqual(found.tokens, expected.tokens);
         assert.deepEqual(found.kept, expected.kept);
         assert.deepEqual(found.flops, expected.flops);
@@ -53,7 +53,7 @@ test("the first visit shows an example before any weights arrive, and the bytes 
                 const kept = await page.$$eval("#text .sentence .token:not(.removed)", (tokens) => tokens.length);
                 assert.ok(kept > 5, "the example is drawn");
                 const shown = JSON.parse(await page.$eval("#text [data-part=json]", (element) => element.textContent));
-                const [expected] = answers("--prune", "concrete", await page.$eval("#sentence", (element) => element.value));
+                const [expected] = answers("--prune", "topk:0.3", await page.$eval("#sentence", (element) => element.value));
                 assert.deepEqual(shown.kept, expected.kept, "node demo/precompute.mjs writes the example anew");
                 assert.match(await page.$eval("#text .probabilities", (element) => element.innerText), new RegExp(expected.label));
                 held.forEach((finish) => finish());
