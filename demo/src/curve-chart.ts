@@ -19,7 +19,7 @@ export interface Flip {
     work: number;
 }
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 360, 56, 20, 16, 92];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 360, 66, 34, 16, 92];
 /** Marks of one ratio stand in a heap. */
 const [MARK, MAX_HEAP] = [9, 4];
 const LINES = ["agreement", "accuracy"] as const;
@@ -37,8 +37,8 @@ export function drawCurve(points: Point[], flips: Flip[]): SVGSVGElement {
         const at = y(floor + step / 10);
         chart.append(s("path", { class: "grid", d: `M${LEFT} ${at}H${WIDTH - RIGHT}` }), label(LEFT - 8, at + 4, percent(floor + step / 10), "end"));
     }
-    for (let work = 0; work <= widest + 1e-9; work += 0.25) chart.append(label(x(work), HEIGHT - BOTTOM + 18, percent(work), "middle"));
-    chart.append(label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 36, "work, of that with all words (FLOPs)", "middle"));
+    for (let work = 0; work <= widest + 1e-9; work += 0.25) chart.append(label(x(work), HEIGHT - BOTTOM + 20, percent(work), "middle"));
+    chart.append(label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 40, "work, of that with all words (FLOPs)", "middle"));
     const sorted = points.toSorted((one, other) => one.work - other.work);
     for (const line of LINES) {
         chart.append(s("path", { class: line, d: `M${sorted.map((point) => `${x(point.work)} ${y(point[line])}`).join("L")}` }));
