@@ -54,3 +54,12 @@ fn the_command_needs_none_of_the_wheels_crates() {
     let found: Vec<String> = crates_of("sttabt-python").into_iter().filter(|name| names.contains(name)).collect();
     assert_eq!(found, ["pollster"]);
 }
+
+/// The trainer reads data files with the command's library. It answers no requests.
+#[test]
+fn the_trainer_needs_none_of_the_servers_crates() {
+    let names = tree("sttabt-train", &["--manifest-path", "train/Cargo.toml"]);
+    assert!(names.iter().any(|name| name == "burn"), "{names:?}");
+    let found: Vec<&String> = names.iter().filter(|name| ["axum", "hyper", "tokio"].contains(&&***name)).collect();
+    assert!(found.is_empty(), "the trainer needs {found:?}");
+}

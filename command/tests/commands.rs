@@ -18,7 +18,9 @@ mod images;
 mod output;
 mod quantize;
 mod rank;
+#[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
 mod serve_limits;
 mod tables;
 mod tables_columns;

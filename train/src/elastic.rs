@@ -108,23 +108,42 @@ fn by_thresholds(
 }
 
 fn by_top_k(approx: &Network, leaves: &Leaves, batch: &Batch, ratio: Ratio) -> Result<Vec<Vec<Vec<u32>>>> {
-    let pass = approx.run(leaves, batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
-    let width = batch.rows.width;
-    let maps: Vec<Vec<f32>> = pass.probs.into_iter().map(mean_of_heads).collect::<Result<_>>()?;
-    let weight = approx.config.prune.topk_impact_weight;
-    let mut kept = vec![Vec::new(); maps.len() + 1];
-    for (sample, &length) in batch.rows.lengths.iter().enumerate() {
-        let mut recursion = TopK::new(length, approx.config.num_anchors);
-        kept[maps.len()].push(positions(recursion.is_kept()));
-        for layer in (0..maps.len()).rev() {
-            let map = &maps[layer][sample * width * width..][..width * width];
-            // A map whose rows are as long as the sample.
-            let map: Vec<f32> = map.chunks_exact(width).take(length).flat_map(|row| &row[..length]).copied().collect();
-            recursion.step(&map, ratio.ceil_of(length), weight);
-            kept[layer].push(positions(recursion.is_kept()));
-        }
+    let maps = mean_maps(approx, leaves, batch)?;
+    let ratios = vec![ratio; approx.num_layers()];
+    let mut kept = vec![Vec::new(); ratios.len() + 1];
+    for (maps, &length) in maps.iter().zip(&batch.rows.lengths) {
+        let of_sample = top_k(approx, maps, length, &ratios);
+        kept.iter_mut().zip(of_sample).for_each(|(kept, of_layer)| kept.push(of_layer));
     }
     Ok(kept)
+}
+
+/// ApproxNet's attention, the mean over heads: of each sample and layer T rows of T.
+pub fn mean_maps(approx: &Network, leaves: &Leaves, batch: &Batch) -> Result<Vec<Vec<Vec<f32>>>> {
+    let pass = approx.run(leaves, batch, &Mode::Dense, Wanted { probs: true, ..Wanted::default() });
+    let width = batch.rows.width;
+    let mut of_samples = vec![Vec::new(); batch.rows.num_samples()];
+    for probs in pass.probs {
+        let maps = mean_of_heads(probs)?;
+        let maps = maps.chunks_exact((width * width).max(1)).zip(&batch.rows.lengths);
+        for ((map, &length), of_sample) in maps.zip(&mut of_samples) {
+            // Rows as long as the sample.
+            of_sample.push(map.chunks_exact(width).take(length).flat_map(|row| &row[..length]).copied().collect());
+        }
+    }
+    Ok(of_samples)
+}
+
+/// K_0 … K_L of a sample by `topk`, with a ratio for each layer.
+pub fn top_k(approx: &Network, maps: &[Vec<f32>], num_tokens: usize, ratios: &[Ratio]) -> Vec<Vec<u32>> {
+    let mut recursion = TopK::new(num_tokens, approx.config.num_anchors);
+    let mut kept = vec![positions(recursion.is_kept())];
+    for (map, ratio) in maps.iter().zip(ratios).rev() {
+        recursion.step(map, ratio.ceil_of(num_tokens), approx.config.prune.topk_impact_weight);
+        kept.push(positions(recursion.is_kept()));
+    }
+    kept.reverse();
+    kept
 }
 
 fn mean_of_heads(probs: Tensor<4>) -> Result<Vec<f32>> {

@@ -6,6 +6,7 @@ use sttabt::{Model, ModelFiles, Prune};
 use crate::data::{Data, Sample, Split};
 use crate::error::Result;
 use crate::folder::{Format, Written, choose_default};
+use crate::funnel::Funnel;
 use crate::loss::Label;
 use crate::measure::{Line, answers, engine};
 use crate::network::Network;
@@ -27,6 +28,8 @@ pub struct Finished<'a> {
     pub approx: Option<(&'a Network, &'a NetworkValues)>,
     pub p_logits: Option<Vec<f32>>,
     pub ltp_thresholds: Option<Vec<f32>>,
+    /// What fits ratios per layer, and to which mean retentions.
+    pub funnel: Option<(Funnel<'a>, Vec<f64>)>,
     pub stages: Vec<(String, usize)>,
     pub notes: Vec<String>,
 }
@@ -54,8 +57,18 @@ impl Finished<'_> {
         let parent = answers(&mut engine(model)?, &samples, &Prune::Dense)?;
         let parent_line = Line::new("dense", task, &parent, &parent, labels.as_deref());
         let asked = args.report_rules()?;
-        let rules = asked.clone().unwrap_or_else(all_rules);
+        let mut rules = asked.clone().unwrap_or_else(all_rules);
         let mut device = engine(&result)?;
+        let stands_top_k = Prune::top_k(1.0).is_some_and(|top_k| result.lacks(&top_k).is_none());
+        if let Some((funnel, retentions)) = self.funnel.filter(|_| stands_top_k) {
+            for fitted in funnel.fit(&mut device, &retentions)? {
+                print(&format!("{}\n", fitted.note));
+                notes.push(fitted.note);
+                if !rules.contains(&fitted.prune) {
+                    rules.push(fitted.prune);
+                }
+            }
+        }
         let mut lines = Vec::new();
         for prune in [Prune::Dense].into_iter().chain(rules.into_iter().filter(|prune| !prune.is_dense())) {
             // With mean pooling every token counts: some rules cannot be.

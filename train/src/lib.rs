@@ -18,6 +18,7 @@ mod error;
 mod files;
 mod finish;
 mod folder;
+mod funnel;
 mod fused;
 pub mod glue;
 pub mod golden;

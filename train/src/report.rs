@@ -61,13 +61,18 @@ impl Report {
     fn text(&self) -> String {
         let [train, validation, held_back] = self.samples;
         let stages: Vec<String> = self.stages.iter().map(|(name, steps)| format!("{name} {steps} steps")).collect();
-        let mut text = format!(
-            "# {}, pruned\n\nTrained on {train} samples of {}: {}. Seed {}.\n{validation} more samples chose the best state. \
-             The numbers below are of {held_back} samples that no training saw,\nmeasured with the engine on this machine's CPU.\n\n",
-            self.model,
-            self.data,
-            stages.join(", "),
-            self.seed
+        let mut text = format!("# {}, pruned\n\n", self.model);
+        text += &match stages.is_empty() {
+            true => format!("The weights are the source's. Seed {}. ", self.seed),
+            false => format!(
+                "Trained on {train} samples of {}: {}. Seed {}.\n{validation} more samples chose the best state. ",
+                self.data,
+                stages.join(", "),
+                self.seed
+            ),
+        };
+        text += &format!(
+            "The numbers below are of {held_back} samples that no training saw,\nmeasured with the engine on this machine's CPU.\n\n"
         );
         let has_metric = self.parent.metric.is_some();
         text += if has_metric { "| rule | metric |" } else { "| rule |" };
@@ -103,8 +108,10 @@ impl Report {
     fn curve(&self) -> Result<String> {
         let mut svg = String::new();
         {
-            let mut top_k: Vec<&Line> =
-                self.rules.iter().filter(|line| line.rule == "dense" || line.rule.starts_with("topk")).collect();
+            // One ratio for all layers: those with more are points beside the line.
+            let is_on_line =
+                |line: &&Line| line.rule == "dense" || (line.rule.starts_with("topk") && !line.rule.contains(','));
+            let mut top_k: Vec<&Line> = self.rules.iter().filter(is_on_line).collect();
             top_k.sort_by(|one, other| one.flops_share.total_cmp(&other.flops_share));
             let all = self.rules.iter().flat_map(|line| [Some(line.agreement), line.metric]).flatten();
             let lowest = (all.fold(1.0, f64::min) * 20.0).floor() / 20.0;

@@ -163,6 +163,46 @@ fn an_interrupted_run_goes_on_to_the_bit() {
     }
 }
 
+/// Without steps the weights are the source's. Thresholds and the ratios of the layers are found, and measured.
+#[test]
+fn a_run_without_steps_calibrates() {
+    let scratch = Scratch::new("calibrate");
+    let (texts, out) = (scratch.texts(), scratch.0.join("out"));
+    let more = ["--f32", "--retentions", "0.5,0.35"];
+    let (is_done, text) = finish(command_of(0, &fixture(), &texts, &out, &more));
+    assert!(is_done, "{text}");
+    let read =
+        |folder: &Path, name: &str| fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for name in ["model.safetensors", "approx/model.safetensors"] {
+        let (found, expected) = (read(&out, name), read(&fixture(), name));
+        let found = safetensors::SafeTensors::deserialize(&found).expect("tensors");
+        let expected = safetensors::SafeTensors::deserialize(&expected).expect("tensors");
+        let is_weight = |name: &&str| !name.ends_with("p_logit") && !name.ends_with("ltp_threshold");
+        let mut num_weights = 0;
+        for name in found.names().into_iter().filter(is_weight) {
+            let (found, expected) = (found.tensor(name).expect("found"), expected.tensor(name).expect("expected"));
+            assert_eq!(found.data(), expected.data(), "{name}");
+            num_weights += 1;
+        }
+        assert!(num_weights > 10, "{name}: {num_weights} weights");
+    }
+    let report: serde_json::Value = serde_json::from_slice(&read(&out, "report.json")).expect("JSON");
+    assert_eq!(report["stages"], serde_json::json!([]));
+    let rules: Vec<&str> =
+        report["rules"].as_array().expect("rules").iter().filter_map(|line| line["rule"].as_str()).collect();
+    for retention in ["0.500", "0.350"] {
+        let notes = report["notes"].as_array().expect("notes").iter().filter_map(|note| note.as_str());
+        let asked = format!(", {retention} was asked for");
+        let mut rules_of = notes.filter(|note| note.contains(&asked)).filter_map(|note| note.split('`').nth(1));
+        let rule = rules_of.next();
+        assert!(rule.is_some_and(|rule| rules.contains(&rule)), "{retention}: {rule:?} in {rules:?}");
+    }
+    assert!(!report["notes"].to_string().contains("learning"), "{report}");
+    assert!(String::from_utf8_lossy(&read(&out, "REPORT.md")).contains("The weights are the source's."));
+    let (is_done, text) = finish(command_of(0, &fixture(), &texts, &scratch.0.join("other"), &["--retentions", "1.5"]));
+    assert!(!is_done && text.contains("--retentions 1.5: expected less than 1"), "{text}");
+}
+
 /// A loss that is no number ends a run. The step, the part and the way out are named, and the checkpoint stays.
 #[test]
 fn a_loss_that_is_no_number_ends_a_run() {

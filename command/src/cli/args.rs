@@ -37,6 +37,7 @@ pub enum Command {
     /// Make a model folder with int8 weights: half the size of f16, and faster on a CPU
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    #[cfg(feature = "serve")]
     /// Answer requests over HTTP as text-embeddings-inference does: /rerank, /predict, /embed
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
@@ -69,6 +70,7 @@ const EVAL_EXAMPLES: &str = "Examples:
   sttabt eval --prune dense,topk:0.5 --images imagenette/val
   sttabt eval --model my-reranker --prune dense,oracle:0.3 --rank trec-dl";
 
+#[cfg(feature = "serve")]
 const SERVE_EXAMPLES: &str = "Examples:
   sttabt serve --model my-reranker --prune topk:0.3
   curl localhost:8080/rerank -H 'Content-Type: application/json' \\
@@ -293,6 +295,7 @@ pub struct QuantizeArgs {
     pub device: DeviceArgs,
 }
 
+#[cfg(feature = "serve")]
 #[derive(clap::Args)]
 pub struct ServeArgs {
     #[command(flatten)]

@@ -15,6 +15,7 @@ mod rank;
 mod rank_data;
 mod rank_metrics;
 mod rank_passages;
+#[cfg(feature = "serve")]
 mod serve;
 mod server;
 mod written;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
     };

@@ -162,6 +162,7 @@ pub fn run(command: &Supervised, device: &Device, print: &mut dyn FnMut(&str)) -
         main: &main,
         approx: approx.as_ref().zip(approx_values.as_ref()),
         p_logits: matches!(command, Supervised::Concrete(_)).then(|| learned.clone()),
+        funnel: None,
         // Below 0 a threshold means what 0 means.
         ltp_thresholds: matches!(command, Supervised::Ltp(_))
             .then(|| learned.iter().map(|threshold| threshold.max(0.0)).collect()),

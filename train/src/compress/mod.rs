@@ -1,11 +1,12 @@
 //! `sttabt-train compress` and `distill`: from a model and some of its inputs to a folder that runs pruned, and a report.
 
+mod args;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
-use clap::Args;
 use serde_json::json;
 use sttabt::training::{NetworkValues, Tokens, Which, values};
 use sttabt::{InputConfig, Model, ModelFiles, Task};
@@ -17,67 +18,17 @@ use crate::data::{Data, Split};
 use crate::distill::Transfers;
 use crate::error::{Error, Result};
 use crate::finish::Finished;
+use crate::funnel::Funnel;
 use crate::learners::{Distil, Elastic, Select, Shared};
 use crate::measure::ParentAnswers;
 use crate::network::Network;
 use crate::parameters::{Parameters, Place};
 use crate::random::Random;
 use crate::recipe::Recipe;
-use crate::run_args::RunArgs;
 use crate::thresholds::Calibration;
 use crate::trainer::{Learns, Stage, Trainer};
 
-/// Arguments of `compress`.
-#[derive(Args, Clone)]
-pub struct CompressArgs {
-    /// Of every training
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// How much narrower ApproxNet is
-    #[arg(long, default_value_t = REDUCTION, value_name = "N")]
-    pub reduction: usize,
-    /// The share of tokens that `concrete` keeps
-    #[arg(long, default_value_t = KEEP, value_name = "SHARE")]
-    pub keep: f64,
-    /// The largest rate of the elastic stage
-    #[arg(long, default_value_t = RATE, value_name = "RATE")]
-    pub rate: f64,
-    /// The largest rate of ApproxNet
-    #[arg(long, default_value_t = APPROX_RATE, value_name = "RATE")]
-    pub approx_rate: f64,
-    /// The shares of the steps, or of the time, of distillation, selection and elastic training
-    /// [default: 0.3,0.5,0.2; 0,0.7,0.3 where an ApproxNet is in the folder]
-    #[arg(long, value_delimiter = ',', value_name = "SHARE,SHARE,SHARE")]
-    pub shares: Option<Vec<f64>>,
-}
-
-/// How much narrower ApproxNet is, where nobody says it.
-pub const REDUCTION: usize = 4;
-/// The share of tokens that `concrete` keeps, where nobody says it.
-pub const KEEP: f64 = 0.3;
-const RATE: f64 = 2e-5;
-/// The largest rate of ApproxNet, where nobody says it.
-pub const APPROX_RATE: f64 = 1e-3;
-
-impl CompressArgs {
-    /// With the defaults of the command line.
-    pub fn new(run: RunArgs) -> Self {
-        Self { run, reduction: REDUCTION, keep: KEEP, rate: RATE, approx_rate: APPROX_RATE, shares: None }
-    }
-}
-
-/// What `--shares` says, so that they add up to 1.
-fn given_shares(shares: &[f64]) -> Result<[f64; 3]> {
-    let total: f64 = shares.iter().sum();
-    let is_right = shares.iter().all(|&share| share >= 0.0) && total.is_finite() && total > 0.0;
-    match <[f64; 3]>::try_from(shares) {
-        Ok(shares) if is_right => Ok(shares.map(|share| share / total)),
-        _ => Err(Error::Usage(format!(
-            "--shares {}: expected three numbers from 0 on that are not all 0",
-            shares.iter().map(f64::to_string).collect::<Vec<_>>().join(",")
-        ))),
-    }
-}
+pub use args::{APPROX_RATE, CompressArgs, KEEP, REDUCTION};
 
 /// Which stages a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +67,7 @@ struct Networks {
 /// Runs all stages.
 pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn FnMut(&str)) -> Result<()> {
     let start = Instant::now();
-    args.run.check()?;
-    if !(args.keep > 0.0 && args.keep <= 1.0) {
-        return Err(Error::Usage(format!("--keep {}: expected more than 0 and at most 1", args.keep)));
-    }
-    args.shares.as_deref().map(given_shares).transpose()?;
+    args.check(stages)?;
     // What is wrong with the folder is said before long work.
     args.run.begin()?;
     let checkpoints = args.run.checkpoints();
@@ -225,12 +172,13 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     }
     trainer.finish()?;
     let mut notes = data.notes.clone();
-    if stages == Stages::All && matches!(model.config().input, InputConfig::Text(_)) {
+    let has_learned = stages == Stages::All && args.run.steps != Some(0);
+    if has_learned && matches!(model.config().input, InputConfig::Text(_)) {
         notes.push(
             "the tables of words learn in the first stage, ApproxNet's alone; the model's stays as it is".to_owned(),
         );
     }
-    if stages == Stages::All && networks.is_distilled && args.shares.is_none() {
+    if has_learned && networks.is_distilled && args.shares.is_none() {
         notes.push(
             "the folder's ApproxNet goes on learning: the first stage is left out, and --reduction and --approx-rate count for nothing"
                 .to_owned(),
@@ -245,6 +193,14 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     }
     let calibrated = calibrate(args, &networks, &trainer.parameters, &shared, &split)?;
     print(&format!("concrete: p_logit {:.3} keeps {:.3} of the tokens\n", calibrated.0, calibrated.1));
+    let funnel = match stages {
+        Stages::Distil => None,
+        Stages::All => {
+            let samples = split.validation.iter().chain(&split.train).copied();
+            let funnel = Funnel::new(&shared, &trainer.parameters.constants(), samples)?;
+            Some((funnel, args.retentions()))
+        }
+    };
     let finished = Finished {
         run: &args.run,
         model: &model,
@@ -255,6 +211,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         approx: Some((&networks.approx, &networks.approx_values)),
         p_logits: Some(vec![calibrated.0; networks.main.num_layers()]),
         ltp_thresholds: None,
+        funnel,
         stages: trainer.progress.done(STAGES),
         notes,
     };
@@ -336,7 +293,7 @@ fn plan(
     let shares = match stages {
         Stages::Distil => [1.0, 0.0, 0.0],
         Stages::All => match &args.shares {
-            Some(shares) => given_shares(shares)?,
+            Some(shares) => args::given_shares(shares)?,
             None if networks.is_distilled => SHARES_OF_DISTILLED,
             None => SHARES,
         },
