@@ -179,6 +179,7 @@ export class Panel {
     /** Nothing of the last input is left. */
     #empty(why: "without-input" | "without-result"): void {
         [this.#results, this.#shown] = [[], null];
+        this.#part("json").textContent = "";
         this.#root.classList.add(why);
         this.#verdict.hide();
         this.#why.clear();
