@@ -70,12 +70,15 @@ export class ImageView implements View {
             if (count) count.textContent = `${numKept}`;
             setAttributes(button, { title: `${rowName(row, numLayers)}: ${numKept} of ${result.numTokens} tokens` });
         });
-        if (this.#cover.length !== result.numTokens) this.#cover = coverOf(result, Math.min(this.#layer, numLayers));
+        // A drag of the rule's slider repaints at once: only a change of the layer fades.
+        this.#cover = coverOf(result, Math.min(this.#layer, numLayers));
         this.setLayer(Math.min(this.#layer, numLayers));
     }
 
     setLayer(layer: number): void {
         this.#layer = layer;
+        // What was said is of another layer, rule or picture.
+        this.#says.textContent = "";
         const result = this.#result;
         if (!result) return;
         const numLayers = result.kept.length - 1;

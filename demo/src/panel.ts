@@ -144,15 +144,15 @@ export class Panel {
         if (!this.#info || this.#isPrecomputed) this.#progress.begin(this.options.modelName);
         try {
             const input = this.#input;
-            const compared = measure ? this.#denseOf(input, jobs) : null;
-            const results = await this.#runner.run(input, [...jobs, ...(compared ?? [])]);
+            const results = await this.#runner.run(input, jobs);
             if (!results) return "superseded";
-            const [result, weights] = [compared && results.pop(), jobs[0]?.weights];
-            if (result && weights) this.#dense = { input, weights, result };
             this.options.onError(null);
             this.#isPrecomputed = false;
             this.#show(results, jobs, input);
-            if (measure) this.#measuring = window.setTimeout(() => void this.#measure(), MEASURE_AFTER_MS);
+            if (measure) {
+                const compared = this.#compare(input, jobs, results);
+                this.#measuring = window.setTimeout(() => void compared.then(() => this.#measure()), MEASURE_AFTER_MS);
+            }
             return "shown";
         } catch (error) {
             // What the last input gave is not this one's.
@@ -160,7 +160,7 @@ export class Panel {
             this.options.onError(error instanceof Error ? error.message : String(error));
             return "failed";
         } finally {
-            if (this.#runner.isIdle) this.#progress.hide();
+            if (!this.#runner.isLoading) this.#progress.hide();
         }
     }
 
@@ -169,11 +169,20 @@ export class Panel {
         return this.#views;
     }
 
-    /** The dense run to compare with, if it is not known yet. */
-    #denseOf(input: Input, [first]: Job[]): Job[] | null {
-        if (!first || first.prune.rule === "dense") return null;
-        const isKnown = this.#dense?.input === input && this.#dense.weights === first.weights;
-        return isKnown ? null : [{ prune: { rule: "dense" }, weights: first.weights }];
+    /** The line on top learns what the input gives without pruning, once nothing else is asked. */
+    async #compare(input: Input, [first]: Job[], results: Result[]): Promise<void> {
+        if (!first || first.prune.rule === "dense" || this.#denseOf(input, first)) return;
+        const { weights } = first;
+        const dense = await this.#runner.run(input, [{ prune: { rule: "dense" }, weights }], { background: true }).catch(() => null);
+        const [result] = dense ?? [];
+        if (!result) return;
+        this.#dense = { input, weights, result };
+        const [pruned] = results;
+        if (this.#results === results && pruned) this.#verdict.show(pruned, result);
+    }
+
+    #denseOf(input: Input | null, job: Job | undefined): Result | null {
+        return this.#dense?.input === input && this.#dense?.weights === job?.weights ? (this.#dense?.result ?? null) : null;
     }
 
     /** Nothing of the last input is left. */
@@ -221,8 +230,7 @@ export class Panel {
         this.#part("cost").replaceChildren(cost(results, this.#lanes(), null));
         this.#part("table").replaceChildren(table(result), ...(other ? [table(other)] : []));
         this.#part("json").textContent = resultJson(result);
-        const dense = this.#dense?.input === input && this.#dense?.weights === jobs[0]?.weights ? this.#dense.result : null;
-        this.#verdict.show(result, dense);
+        this.#verdict.show(result, this.#denseOf(input, jobs[0]));
         const asked = results[this.#asked];
         if (chosen && asked && isSameInput) void this.#why.show(asked, chosen);
         else this.#why.clear();

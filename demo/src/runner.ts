@@ -19,10 +19,19 @@ export interface RunnerEvents {
     onBusy(isBusy: boolean): void;
 }
 
+/** A question that has its turn. */
+interface Run {
+    readonly controller: AbortController;
+    readonly isBackground: boolean;
+    /** Whether it waits for its model, and computes nothing yet. */
+    isLoading: boolean;
+    readonly ended: Promise<void>;
+}
+
 export class Runner {
     readonly #models = new Map<WeightsKind, Promise<Sttabt>>();
     readonly #loaded = new Set<WeightsKind>();
-    #current: { controller: AbortController; isBackground: boolean; ended: Promise<void> } | null = null;
+    #current: Run | null = null;
     /** The number of the latest question. */
     #turn = 0;
 
@@ -59,37 +68,45 @@ export class Runner {
 
     /**
      * The results of an input, one for each job. What runs is finished, so that a drag repaints while it lasts; of the questions that wait
-     * meanwhile only the latest gets its turn, and the others get null. A run in the background gives way at once.
+     * meanwhile only the latest gets its turn, and the others get null. A run in the background starts only where nothing runs, and gives way at once.
      */
     async run(input: Input, jobs: Job[], { background = false } = {}): Promise<Result[] | null> {
+        if (background && this.#current) return null;
         const turn = ++this.#turn;
-        while (this.#current) {
-            if (this.#current.isBackground) this.#current.controller.abort();
-            await this.#current.ended;
+        for (let run = this.#current; run; run = this.#current) {
+            if (run.isBackground || run.isLoading) run.controller.abort();
+            // It waits for its download alone, and then finds that it is not wanted.
+            if (run.isLoading) break;
+            await run.ended;
             if (turn !== this.#turn) return null;
         }
         const controller = new AbortController();
         let end = (): void => undefined;
-        this.#current = { controller, isBackground: background, ended: new Promise((resolve) => (end = resolve)) };
+        const run: Run = { controller, isBackground: background, isLoading: false, ended: new Promise((resolve) => (end = resolve)) };
+        this.#current = run;
         this.events.onBusy(true);
         try {
             const results: Result[] = [];
             for (const { prune, weights } of jobs) {
-                const isHere = this.#loaded.has(weights);
+                run.isLoading = !this.#loaded.has(weights);
                 const model = await this.load(weights);
-                // A download is long: what was asked before it has been forgotten.
-                if (controller.signal.aborted || (!isHere && turn !== this.#turn)) return null;
+                run.isLoading = false;
+                if (controller.signal.aborted) return null;
                 results.push(await model.classify(input, { prune, signal: controller.signal }));
             }
             return results;
         } catch (error) {
-            if (error instanceof SttabtError && error.kind === "aborted") return null;
+            if (controller.signal.aborted) return null;
             // A worker that broke down answers no more: the next call starts others.
             if (error instanceof SttabtError && error.kind === "internal") this.#drop();
+            // The question that waits has its own answer.
+            if (turn !== this.#turn) return null;
             throw error;
         } finally {
-            this.#current = null;
-            this.events.onBusy(false);
+            if (this.#current === run) {
+                this.#current = null;
+                this.events.onBusy(false);
+            }
             end();
         }
     }
@@ -109,6 +126,11 @@ export class Runner {
     /** Whether a model is here. */
     has(weights: WeightsKind): boolean {
         return this.#loaded.has(weights);
+    }
+
+    /** Whether the latest question waits for its model. */
+    get isLoading(): boolean {
+        return this.#current?.isLoading ?? false;
     }
 
     /** Whether nothing is being computed. */

@@ -5,7 +5,7 @@ import { h, percent, setAttributes } from "./dom";
 import { firstPatch } from "./view";
 
 export class Verdict {
-    readonly element = h("p", { class: "says", role: "status", hidden: true });
+    readonly element = h("p", { class: "told", role: "status", hidden: true });
 
     /** `dense`: the same input without pruning, where it is known. */
     show(result: Result, dense: Result | null): void {

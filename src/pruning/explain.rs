@@ -44,7 +44,7 @@ pub fn why(found: &Found<'_>, plan: &Plan, thresholds: &[f32], layer: usize, pos
         true if next => (true, format!("passed on: {reaches}")),
         true => (false, format!("removed: {misses}")),
         false if here && next && score >= cut => (true, format!("kept: {reaches}, and the next layer keeps it")),
-        false if here && next => (true, format!("kept because the next layer keeps it: {misses}")),
+        false if here && next => (true, format!("kept because the next layer keeps it, although {misses}")),
         false if here => (true, format!("kept: {reaches}")),
         false if score == cut => (false, format!("removed: {misses}; of equal scores the earlier token is taken")),
         false => (false, format!("removed: {misses}, and the next layer does not keep it")),

@@ -16,9 +16,9 @@ const TEXTS = [
 ];
 const RULES = ["forward:0.1", "topk:0.02", "forward:0.2"];
 
-const says = (page, tab = "text") => page.$eval(`#${tab} .says`, (line) => ({ text: line.innerText, changed: line.classList.contains("changed") }));
+const says = (page, tab = "text") => page.$eval(`#${tab} .told`, (line) => ({ text: line.innerText, changed: line.classList.contains("changed") }));
 const saysOf = (page, pattern) =>
-    page.waitForFunction((source) => new RegExp(source).test(document.querySelector("section:not([hidden]) .says")?.innerText ?? ""), TIMEOUT, pattern.source);
+    page.waitForFunction((source) => new RegExp(source).test(document.querySelector("section:not([hidden]) .told")?.innerText ?? ""), TIMEOUT, pattern.source);
 const isShown = (page, tab) => page.$eval(`#${tab} .result`, (element) => element.checkVisibility());
 
 test("the line on top tells how much was read, and whether the answer is that of reading all", () => {
@@ -104,8 +104,11 @@ test("a chosen word stays chosen over the slider, and a line about a patch goes 
         await result(page, ({ grid }) => grid);
         await page.click("#images .large");
         await page.waitForSelector("#images .why .verdict", TIMEOUT);
+        const saysOfPatch = () => page.$eval("#images .picture .says", ({ textContent }) => textContent);
+        assert.match(await saysOfPatch(), /patch in row/);
         await setValue(page, "#images .layer input", "3");
         await page.waitForFunction(() => !document.querySelector("#images .why .verdict"), TIMEOUT);
+        assert.equal(await saysOfPatch(), "");
     }));
 
 test("a picture that cannot be read leaves nothing of the one before", () =>
@@ -139,11 +142,13 @@ test("while the model comes, no other sentence's answer stands beside what is ty
             await setValue(page, "#text .rules .weights select", "f16");
             await setValue(page, "#sentence", "a film of other words");
             await page.waitForFunction(() => !document.querySelector("#text .result").checkVisibility(), TIMEOUT);
+            // Other weights are here already, and answer although the download goes on.
+            while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
             await setValue(page, "#text .rules .weights select", "int8");
-            held.forEach((end) => end());
-            server.answers.delete("/models/sst2-minilm/model.safetensors");
             await result(page, ({ tokens }) => tokens.includes("other"));
             await visible(page, "read to the end");
+            held.forEach((end) => end());
+            server.answers.delete("/models/sst2-minilm/model.safetensors");
         },
         { expects: /404|Failed to load/ },
     );
