@@ -215,8 +215,11 @@ fn a_signal_lets_it_finish() {
             let answer = http::receive(client);
             assert_eq!((answer.status, answer.json().as_array().map(Vec::len)), (200, Some(600)));
         }
-        let said = "note: finishing 2 requests; a second signal ends at once\n";
-        assert_eq!(server.end(), (0, said.to_owned()));
+        // On a busy machine one of them may be through when the signal comes.
+        let (code, said) = server.end();
+        let expected =
+            ["1 request", "2 requests"].map(|left| format!("note: finishing {left}; a second signal ends at once\n"));
+        assert!(code == 0 && expected.contains(&said), "{code}: {said}");
     }
     let server = Server::start(&scorer("serve_idle"), &[]);
     // A client that keeps its connection does not hold it.

@@ -11,7 +11,7 @@ import { browserName, problems, server, withPage } from "./package-page.mjs";
 /** Chosen, the photographs with their rules, so that no cut falls between equals. */
 const { sentences: SENTENCES, photos: PHOTOS } = JSON.parse(readFileSync(new URL("inputs.json", import.meta.url), "utf8"));
 const TEXT_RULES = ["dense", "topk:0.5", "concrete"];
-/** A cut between two scores that are nearer than this may fall either way. */
+/** A cut between two scores that are nearer than this share of them may fall either way. Scores may be tiny: attention can be as good as all on one token. */
 const MIN_GAP = 1e-4;
 const MAX_LOGIT_DIFFERENCE = 1e-3;
 
@@ -26,15 +26,15 @@ function assertSame(found, expected, what) {
     assert.deepEqual(found.flops, expected.flops, `${what}: FLOPs`);
 }
 
-/** The smallest difference between two scores on the two sides of a cut. */
+/** The smallest difference between two scores on the two sides of a cut, as a share of the larger one. */
 function smallestGap(result, rule) {
     if (!result.tokenScores) return Infinity;
     const ratios = (rule.split(":")[1] ?? "").split(",").map(Number);
     const gaps = result.tokenScores.map((scores, layer) => {
-        if (rule === "concrete") return Math.min(...scores.map((score) => Math.abs(score - result.cuts[layer])));
+        if (rule === "concrete") return Math.min(...scores.map((score) => Math.abs(score / result.cuts[layer] - 1)));
         const sorted = scores.toSorted((one, other) => other - one);
         const k = Math.ceil((ratios[layer] ?? ratios[0]) * result.numTokens);
-        return sorted[k - 1] - (sorted[k] ?? -Infinity);
+        return 1 - (sorted[k] ?? -Infinity) / sorted[k - 1];
     });
     return Math.min(...gaps);
 }

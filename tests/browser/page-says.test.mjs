@@ -64,7 +64,9 @@ test("unknown words are counted", () =>
 
 test("a drag repaints while it lasts, and ends with its last value", () =>
     withPage("#tab=text&rule=topk:0.5", async (page) => {
-        await result(page);
+        // Long enough that a run takes longer than a step of the drag.
+        await setValue(page, "#sentence", "a long and winding story that never ends ".repeat(40));
+        await result(page, ({ tokens }) => tokens.length > 300);
         const seen = await page.evaluate(async () => {
             const slider = document.querySelector("#text .rule input[type=range]");
             const counts = new Set();
