@@ -21,7 +21,7 @@ self.addEventListener("fetch", (event) => {
     address.search = address.hash = "";
     const path = address.href === registration.scope ? "index.html" : PATHS.get(address.href);
     if (request.method !== "GET" || path === undefined) return;
-    event.respondWith(request.mode === "navigate" ? page(request, path) : file(request, path));
+    event.respondWith(request.mode === "navigate" ? page(event, path) : file(request, path));
 });
 
 async function install() {
@@ -53,30 +53,41 @@ function get(path, cache) {
 
 /** Into the cache, if it is what this build has. */
 async function keep(cache, path, response) {
-    const bytes = await response.clone().arrayBuffer();
+    const bytes = await response.arrayBuffer();
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
     if (!response.ok || found !== FILES[path]) throw new Error(`${path} is not that of build ${BUILD}`);
-    await cache.put(addressOf(path), response);
+    // A copy, for a browser opens no page from a response that was redirected. These headers are of the bytes on the line.
+    const headers = new Headers(response.headers);
+    for (const name of ["content-encoding", "content-length"]) headers.delete(name);
+    await cache.put(addressOf(path), new Response(bytes, { headers }));
     return true;
 }
 
 const kept = (path) => caches.match(addressOf(path), { cacheName: CACHE, ignoreVary: true });
 
-/** The page as the host has it now; as it was kept where the host does not answer. */
-async function page(request, path) {
+/** The build of a page. */
+const buildOf = (text) => /<meta name="build" content="([^"]*)"/.exec(text)?.[1];
+
+/** The page as the host has it now; as it was kept where the host does not answer in time. */
+async function page(event, path) {
+    const { request } = event;
     const known = await kept(path);
-    if (!known) return fetch(request);
-    let found;
+    if (!known) {
+        const found = await fetch(request);
+        // Browsers throw caches away.
+        event.waitUntil(found.clone().text().then((text) => buildOf(text) === BUILD && install()).catch(() => undefined));
+        return found;
+    }
     try {
-        found = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
+        const found = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
+        if (found.status >= 500) return known;
+        const build = buildOf(await found.clone().text());
+        if (build !== undefined && build !== BUILD) await caches.delete(CACHE);
+        return found;
     } catch {
         return known;
     }
-    if (found.status >= 500) return known;
-    const build = /<meta name="build" content="([^"]*)"/.exec(await found.clone().text())?.[1];
-    if (build !== undefined && build !== BUILD) await caches.delete(CACHE);
-    return found;
 }
 
 async function file(request, path) {

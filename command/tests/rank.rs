@@ -135,8 +135,11 @@ fn tables_may_bring_their_queries() {
     let named = file(&folder, "named.csv", "asked,answer\nw7,w9\n");
     let numbered = file(&folder, "numbered.tsv", "w9\tw7\n");
     let column = ["--json", "--query-column", "asked", &named];
+    let facts = file(&folder, "facts.csv", "claim,evidence\nw7,w9\n");
+    let both = file(&folder, "both.csv", "query,question\nw7,w9\n");
+    let questions = ["--json", "--text-column", "question", &both];
     let numbers = ["--json", "--no-header", "--query-column", "2", "--text-column", "1", &numbered];
-    for args in [&column[..], &numbers] {
+    for args in [&column[..], &numbers, &["--json", &facts], &questions] {
         let report = run(with_model(&model, "rank", args)).json();
         assert_eq!((&report["query"], &report["results"][0]["text"]), (&json!("w7"), &json!("w9")), "{args:?}");
     }
@@ -203,7 +206,10 @@ fn what_cannot_be_ranked_is_said() {
     let embedder = "tests/fixtures/families/bert-embed-cls";
     let twice = file(&folder, "twice.tsv", "query\tquestion\ttext\nw7\tw8\tw9\n");
     let asks_long = file(&folder, "asks.tsv", format!("query\ttext\nw7\tw9\n{long}\tw9\n"));
-    let rows: [(&str, &[&str], String); 22] = [
+    let pairs = file(&folder, "pairs.tsv", "query\ttext\nw7\tw9\n");
+    let rows: [(&str, &[&str], String); 23] = [
+        // It is no row's fault.
+        (tiny, &[&pairs], format!("1 error: `rank` needs one score, and this model has 5 labels ({labels}): `--label` chooses the one whose probability counts")),
         (&model, &["--query", "w7"], "2 error: the following required arguments were not provided:".to_owned()),
         (&model, &[&data], format!("2 error: {data} has no queries: expected --query, or a table (.tsv, .csv, .jsonl) with a column `query`")),
         (&model, &["-"], "2 error: standard input has no queries: expected --query, or a table (.tsv, .csv, .jsonl) with a column `query`".to_owned()),

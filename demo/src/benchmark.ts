@@ -1,8 +1,9 @@
 // What pruning saves on this visitor's device: dense against the rules, in turn, for batches of texts of several lengths.
 
-import { parseRule, Sttabt, type BackendChoice, type Result } from "sttabt";
-import { flops, h, milliseconds, percent, setAttributes } from "./dom";
+import { parseRule, type Result, type Sttabt } from "sttabt";
+import { flops, h, median, milliseconds, percent, setAttributes } from "./dom";
 import { ruleName } from "./figures";
+import { LongWork, type LongWorkOptions } from "./long-work";
 
 const WORDS = "the plot is thin and the dialogue is worse yet I enjoyed every minute of this strange little film ".repeat(40).split(" ");
 const BATCHES = [1, 8, 32];
@@ -55,23 +56,24 @@ export class BenchmarkPanel {
         h("option", { value: "models/sst2-minilm-int8" }, ["int8"]),
         h("option", { value: "models/sst2-minilm" }, ["f16"]),
     ]);
-    readonly #start = h("button", { type: "button" }, [], { click: () => (this.#stop ? this.#stop.abort() : void this.#measure()) });
     readonly #copy = h("button", { type: "button", hidden: true }, ["Copy as JSON"], { click: () => void this.#copyJson() });
-    readonly #progress = h("progress", { hidden: true, "aria-label": "benchmark" });
-    readonly #status = h("p", { class: "hint", role: "status" }, ["Nothing measured yet."]);
     readonly #table = h("div", { class: "card scroll", role: "region", tabindex: 0, "aria-label": "Benchmark", hidden: true });
-    /** Ends what is being measured. */
-    #stop: AbortController | null = null;
+    readonly #work: LongWork;
     #environment: object = {};
     #runs: Row[] = [];
 
-    constructor(
-        root: HTMLElement,
-        private readonly backend: BackendChoice,
-        private readonly onError: (message: string | null) => void,
-        private readonly onModel: (model: Sttabt) => void,
-    ) {
-        this.#setRunning(null);
+    constructor(root: HTMLElement, shared: Pick<LongWorkOptions, "backend" | "onError" | "onModel">) {
+        this.#work = new LongWork({
+            ...shared,
+            start: "Measure this device",
+            stop: "Stop measuring",
+            idle: "Nothing measured yet.",
+            progress: "benchmark",
+            inputs: [this.#batch, this.#length, this.#weights],
+            url: () => this.#weights.value,
+            run: (model, signal) => this.#measure(model, signal),
+            stopped: () => "Stopped. What was measured stays.",
+        });
         root.append(
             h("p", {}, [
                 `Dense against the rules on this device: the text model, ${MAX_ROUNDS} rounds in turn after a warm-up, fewer where they take long.`,
@@ -80,43 +82,25 @@ export class BenchmarkPanel {
                 h("label", {}, ["Batch ", this.#batch]),
                 h("label", {}, ["Length ", this.#length]),
                 h("label", {}, ["Weights ", this.#weights]),
-                this.#start,
+                this.#work.button,
                 this.#copy,
-                this.#progress,
+                this.#work.progress,
             ]),
-            this.#status,
+            this.#work.status,
             this.#table,
         );
     }
 
-    async #measure(): Promise<void> {
-        const stop = new AbortController();
-        const { signal } = stop;
-        this.#setRunning(stop);
-        this.onError(null);
-        let model: Sttabt | null = null;
-        let says = "";
-        try {
-            this.#status.textContent = "Loading the text model …";
-            model = await Sttabt.load({ url: this.#weights.value, backend: this.backend, signal });
-            this.onModel(model);
-            this.#environment = { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...model.backend };
-            const batch = Number(this.#batch.value);
-            const lengths = LENGTHS.filter((length) => ["", String(length)].includes(this.#length.value));
-            this.#progress.max = lengths.length;
-            for (const [index, length] of lengths.entries()) {
-                this.#status.textContent = `Measuring ${batch} × ${length} tokens …`;
-                await this.#measureLength(model, batch, length, signal, (share) => (this.#progress.value = index + share));
-            }
-            says = "Measured.";
-        } catch (error) {
-            if (signal.aborted) says = "Stopped. What was measured stays.";
-            else this.onError(error instanceof Error ? error.message : String(error));
-        } finally {
-            model?.dispose();
-            this.#status.textContent = says;
-            this.#setRunning(null);
+    async #measure(model: Sttabt, signal: AbortSignal): Promise<string> {
+        this.#environment = { userAgent: navigator.userAgent, cores: navigator.hardwareConcurrency, ...model.backend };
+        const batch = Number(this.#batch.value);
+        const lengths = LENGTHS.filter((length) => ["", String(length)].includes(this.#length.value));
+        this.#work.progress.max = lengths.length;
+        for (const [index, length] of lengths.entries()) {
+            this.#work.status.textContent = `Measuring ${batch} × ${length} tokens …`;
+            await this.#measureLength(model, batch, length, signal, (share) => (this.#work.progress.value = index + share));
         }
+        return "Measured.";
     }
 
     /** Shows its rows after every round; `onShare` is told how much of the rounds is done. */
@@ -140,13 +124,6 @@ export class BenchmarkPanel {
             share = Math.max(round / MAX_ROUNDS, ms / MAX_MS);
             onShare(share);
         }
-    }
-
-    #setRunning(stop: AbortController | null): void {
-        this.#stop = stop;
-        this.#start.textContent = stop ? "Stop measuring" : "Measure this device";
-        for (const select of [this.#batch, this.#length, this.#weights]) setAttributes(select, { disabled: stop !== null });
-        setAttributes(this.#progress, { hidden: stop === null, value: 0 });
     }
 
     /** Puts rows in the place of those of the same weights, batch and length. */
@@ -179,12 +156,6 @@ export class BenchmarkPanel {
         this.#copy.textContent = said;
         setTimeout(() => (this.#copy.textContent = "Copy as JSON"), 1500);
     }
-}
-
-function median(values: number[]): number {
-    const sorted = values.toSorted((one, other) => one - other);
-    const middle = (sorted.length - 1) / 2;
-    return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle)] ?? NaN)) / 2;
 }
 
 /** What a batch's results and its times say, beside the times of dense with the same weights. */

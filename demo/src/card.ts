@@ -3,7 +3,7 @@
 import type { Result } from "sttabt";
 import { download, h, percent } from "./dom";
 import { ruleName } from "./figures";
-import { tokenName } from "./view";
+import { tokenName, wordsOf } from "./view";
 
 const [WIDTH, HEIGHT, MARGIN] = [1200, 630, 60];
 const [INK, QUIET, PAPER, SOFT, ACCENT] = ["#12161f", "#545e6e", "#ffffff", "#cfe2ff", "#0b5cc4"];
@@ -77,24 +77,19 @@ interface Word {
     depth: number;
 }
 
-/** Words of the text as their pieces; [CLS] and [SEP] are none of it. */
-function wordsOf(result: Result): Word[] {
-    const last = result.kept.length - 1;
-    const words: Word[] = [];
-    for (let position = 1; position < result.tokens.length - 1; position++) {
-        const rows = result.kept.filter((kept) => kept.includes(position)).length;
-        const word = { text: tokenName(result, position).replace("…", ""), depth: Math.min(rows / Math.max(last, 1), 1) };
-        const before = words.at(-1);
-        const isOwn = !result.tokens[position]?.startsWith("##") && !/^[.,;:!?)]$/.test(word.text);
-        if (!before || isOwn) words.push(word);
-        else words.splice(-1, 1, { text: before.text + word.text, depth: Math.max(before.depth, word.depth) });
-    }
-    return words;
+/** The words of the text, each as deep as its deepest piece. */
+function drawnWords(result: Result): Word[] {
+    const last = Math.max(result.kept.length - 1, 1);
+    const depthOf = (position: number) => Math.min(result.kept.filter((kept) => kept.includes(position)).length / last, 1);
+    return wordsOf(result).map((positions) => ({
+        text: positions.map((position) => tokenName(result, position).replace("…", "")).join(""),
+        depth: Math.max(...positions.map(depthOf)),
+    }));
 }
 
 /** The words, the stronger the deeper they came; struck through where no layer read them. */
 function drawText(context: CanvasRenderingContext2D, result: Result): void {
-    const words = wordsOf(result);
+    const words = drawnWords(result);
     for (const size of SIZES) {
         context.font = font(size);
         const line = size * 1.35;

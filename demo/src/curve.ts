@@ -1,9 +1,10 @@
 // What pruning costs in answers: accuracy and agreement against work, over labelled sentences, as they are computed.
 
 import "./curve.css";
-import { parseRule, RULES, Sttabt, type BackendChoice, type Result } from "sttabt";
+import { parseRule, RULES, type Result, type Sttabt } from "sttabt";
 import { drawCurve, type Flip, type Point } from "./curve-chart";
 import { h, percent, setAttributes } from "./dom";
+import { LongWork, type LongWorkOptions } from "./long-work";
 import sentences from "./sentences.json";
 import { hashOf, initialState } from "./state";
 
@@ -18,70 +19,59 @@ const BATCH = 10;
 
 export class CurvePanel {
     readonly #rule = h("select", {}, RULES.filter(({ argument }) => argument === "ratios").map(({ name }) => h("option", { value: name }, [name])));
-    readonly #start = h("button", { type: "button" }, [], { click: () => (this.#stop ? this.#stop.abort() : void this.#draw()) });
-    readonly #progress = h("progress", { max: SENTENCES.length, hidden: true, "aria-label": "sentences computed" });
-    readonly #status = h("p", { class: "hint", role: "status" }, ["Nothing computed yet."]);
     readonly #result = h("div", { class: "curve", hidden: true });
-    #stop: AbortController | null = null;
+    readonly #work: LongWork;
+    #numDone = 0;
 
     constructor(
         private readonly root: HTMLElement,
-        private readonly backend: BackendChoice,
-        private readonly onError: (message: string | null) => void,
-        private readonly onModel: (model: Sttabt) => void,
+        shared: Pick<LongWorkOptions, "backend" | "onError" | "onModel">,
     ) {
-        this.#setRunning(null);
+        this.#work = new LongWork({
+            ...shared,
+            start: "Draw the curve",
+            stop: "Stop",
+            idle: "Nothing computed yet.",
+            progress: "sentences computed",
+            inputs: [this.#rule],
+            url: () => "models/sst2-minilm-int8",
+            run: (model, signal) => this.#draw(model, signal),
+            stopped: () => `Stopped${this.#numDone > 0 ? ` after ${this.#numDone} of ${SENTENCES.length} sentences` : ""}. What was drawn stays.`,
+        });
         root.append(
             h("p", {}, [
                 `How much of the work can go before answers change? ${SENTENCES.length} film reviews, written and labelled for this page, are read whole and then with fewer and fewer words. `,
                 "Accuracy counts the answers that are right. Agreement counts those that are the same as with all words.",
             ]),
-            h("div", { class: "row" }, [h("label", {}, ["Rule ", this.#rule]), this.#start, this.#progress]),
-            this.#status,
+            h("div", { class: "row" }, [h("label", {}, ["Rule ", this.#rule]), this.#work.button, this.#work.progress]),
+            this.#work.status,
             this.#result,
         );
     }
 
-    async #draw(): Promise<void> {
-        const stop = new AbortController();
-        const { signal } = stop;
-        this.#setRunning(stop);
-        this.onError(null);
-        let model: Sttabt | null = null;
-        let says = "";
-        try {
-            this.#status.textContent = "Loading the text model …";
-            model = await Sttabt.load({ url: "models/sst2-minilm-int8", backend: this.backend, signal });
-            this.onModel(model);
-            const labels = model.info.labels.map((label) => label.toLowerCase());
-            if (LABELS.some((label) => !labels.includes(label))) throw new Error(`the model's labels are ${labels.join(", ")}, expected ${LABELS.join(", ")}`);
-            const rule = this.#rule.value;
-            const prunes = ["dense", ...RATIOS.map((ratio) => `${rule}:${ratio}`)].map(parseRule);
-            const runs: Result[][] = prunes.map(() => []);
-            for (let first = 0; first < SENTENCES.length; first += BATCH) {
-                const texts = SENTENCES.slice(first, first + BATCH).map(({ text }) => text);
-                const batches: Result[][] = [];
-                for (const prune of prunes) {
-                    await this.#isOpen(signal);
-                    batches.push(await model.classifyBatch(texts, { prune, signal }));
-                }
-                // All ratios have read the same sentences whenever the curve is drawn.
-                batches.forEach((results, index) => runs[index]?.push(...results));
-                const numDone = first + texts.length;
-                this.#show(rule, runs);
-                this.#progress.value = numDone;
-                says = `${numDone} of ${SENTENCES.length} sentences`;
-                this.#status.textContent = `${says} …`;
+    async #draw(model: Sttabt, signal: AbortSignal): Promise<string> {
+        this.#numDone = 0;
+        this.#work.progress.max = SENTENCES.length;
+        const labels = model.info.labels.map((label) => label.toLowerCase());
+        if (LABELS.some((label) => !labels.includes(label))) throw new Error(`the model's labels are ${labels.join(", ")}, expected ${LABELS.join(", ")}`);
+        const rule = this.#rule.value;
+        const prunes = ["dense", ...RATIOS.map((ratio) => `${rule}:${ratio}`)].map(parseRule);
+        const runs: Result[][] = prunes.map(() => []);
+        for (let first = 0; first < SENTENCES.length; first += BATCH) {
+            const texts = SENTENCES.slice(first, first + BATCH).map(({ text }) => text);
+            const batches: Result[][] = [];
+            for (const prune of prunes) {
+                await this.#isOpen(signal);
+                batches.push(await model.classifyBatch(texts, { prune, signal }));
             }
-            says = `All ${SENTENCES.length} sentences were read.`;
-        } catch (error) {
-            if (signal.aborted) says = `Stopped${says ? ` after ${says}` : ""}. What was drawn stays.`;
-            else this.onError(error instanceof Error ? error.message : String(error));
-        } finally {
-            model?.dispose();
-            this.#status.textContent = says;
-            this.#setRunning(null);
+            // All ratios have read the same sentences whenever the curve is drawn.
+            batches.forEach((results, index) => runs[index]?.push(...results));
+            this.#numDone = first + texts.length;
+            this.#show(rule, runs);
+            this.#work.progress.value = this.#numDone;
+            this.#work.status.textContent = `${this.#numDone} of ${SENTENCES.length} sentences …`;
         }
+        return `All ${SENTENCES.length} sentences were read.`;
     }
 
     /** Waits while another tab is open, whose answers come first. */
@@ -96,13 +86,6 @@ export class CurvePanel {
             opened.observe(this.root, { attributeFilter: ["hidden"] });
             signal.addEventListener("abort", () => reject(signal.reason), { once: true });
         });
-    }
-
-    #setRunning(stop: AbortController | null): void {
-        this.#stop = stop;
-        this.#start.textContent = stop ? "Stop" : "Draw the curve";
-        setAttributes(this.#rule, { disabled: stop !== null });
-        setAttributes(this.#progress, { hidden: stop === null, value: 0 });
     }
 
     #show(rule: string, [dense = [], ...pruned]: Result[][]): void {

@@ -53,3 +53,10 @@ export function download(name: string, blob: Blob): void {
     h("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
+
+/** NaN of no values. */
+export function median(values: number[]): number {
+    const sorted = values.toSorted((one, other) => one - other);
+    const middle = (sorted.length - 1) / 2;
+    return ((sorted[Math.floor(middle)] ?? NaN) + (sorted[Math.ceil(middle)] ?? NaN)) / 2;
+}

@@ -50,7 +50,7 @@ class TimeLeft {
         // The oldest that is kept is as old as the window, or older.
         while ((this.#seen[1]?.at ?? at) < at - WINDOW_MS) this.#seen.shift();
         const first = this.#seen[0];
-        if (!first || at - first.at < FIRST_MS) return null;
+        if (!first || at - first.at < FIRST_MS || bytes <= first.bytes) return null;
         const seconds = ((totalBytes - bytes) * (at - first.at)) / (bytes - first.bytes) / 1000;
         if (seconds < 2) return "almost there";
         return seconds < 90 ? `about ${Math.round(seconds)} s left` : `about ${Math.round(seconds / 60)} min left`;

@@ -78,8 +78,8 @@ const images: Panel = new Panel({
         return view;
     },
 });
-new CurvePanel(byId("curve"), backend, shared.onError, shared.onModel);
-new BenchmarkPanel(byId("benchmark"), backend, shared.onError, shared.onModel);
+new CurvePanel(byId("curve"), shared);
+new BenchmarkPanel(byId("benchmark"), shared);
 
 /** How many layers the image model has, once it is there. */
 let numImageLayers = Infinity;

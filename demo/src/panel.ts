@@ -2,7 +2,7 @@
 
 import { parseRule, type BackendChoice, type Input, type ModelInfo, type Progress, type Result, type Sttabt } from "sttabt";
 import { cardButtons, type Card } from "./card";
-import { byId, download, h, setAttributes } from "./dom";
+import { byId, download, h, median, setAttributes } from "./dom";
 import { cost, legend, probabilities, resultJson, ruleName, summary, table, type Lanes, type Times } from "./figures";
 import { LoadProgress } from "./load-progress";
 import { RuleControl } from "./rule-control";
@@ -41,10 +41,6 @@ function jobsOf({ rule, other, weights }: State): Job[] {
     const job = (rule: Rule, weights: WeightsKind) => ({ prune: parseRule(ruleText(rule)), weights });
     if (weights === "both") return [job(rule, "int8"), job(other ?? rule, "f16")];
     return [rule, ...(other ? [other] : [])].map((rule) => job(rule, weights));
-}
-
-function median(values: number[]): number {
-    return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? 0;
 }
 
 export class Panel {

@@ -45,25 +45,26 @@ export class Runner {
     load(weights: WeightsKind): Promise<Sttabt> {
         const known = this.#models.get(weights);
         if (known) return known;
-        const model = Sttabt.load({
+        const promise: Promise<Sttabt> = Sttabt.load({
             url: this.urls[weights],
             backend: this.backend,
             onProgress: (progress) => this.events.onProgress(progress, weights),
             onNote: (note) => this.events.onNote(note),
         }).then(
             (model) => {
-                this.#loaded.add(weights);
+                // Perhaps it was dropped meanwhile.
+                if (this.#models.get(weights) === promise) this.#loaded.add(weights);
                 this.events.onLoaded(model);
                 return model;
             },
             (error: unknown) => {
                 // Perhaps a later load has taken its place.
-                if (this.#models.get(weights) === model) this.#models.delete(weights);
+                if (this.#models.get(weights) === promise) this.#models.delete(weights);
                 throw error;
             },
         );
-        this.#models.set(weights, model);
-        return model;
+        this.#models.set(weights, promise);
+        return promise;
     }
 
     /**
@@ -86,14 +87,16 @@ export class Runner {
         this.#current = run;
         this.events.onBusy(true);
         try {
-            const results: Result[] = [];
+            // All models first, so that nothing waits for a download behind a result.
+            const asked: [Sttabt, Prune][] = [];
             for (const { prune, weights } of jobs) {
                 run.isLoading = !this.#loaded.has(weights);
-                const model = await this.load(weights);
-                run.isLoading = false;
+                asked.push([await this.load(weights), prune]);
                 if (controller.signal.aborted) return null;
-                results.push(await model.classify(input, { prune, signal: controller.signal }));
             }
+            run.isLoading = false;
+            const results: Result[] = [];
+            for (const [model, prune] of asked) results.push(await model.classify(input, { prune, signal: controller.signal }));
             return results;
         } catch (error) {
             if (controller.signal.aborted) return null;

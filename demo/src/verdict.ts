@@ -2,7 +2,7 @@
 
 import type { Result } from "sttabt";
 import { h, percent, setAttributes } from "./dom";
-import { firstPatch } from "./view";
+import { firstPatch, isLettered, wordsOf } from "./view";
 
 export class Verdict {
     readonly element = h("p", { class: "told", role: "status", hidden: true });
@@ -12,7 +12,7 @@ export class Verdict {
         const changed = dense !== null && dense.label !== result.label;
         this.element.classList.toggle("changed", changed);
         const said = [changed ? changedAnswer(result, dense) : "", readToTheEnd(result)];
-        if (dense && !changed && result.label !== null) said.push("Same answer as reading all.");
+        if (dense && !changed && result.label !== null) said.push(`Same answer as reading all${result.truncated ? " of these" : ""}.`);
         said.push(unknownWords(result));
         const text = said.filter((sentence) => sentence !== "").join(" ");
         // A screen reader hears a line once, not with each run that says the same.
@@ -38,12 +38,16 @@ function answer({ label, labelIndex, probs }: Result): string {
 function readToTheEnd(result: Result): string {
     const all = pieces(result);
     const what = result.grid ? "patches" : all.length === 1 ? "word" : "words";
-    if (result.prune.rule === "dense") return `All ${all.length} ${what} were read in every layer.`;
+    const first = result.truncated ? "first " : "";
+    if (result.prune.rule === "dense") {
+        if (all.length === 1) return `The only ${what} was read in every layer.`;
+        return `${first ? "The first" : "All"} ${all.length} ${what} were read in every layer.`;
+    }
     // The last row is the output, of which [CLS] alone counts: the row before it enters the last layer.
     const last = new Set(result.kept.at(-2));
     const num = all.filter((positions) => positions.some((position) => last.has(position))).length;
     const share = percent(result.flops.total / result.flops.dense);
-    return `${num} of ${all.length} ${what} ${num === 1 ? "was" : "were"} read to the end, with ${share} of the work.`;
+    return `${num} of ${first && `the ${first}`}${all.length} ${what} ${num === 1 ? "was" : "were"} read to the end, with ${share} of the work.`;
 }
 
 /** Of a text that has them. The model reads one language, and answers all the same. */
@@ -55,15 +59,12 @@ function unknownWords(result: Result): string {
     return `${num} of ${all.length} words ${num === 1 ? "is" : "are"} unknown to this model, which reads English: its answer says little.`;
 }
 
-/** The positions of each word, or of each patch: special tokens are none. */
+/** The positions of each word without its marks, or of each patch: special tokens are none. */
 function pieces(result: Result): number[][] {
-    const positions = result.tokens.length > 0 ? result.tokens.map((_, position) => position) : Array.from({ length: result.numTokens }, (_, position) => position);
-    if (result.grid) return positions.slice(firstPatch(result)).map((position) => [position]);
-    const words: number[][] = [];
-    for (const position of positions.slice(1, -1)) {
-        const last = words.at(-1);
-        if (result.tokens[position]?.startsWith("##") && last) last.push(position);
-        else words.push([position]);
+    if (result.grid) {
+        const first = firstPatch(result);
+        return Array.from({ length: result.numTokens - first }, (_, patch) => [first + patch]);
     }
-    return words;
+    const lettered = wordsOf(result).map((word) => word.filter((position) => isLettered(result.tokens[position] ?? "")));
+    return lettered.filter((word) => word.length > 0);
 }

@@ -69,6 +69,27 @@ export function tokenName(result: Result, position: number): string {
     return `patch in row ${Math.floor(patch / columns) + 1}, column ${(patch % columns) + 1}`;
 }
 
+/** What stands after an apostrophe in English. */
+const CONTRACTED = /^(s|t|d|m|ll|re|ve)$/;
+
+/** The words of a text, as positions of their pieces. Marks belong to the word before them, and so does what an apostrophe contracts. */
+export function wordsOf({ tokens }: Result): number[][] {
+    const words: number[][] = [];
+    for (let position = 1; position < tokens.length - 1; position++) {
+        const [before, token] = [tokens[position - 1] ?? "", tokens[position] ?? ""];
+        const isPart = token.startsWith("##") || !isLettered(token) || (/^['’]$/.test(before) && CONTRACTED.test(token));
+        const last = words.at(-1);
+        if (isPart && last) last.push(position);
+        else words.push([position]);
+    }
+    return words;
+}
+
+/** Whether a piece is more than marks. */
+export function isLettered(token: string): boolean {
+    return /[\p{L}\p{N}]/u.test(token);
+}
+
 export function describe(result: Result, spot: Spot): string {
     const score = scoreAt(result, spot);
     const kept = isKept(result, spot) ? "kept" : "removed";

@@ -136,3 +136,22 @@ test("a host that is half way between two builds leaves the page as it was kept"
         assert.equal(ended, "redundant");
         await isKept(page, build);
     }));
+
+test("a host that stalls, one that redirects index.html, and a browser that threw the cache away", () =>
+    withHost("odd", async ({ dist, host, page }) => {
+        host.answers.set("/index.html", (_, response) => response.writeHead(308, { location: "/" }).end());
+        await page.goto(`${host.url}#tab=text&rule=dense&text=a+gripping+film`);
+        await result(page);
+        const build = buildOf(dist);
+        await isKept(page, build);
+        await page.evaluate(() => caches.keys().then((names) => Promise.all(names.map((name) => caches.delete(name)))));
+        await page.reload();
+        await isKept(page, build);
+        // A beginning, and then nothing.
+        host.answers.set("/", (_, response) => response.writeHead(200, { "content-type": "text/html" }).write("<!doctype html>"));
+        await page.reload();
+        await result(page);
+        await host.close();
+        await page.reload();
+        await result(page);
+    }));

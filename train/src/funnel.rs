@@ -41,7 +41,7 @@ pub struct Fitted {
 }
 
 /// How ratios fall.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Shape {
     tilt: f64,
     last: f64,
@@ -147,6 +147,9 @@ impl<'a> Funnel<'a> {
             let uniform = measure(Shape { tilt: 1.0, last: 1.0 })?;
             let mut best = uniform.clone();
             let mut look = |shape: Shape, best: &mut (f64, Shape, Prune)| -> Result<()> {
+                if shape == best.1 {
+                    return Ok(());
+                }
                 let found = measure(shape)?;
                 if found.0 < best.0 {
                     *best = found;
@@ -162,7 +165,7 @@ impl<'a> Funnel<'a> {
             let ratios = best.2.ratios().and_then(|ratios| ratios.for_layers(num_layers)).unwrap_or_default();
             let ratios: Vec<f64> = ratios.into_iter().map(Ratio::get).collect();
             let note = format!(
-                "`{}` keeps {:.3} of the tokens on average, {wanted:.3} was asked for. It was fitted to {} samples of the training data: its \
+                "`{}` keeps {:.3} of the tokens on average, {wanted:.3} was asked for. It was fitted to {} samples that are not held back: its \
                  answers are {:.4} from the parent's, and {:.4} with `{}`",
                 best.2,
                 self.retention(&ratios),

@@ -63,7 +63,11 @@ impl Report {
         let stages: Vec<String> = self.stages.iter().map(|(name, steps)| format!("{name} {steps} steps")).collect();
         let mut text = format!("# {}, pruned\n\n", self.model);
         text += &match stages.is_empty() {
-            true => format!("The weights are the source's. Seed {}. ", self.seed),
+            true => format!(
+                "No training step: the model's weights are the source's. Thresholds were found on samples of {}, as were ratios for each \
+                 layer, and an ApproxNet if the source has none. Seed {}.\n",
+                self.data, self.seed
+            ),
             false => format!(
                 "Trained on {train} samples of {}: {}. Seed {}.\n{validation} more samples chose the best state. ",
                 self.data,

@@ -198,9 +198,20 @@ fn a_run_without_steps_calibrates() {
         assert!(rule.is_some_and(|rule| rules.contains(&rule)), "{retention}: {rule:?} in {rules:?}");
     }
     assert!(!report["notes"].to_string().contains("learning"), "{report}");
-    assert!(String::from_utf8_lossy(&read(&out, "REPORT.md")).contains("The weights are the source's."));
+    assert!(
+        String::from_utf8_lossy(&read(&out, "REPORT.md"))
+            .contains("the model's weights are the source's. Thresholds were found")
+    );
     let (is_done, text) = finish(command_of(0, &fixture(), &texts, &scratch.0.join("other"), &["--retentions", "1.5"]));
     assert!(!is_done && text.contains("--retentions 1.5: expected less than 1"), "{text}");
+    // What the first stage alone has no use for is refused, not ignored.
+    for (option, value) in [("--rate", "1e-5"), ("--shares", "1,0,0"), ("--retentions", "0.5")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sttabt-train"));
+        command.arg("distill").arg("--model").arg(fixture()).arg("--texts").arg(&texts).args([option, value]);
+        command.arg("--out").arg(scratch.0.join("distilled")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (is_done, text) = finish(command);
+        assert!(!is_done && text.contains(&format!("{option} is for `compress`")), "{text}");
+    }
 }
 
 /// A loss that is no number ends a run. The step, the part and the way out are named, and the checkpoint stays.

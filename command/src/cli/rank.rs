@@ -88,13 +88,11 @@ fn ranking(
             let (file, line) = place(args, &asked.passages[index]);
             Failure::Error(format!("{file}, line {line}: {reason}"))
         }
-        error if args.query.is_none() => match label_failure(error) {
-            Failure::Error(reason) => {
-                let (file, line) = place(args, &asked.passages[0]);
-                Failure::Error(format!("{file}, line {line}: {reason}"))
-            }
-            failure => failure,
-        },
+        // The query of the first of its rows.
+        error @ Error::Query { .. } if args.query.is_none() => {
+            let (file, line) = place(args, &asked.passages[0]);
+            Failure::Error(format!("{file}, line {line}: {error}"))
+        }
         error => label_failure(error),
     })?;
     Ok((ranking, start.elapsed().as_secs_f64() * 1e3))

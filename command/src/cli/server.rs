@@ -109,8 +109,10 @@ fn is_hashed(folder: &Path, path: &Path) -> bool {
     let Ok(name) = path.strip_prefix(folder.join("assets")) else { return false };
     let stem = name.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let hash = stem.len().checked_sub(NUM_HASH_CHARS + 1).and_then(|start| stem.get(start..)).unwrap_or_default();
-    hash.strip_prefix('-')
-        .is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))
+    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    // A word is no hash: `photo-portrait.jpg`.
+    let is_no_word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    hash.strip_prefix('-').is_some_and(|hash| hash.bytes().all(is_char) && hash.bytes().any(is_no_word))
 }
 
 /// What counts of a request.
@@ -286,6 +288,7 @@ mod tests {
             ("assets/", false),
             ("index-B61Ap6AA.js", false),
             ("models/assets/index-B61Ap6AA.js", false),
+            ("assets/photo-portrait.jpg", false),
         ];
         for (name, expected) in rows {
             assert_eq!(is_hashed(Path::new("/page"), &Path::new("/page").join(name)), expected, "{name}");

@@ -18,9 +18,9 @@ pub struct CompressArgs {
     /// The share of tokens that `concrete` keeps
     #[arg(long, default_value_t = KEEP, value_name = "SHARE")]
     pub keep: f64,
-    /// The largest rate of the elastic stage
-    #[arg(long, default_value_t = RATE, value_name = "RATE")]
-    pub rate: f64,
+    /// The largest rate of selection and elastic training [default: 0.00002]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<f64>,
     /// The largest rate of ApproxNet
     #[arg(long, default_value_t = APPROX_RATE, value_name = "RATE")]
     pub approx_rate: f64,
@@ -49,7 +49,7 @@ impl CompressArgs {
             run,
             reduction: REDUCTION,
             keep: KEEP,
-            rate: RATE,
+            rate: None,
             approx_rate: APPROX_RATE,
             shares: None,
             retentions: None,
@@ -63,6 +63,14 @@ impl CompressArgs {
         } else {
             self.run.check()?;
         }
+        let of_later_stages = [
+            ("--rate", self.rate.is_some()),
+            ("--shares", self.shares.is_some()),
+            ("--retentions", self.retentions.is_some()),
+        ];
+        if let Some((option, _)) = of_later_stages.iter().find(|(_, is_given)| *is_given && stages == Stages::Distil) {
+            return Err(Error::Usage(format!("{option} is for `compress`: `distill` has the first stage alone")));
+        }
         if !(self.keep > 0.0 && self.keep <= 1.0) {
             return Err(Error::Usage(format!("--keep {}: expected more than 0 and at most 1", self.keep)));
         }
@@ -70,6 +78,11 @@ impl CompressArgs {
             return Err(Error::Usage(format!("--retentions {share}: expected less than 1, or 0 for none")));
         }
         self.shares.as_deref().map(given_shares).transpose().map(|_| ())
+    }
+
+    /// The largest rate of the stages after distillation.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate.unwrap_or(RATE)
     }
 
     /// What the rules with a ratio for each layer are fitted to.

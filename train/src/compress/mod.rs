@@ -138,9 +138,9 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     let idle_maps = networks.approx.ids_after_last_map();
     let finding = networks.approx.ids_but_words().filter(|id| !idle_maps.contains(id));
     let select_ids = networks.main.ids_but_words().chain(finding).collect();
-    let select_recipe = Recipe { approx_factor: SELECT_FACTOR, ..recipe(args.rate) };
+    let select_recipe = Recipe { approx_factor: SELECT_FACTOR, ..recipe(args.rate()) };
     let select_stage = stage(STAGES[1], select_recipe, select_ids);
-    let elastic_stage = stage(STAGES[2], recipe(args.rate), networks.main.ids_but_words().collect());
+    let elastic_stage = stage(STAGES[2], recipe(args.rate()), networks.main.ids_but_words().collect());
     let plan = if checkpoints.exist() {
         checkpoints.progress()?.plan
     } else {
@@ -152,7 +152,7 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
         settings: args.run.settings(
             &format!("{stages:?}"),
             json!({
-                "stages": STAGES, "reduction": args.reduction, "rate": args.rate, "approx_rate": args.approx_rate,
+                "stages": STAGES, "reduction": args.reduction, "rate": args.rate(), "approx_rate": args.approx_rate,
                 "shares": args.shares,
             }),
         ),
@@ -193,12 +193,12 @@ pub fn run(args: &CompressArgs, stages: Stages, device: &Device, print: &mut dyn
     }
     let calibrated = calibrate(args, &networks, &trainer.parameters, &shared, &split)?;
     print(&format!("concrete: p_logit {:.3} keeps {:.3} of the tokens\n", calibrated.0, calibrated.1));
-    let funnel = match stages {
-        Stages::Distil => None,
-        Stages::All => {
+    let retentions = if stages == Stages::All { args.retentions() } else { Vec::new() };
+    let funnel = match retentions.is_empty() {
+        true => None,
+        false => {
             let samples = split.validation.iter().chain(&split.train).copied();
-            let funnel = Funnel::new(&shared, &trainer.parameters.constants(), samples)?;
-            Some((funnel, args.retentions()))
+            Some((Funnel::new(&shared, &trainer.parameters.constants(), samples)?, retentions))
         }
     };
     let finished = Finished {

@@ -51,7 +51,7 @@ const TEXTS: [&str; 20] = [
     "verse_text",
 ];
 /// More names of what is ranked. The first one wins over all others.
-const PASSAGES: [&str; 4] = ["text", "passage", "answer", "context"];
+const PASSAGES: [&str; 5] = ["text", "passage", "answer", "context", "evidence"];
 /// Names of what passages are ranked for.
 const QUERIES: [&str; 3] = ["query", "question", "claim"];
 /// Names of the label. The first one wins over the others.
@@ -172,19 +172,19 @@ pub fn find(args: &ColumnArgs, header: &Header<'_>, labels: Labels) -> Result<(C
 
 /// The columns of passages, and of their queries as the pair, where these are in the file.
 pub fn find_passage(asked: Option<&str>, queries: Queries<'_>, header: &Header<'_>) -> Result<Columns> {
+    let asked = asked.map(|name| header.named(name)).transpose()?;
     let query = match queries {
         Queries::Apart => None,
         Queries::Column(Some(name)) => Some(header.named(name)?),
         Queries::Column(None) => {
-            Some(header.one_of(&QUERIES, "query", "--query-column", ", or give one --query for all passages")?)
+            let way_out = ", or give one --query for all passages";
+            Some(header.one_of(&QUERIES, asked, "query", "--query-column", way_out)?)
         }
     };
-    let text = match asked {
-        Some(name) => header.named(name)?,
-        None => match header.all(PASSAGES[0]).as_slice() {
-            [column] => *column,
-            _ => header.one_of(&[&PASSAGES[..], &TEXTS].concat(), "text", "--text-column", "")?,
-        },
+    let text = match (asked, header.all(PASSAGES[0]).as_slice()) {
+        (Some(column), _) => column,
+        (None, [column]) => *column,
+        (None, _) => header.one_of(&[&PASSAGES[..], &TEXTS].concat(), query, "text", "--text-column", "")?,
     };
     if query == Some(text) {
         return Err(header.error(&format!("column {} is given twice", header.name(text)), false));
@@ -227,12 +227,13 @@ impl Header<'_> {
         }
     }
 
-    /// The only column that has one of the usual names of `what`, of which the first is expected. `option` names another.
-    fn one_of(&self, usual: &[&str], what: &str, option: &str, way_out: &str) -> Result<usize> {
+    /// The only column but `other` that has one of the usual names of `what`, of which the first is expected. `option` names another.
+    fn one_of(&self, usual: &[&str], other: Option<usize>, what: &str, option: &str, way_out: &str) -> Result<usize> {
         if self.names.is_empty() && self.is_numbered {
             return Err(Failure::Usage(format!("--no-header needs {option}{way_out}")));
         }
-        let found: Vec<usize> = usual.iter().flat_map(|name| self.all(name)).collect();
+        let found: Vec<usize> =
+            usual.iter().flat_map(|name| self.all(name)).filter(|column| Some(*column) != other).collect();
         match found.as_slice() {
             [column] => Ok(*column),
             [] => {
